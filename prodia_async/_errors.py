@@ -66,6 +66,8 @@ class ProdiaError(Exception):
         may_have_run: Whether the job may have run, and so may have been
             charged. ``False`` means that sending it again is free of that risk.
         job_id: The server's id of the job, when an answer told it.
+        job: The job result, if one came, whole.
+        outputs: Every output that came whole, in wire order.
     """
 
     _may_have_run: ClassVar[bool] = False
@@ -75,6 +77,8 @@ class ProdiaError(Exception):
     request_id: str | None
     may_have_run: bool
     job_id: str | None
+    job: JobResult | None
+    outputs: tuple[Output, ...]
 
     def __init__(
         self,
@@ -83,13 +87,16 @@ class ProdiaError(Exception):
         attempts: Sequence[Attempt] = (),
         request_id: str | None = None,
         may_have_run: bool | None = None,
-        job_id: str | None = None,
+        job: JobResult | None = None,
+        outputs: Sequence[Output] = (),
     ) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
         self.request_id = request_id
         self.may_have_run = self._may_have_run if may_have_run is None else may_have_run
-        self.job_id = job_id
+        self.job = job
+        self.job_id = job.id if job is not None else None
+        self.outputs = tuple(outputs)
 
     @property
     def message(self) -> str:
@@ -170,13 +177,14 @@ class APIStatusError(ProdiaError):
         status_code: The HTTP status.
         body: The start of the body, at most 64 KiB (chosen).
         headers: The answer's headers; names in lower case.
-        job: The job result in the body, where the answer carried one.
+        retry_after: Seconds the server asked us to wait, or ``None`` if it
+            did not say (or not in a form that means anything).
     """
 
     status_code: int
     body: bytes
     headers: Mapping[str, str]
-    job: JobResult | None
+    retry_after: float | None
 
     def __init__(
         self,
@@ -185,23 +193,23 @@ class APIStatusError(ProdiaError):
         status_code: int,
         body: bytes = b"",
         headers: Mapping[str, str] = _NO_HEADERS,
-        job: JobResult | None = None,
+        retry_after: float | None = None,
         attempts: Sequence[Attempt] = (),
         request_id: str | None = None,
         may_have_run: bool | None = None,
-        job_id: str | None = None,
+        job: JobResult | None = None,
     ) -> None:
         super().__init__(
             message,
             attempts=attempts,
             request_id=request_id,
             may_have_run=may_have_run,
-            job_id=job_id,
+            job=job,
         )
         self.status_code = status_code
         self.body = body
         self.headers = dict(headers)
-        self.job = job
+        self.retry_after = retry_after
 
 
 class BadRequestError(APIStatusError):
@@ -227,42 +235,7 @@ class PayloadTooLargeError(APIStatusError):
 
 
 class CapacityError(APIStatusError):
-    """
-    429: no worker was idle. Nothing ran and nothing was charged.
-
-    Attributes:
-        retry_after: Seconds the server asked us to wait, or ``None`` if it
-            did not say (or not in a form that means anything).
-    """
-
-    retry_after: float | None
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int = 429,
-        retry_after: float | None = None,
-        body: bytes = b"",
-        headers: Mapping[str, str] = _NO_HEADERS,
-        job: JobResult | None = None,
-        attempts: Sequence[Attempt] = (),
-        request_id: str | None = None,
-        may_have_run: bool | None = None,
-        job_id: str | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            status_code=status_code,
-            body=body,
-            headers=headers,
-            job=job,
-            attempts=attempts,
-            request_id=request_id,
-            may_have_run=may_have_run,
-            job_id=job_id,
-        )
-        self.retry_after = retry_after
+    """429: no worker was idle. Nothing ran and nothing was charged."""
 
 
 RateLimitError = CapacityError
@@ -284,42 +257,16 @@ class ResponseError(ProdiaError):
     A success status with an answer that is not what the API promises.
 
     The job ran and is probably paid for, so it is never sent again by itself.
+    What came whole is in `job` and `outputs`.
 
     Attributes:
-        job: The job result, if its part arrived whole.
-        outputs: Every output that arrived whole, in wire order.
         bytes_received: Body bytes that came before the fault.
     """
 
     _may_have_run = True
     _advice = "It was not sent again, since that would be charged again"
 
-    job: JobResult | None
-    outputs: tuple[Output, ...]
-    bytes_received: int
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        job: JobResult | None = None,
-        outputs: Sequence[Output] = (),
-        bytes_received: int = 0,
-        attempts: Sequence[Attempt] = (),
-        request_id: str | None = None,
-        may_have_run: bool | None = None,
-        job_id: str | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            attempts=attempts,
-            request_id=request_id,
-            may_have_run=may_have_run,
-            job_id=job_id,
-        )
-        self.job = job
-        self.outputs = tuple(outputs)
-        self.bytes_received = bytes_received
+    bytes_received: int = 0
 
 
 class MalformedResponseError(ResponseError):
@@ -335,36 +282,6 @@ class ResponseTooLargeError(ResponseError):
 
 
 class JobFailedError(ProdiaError):
-    """
-    The job ran and ended ``failed``.
-
-    Attributes:
-        job: The job result; its ``error`` says why.
-        outputs: Outputs that came along, usually none.
-    """
+    """The job ran and ended ``failed``; the `error` of its `job` says why."""
 
     _may_have_run = True
-
-    job: JobResult
-    outputs: tuple[Output, ...]
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        job: JobResult,
-        outputs: Sequence[Output] = (),
-        attempts: Sequence[Attempt] = (),
-        request_id: str | None = None,
-        may_have_run: bool | None = None,
-        job_id: str | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            attempts=attempts,
-            request_id=request_id,
-            may_have_run=may_have_run,
-            job_id=job_id,
-        )
-        self.job = job
-        self.outputs = tuple(outputs)

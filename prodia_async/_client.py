@@ -1,0 +1,478 @@
+"""``AsyncProdia``: Prodia's vocabulary over the engine."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import anyio
+import httpx
+
+from ._answers import (
+    MAX_RESPONSE_BYTES,
+    AnswerReader,
+    Collector,
+    check_answer,
+    error_for,
+)
+from ._connections import default_transport
+from ._engine import Engine, Finished
+from ._errors import InvalidRequestError, ProdiaError, ResponseError
+from ._map import Outcomes
+from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
+from ._requests import encode_job
+from ._retry import RetryPolicy, check_seconds
+from ._scheduler import Scheduler, SchedulerStatistics
+from ._transport import Reply, Sender
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+    from typing import Self
+
+    from ._formats import Format
+    from ._models import InputLike
+    from ._wire import Headers
+
+BASE_URL = "https://inference.prodia.com"
+"""Documented: reference "Inference"."""
+
+DRAIN_SECONDS = 1.0
+"""How long we wait for the end of an answer whose closing boundary has come. Chosen."""
+
+JobLike = Job | Mapping[str, Any]
+TokenSource = str | Callable[[], Awaitable[str]]
+
+
+class Options(TypedDict, total=False):
+    """What `AsyncProdia.with_options` may change."""
+
+    token: TokenSource
+    retry: RetryPolicy
+    timeout: float
+    deadline: float | None
+    price: bool
+
+
+class AsyncProdia:
+    """
+    Runs jobs on the Prodia v2 inference API.
+
+    One client is meant to be shared by everything in a program: it holds the
+    connections, and it learns how much the server can take. Building it does
+    no I/O. It works across several event loops one after the other, each with
+    connections of its own, and in a forked child.
+
+    Args:
+        token: The API token, or a function that returns one, awaited for
+            each attempt. By default the environment variable PRODIA_TOKEN.
+        base_url: By default the environment variable PRODIA_BASE_URL, else
+            ``https://inference.prodia.com``. May carry a path; a ``/v2`` at
+            its end may be given or left out.
+        max_concurrency: The most jobs in flight at once. Chosen.
+        adaptive: Learn below that bound how many jobs of each type the server
+            takes, from its refusals (429). With ``False`` the bound is fixed.
+        retry: When to try again; `RetryPolicy()` by default.
+        timeout: Seconds of silence on the wire allowed within one attempt. The
+            server sends nothing while a job runs, so it must be longer than
+            the longest job. Chosen.
+        connect_timeout: Seconds a connection may take, TLS included. Chosen.
+        deadline: Seconds for one job in all: queue, waits, every attempt,
+            upload and download. By default none.
+        price: Ask what each job cost; the answer is in ``response.job.price``.
+        transport: An httpx transport to use instead of our own; closed with
+            the client. It then belongs to one event loop.
+        http_client: A client of your own to send through; never closed here.
+        allow_http: Allow plain http to a host that is not this machine. The
+            token then travels where anybody can read it.
+        max_response_bytes: The most that `job` collects in memory for one
+            answer. Chosen: 1 GiB.
+
+    Raises:
+        InvalidRequestError: No token was found, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        token: TokenSource | None = None,
+        *,
+        base_url: str | None = None,
+        max_concurrency: int = 64,
+        adaptive: bool = True,
+        retry: RetryPolicy | None = None,
+        timeout: float = 600.0,
+        connect_timeout: float = 10.0,
+        deadline: float | None = None,
+        price: bool = False,
+        transport: httpx.AsyncBaseTransport | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        allow_http: bool = False,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> None:
+        if transport is not None and http_client is not None:
+            raise InvalidRequestError("give transport or http_client, not both")
+        check_seconds("connect_timeout", connect_timeout)
+        address = _check_base_url(
+            base_url or os.environ.get("PRODIA_BASE_URL") or BASE_URL, allow_http=allow_http
+        )
+        self._base_url = address
+        self._max_concurrency = max_concurrency
+        self._max_response_bytes = max_response_bytes
+
+        def make_sender() -> Sender:
+            own = None if http_client is not None else transport or default_transport(address)
+            return Sender(
+                address,
+                transport=own,
+                client=http_client,
+                timeout=timeout,
+                connect_timeout=connect_timeout,
+            )
+
+        def make_scheduler() -> Scheduler:
+            return Scheduler(max_concurrency=max_concurrency, adaptive=adaptive)
+
+        self._engine = Engine(
+            make_sender=make_sender, make_scheduler=make_scheduler, retry=retry or RetryPolicy()
+        )
+        self._set_options(
+            token=token if token is not None else os.environ.get("PRODIA_TOKEN", ""),
+            retry=retry or RetryPolicy(),
+            timeout=timeout,
+            deadline=deadline,
+            price=price,
+        )
+
+    def _set_options(
+        self,
+        *,
+        token: TokenSource,
+        retry: RetryPolicy,
+        timeout: float,
+        deadline: float | None,
+        price: bool,
+    ) -> None:
+        """Check and keep what a view may have of its own."""
+        if not callable(token):
+            _check_token(token)
+        if not isinstance(retry, RetryPolicy):
+            raise InvalidRequestError(f"retry must be a RetryPolicy(...), not {retry!r:.80}")
+        check_seconds("timeout", timeout)
+        if deadline is not None:
+            check_seconds("deadline", deadline)
+        self._token = token
+        self._retry = retry
+        self._timeout = timeout
+        self._deadline = deadline
+        self._price = price
+
+    def __repr__(self) -> str:
+        counts = self.statistics()
+        return (
+            f"<AsyncProdia {self._base_url}: {counts.in_flight} of {counts.max_concurrency} "
+            f"in flight, {counts.queued + counts.waiting} waiting, {counts.completed} completed>"
+        )
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an AsyncProdia holds connections and a token, and cannot be pickled; send the jobs "
+            "(Job, JobRequest, mappings) and make a client in the process that runs them"
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. The client, and every view of it, cannot be used afterwards."""
+        await self._engine.aclose()
+
+    def with_options(self, **overrides: Unpack[Options]) -> AsyncProdia:
+        """
+        Return a view of this client with other defaults.
+
+        It shares connections, scheduler and totals, so it is light, and
+        closing either closes both.
+
+        Args:
+            overrides: `token`, `retry`, `timeout`, `deadline` or `price`, as
+                the client takes them.
+
+        Raises:
+            InvalidRequestError: Another option was given, or one is out of its range.
+        """
+        unknown = sorted(set(overrides) - set(Options.__annotations__))
+        if unknown:
+            raise InvalidRequestError(
+                f"with_options takes {', '.join(Options.__annotations__)}, not "
+                f"{', '.join(unknown)}; what belongs to the connections needs a client of its own"
+            )
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._set_options(
+            token=overrides.get("token", self._token),
+            retry=overrides.get("retry", self._retry),
+            timeout=overrides.get("timeout", self._timeout),
+            deadline=overrides.get("deadline", self._deadline),
+            price=overrides.get("price", self._price),
+        )
+        return view
+
+    def statistics(self) -> SchedulerStatistics:
+        """Return what the client is doing and has done: slots, queues, refusals, totals."""
+        return self._engine.statistics()
+
+    async def job(
+        self,
+        job: JobLike,
+        *,
+        inputs: Sequence[InputLike] = (),
+        accept: Format | str | None = None,
+        multipart: bool = True,
+        price: bool | None = None,
+        deadline: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, str] | None = None,
+    ) -> JobResponse:
+        """
+        Run one job and return its answer, whole.
+
+        Refusals for lack of capacity and server faults are waited out and
+        tried again as the `RetryPolicy` says.
+
+        Args:
+            job: ``Job(type=..., config=...)`` or the same as a mapping.
+            inputs: Files the job works on, in order: `Input`, bytes, or paths.
+            accept: The format of the first output: ``JPEG(...)``,
+                ``PNG(...)``, ``WebP(...)`` or a media type such as
+                ``"video/mp4"``. The server's default for pictures is JPEG.
+            multipart: Have the job result come along. ``False`` saves a few
+                bytes and leaves ``response.job`` at ``None``.
+            price: As the client's option.
+            deadline: As the client's option.
+            extra_headers: Further request headers.
+            extra_query: Further query parameters.
+
+        Returns:
+            The job result and every output, in wire order.
+
+        Raises:
+            InvalidRequestError: It cannot be sent; nothing was.
+            DeadlineExceededError: The deadline passed.
+            APIConnectionError: No complete answer came.
+            APIStatusError: The server refused it, or had a fault.
+            ResponseError: It ran, but the answer is not what the API promises.
+            JobFailedError: It ran and failed.
+        """
+        return await self._run(
+            JobRequest(job, inputs, accept, multipart, price, deadline, extra_headers, extra_query)
+        )
+
+    def map(
+        self,
+        jobs: Iterable[JobLike | JobRequest] | AsyncIterable[JobLike | JobRequest],
+        *,
+        ordered: bool = False,
+        buffer: int = 0,
+    ) -> AbstractAsyncContextManager[AsyncIterator[JobOutcome]]:
+        """
+        Run many jobs, few at a time.
+
+        ::
+
+            async with client.map(jobs) as outcomes:
+                async for outcome in outcomes:
+                    ...
+
+        The next job is pulled from ``jobs`` only when one may start, so a
+        million cost no more memory than a hundred. One failure never stops
+        the rest. A consumer that stops reading stops new work. Leaving the
+        block cancels what is in flight.
+
+        Args:
+            jobs: `Job`, mapping or `JobRequest`, from an iterable or an async
+                iterable. If it raises, what was started still comes out,
+                and then its error is raised.
+            ordered: Deliver outcomes in the order of the jobs rather than as
+                they complete.
+            buffer: How many outcomes may lie unread, beyond `max_concurrency`.
+
+        Raises:
+            InvalidRequestError: `jobs` is not iterable, or is a single job;
+                `buffer` is negative.
+        """
+        if isinstance(jobs, str | bytes | Mapping | Job | JobRequest) or not isinstance(
+            jobs, Iterable | AsyncIterable
+        ):
+            raise InvalidRequestError(
+                f"map takes an iterable of jobs, not {type(jobs).__name__}; for one job: job(...)"
+            )
+        if type(buffer) is not int or buffer < 0:
+            raise InvalidRequestError(f"buffer must be a number of outcomes from 0, not {buffer!r}")
+        return Outcomes(
+            jobs,
+            run=self._run_one_of_many,
+            room=self._room,
+            concurrency=self._max_concurrency,
+            ordered=ordered,
+            buffer=buffer,
+        )
+
+    async def _room(self) -> None:
+        await self._engine.session().scheduler.room()
+
+    async def _run_one_of_many(self, index: int, item: JobLike | JobRequest) -> JobOutcome:
+        request = item if isinstance(item, JobRequest) else JobRequest(item)
+        try:
+            return JobOutcome(index, request, await self._run(request), None)
+        except Exception as error:  # noqa: BLE001  (one failure never stops the rest)
+            return JobOutcome(index, request, None, error)
+
+    async def _run(self, request: JobRequest) -> JobResponse:
+        deadline = self._deadline if request.deadline is None else request.deadline
+        if deadline is not None:
+            check_seconds("deadline", deadline)
+        wire = await encode_job(request, price=self._price)
+        answer = _Answer(multipart=request.multipart, max_bytes=self._max_response_bytes)
+        collected, finished = await self._engine.run(
+            wire,
+            answer,
+            authorize=self._authorize,
+            deadline=deadline,
+            retry=self._retry,
+            timeout=self._timeout,
+        )
+        return _response(collected, finished)
+
+    async def _authorize(self) -> str:
+        if callable(self._token):
+            return f"Bearer {_check_token(await self._token())}"
+        return f"Bearer {self._token}"
+
+
+class _Answer:
+    """What Prodia's vocabulary makes of one answer: a job result and outputs."""
+
+    __slots__ = ("_collector", "_multipart")
+
+    def __init__(self, *, multipart: bool, max_bytes: int) -> None:
+        self._multipart = multipart
+        self._collector = Collector(max_bytes=max_bytes)
+
+    async def read(self, reply: Reply) -> Collector:
+        collector = self._collector
+        try:
+            reader = AnswerReader(reply.headers, multipart=self._multipart)
+            try:
+                await self._feed(reader, reply)
+                collector.add(reader.receive_eof())
+            except ResponseError as fault:
+                fault.bytes_received = reader.bytes_received
+                raise
+            wrong = check_answer(collector.job, collector.outputs, multipart=self._multipart)
+            if wrong is not None:
+                raise wrong
+        except ProdiaError as error:
+            error.__dict__.update(self.partial())
+            raise
+        return collector
+
+    async def _feed(self, reader: AnswerReader, reply: Reply) -> None:
+        chunks = aiter(reply)
+        async for chunk in chunks:
+            self._collector.add(reader.receive_data(chunk))
+            if reader.finished:
+                break
+        if not reader.finished:
+            return
+        # All that counts is here. Reading on to the end lets the connection be
+        # used again, but what goes wrong there costs nobody the answer.
+        try:
+            if reply.headers.get("content-length") == str(reader.bytes_received):
+                await anext(chunks, None)  # the end, which is here already
+                return
+            with anyio.move_on_after(DRAIN_SECONDS):
+                async for chunk in chunks:
+                    reader.receive_data(chunk)
+        except ResponseError:
+            pass
+        finally:
+            await chunks.aclose()
+
+    def partial(self) -> dict[str, object]:
+        job = self._collector.job
+        return {
+            "job": job,
+            "outputs": tuple(self._collector.outputs),
+            "job_id": job.id if job else None,
+        }
+
+    def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
+        return error_for(status_code, headers, body)
+
+    def dollars(self) -> float:
+        job = self._collector.job
+        return (job.price.dollars or 0.0) if job and job.price else 0.0
+
+
+def _response(collected: Collector, finished: Finished) -> JobResponse:
+    return JobResponse(
+        collected.job,
+        tuple(collected.outputs),
+        finished.request_id,
+        finished.attempts,
+        Timing(finished.queued, finished.backoff, finished.running, finished.total),
+    )
+
+
+def _check_token(token: object) -> str:
+    """Check a token's form; never show it."""
+    if not isinstance(token, str):
+        raise InvalidRequestError(f"a token must be a text, not {type(token).__name__}")
+    if not token:
+        raise InvalidRequestError(
+            "no token: set the environment variable PRODIA_TOKEN, or give token=..."
+        )
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise InvalidRequestError(
+            "the token must be printable ASCII without blanks or line ends; was it cut or pasted "
+            "with a newline?"
+        )
+    return token
+
+
+def _check_base_url(text: str, *, allow_http: bool) -> str:
+    """Return the base URL without a slash or ``/v2`` at its end."""
+    wanted = "a base URL must read like 'https://inference.prodia.com'"
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, TypeError):
+        raise InvalidRequestError(f"{wanted}, not {text!r:.200}") from None
+    if url.userinfo:
+        raise InvalidRequestError(f"{wanted}, without a user name or password")
+    if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
+        raise InvalidRequestError(f"{wanted}, not {text!r:.200}")
+    if url.scheme == "http" and not allow_http and not _is_this_machine(url.host):
+        raise InvalidRequestError(
+            f"plain http to {url.host} would show the token to everybody on the way; "
+            "use https, or allow_http=True"
+        )
+    return str(url).rstrip("/").removesuffix("/v2")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,162 @@
+"""
+Files on disk: names that cannot escape their folder, and writing that never shows half a file.
+
+A name that came over the network is a suggestion. What is written goes to a
+temporary name in the target's own folder first and gets its final name in one
+step, so a reader never sees a part of it, and a full disk leaves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from typing import BinaryIO
+
+MAX_NAME_BYTES = 200
+"""Longest file name we write, in bytes of UTF-8. Chosen: below the usual 255, room for `-2`."""
+
+# Control characters, what Windows forbids, and both kinds of separator.
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+# Device names on Windows, with or without an extension.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def safe_name(received: str | None, *, fallback: str, suffix: str = "") -> str:
+    """
+    Reduce a received file name to one that names a file in its folder and nothing else.
+
+    Args:
+        received: The name as it came; may hold a path, a drive, NUL, anything.
+        fallback: What to call it when nothing usable is left.
+        suffix: Extension, with its dot, to add when the name has none.
+
+    Returns:
+        A base name of at most `MAX_NAME_BYTES` bytes, never empty, never made of dots alone,
+        never beginning with a dot.
+    """
+    base = re.split(r"[/\\]", received or "")[-1]
+    base = re.sub(r"^[A-Za-z]:", "", base)
+    base = _FORBIDDEN.sub("_", base).strip(" .")
+    if not base.strip("_"):
+        base = fallback
+    if _RESERVED.fullmatch(base):
+        base = f"_{base}"
+    stem, extension = os.path.splitext(base)  # noqa: PTH122  (a name, not a path)
+    if len(extension.encode()) > 16:
+        stem, extension = base, ""
+    extension = extension or suffix
+    room = MAX_NAME_BYTES - len(extension.encode())
+    return stem.encode()[:room].decode(errors="ignore") + extension
+
+
+def numbered(name: str, number: int) -> str:
+    """Return ``name`` for 1, ``stem-2.ext`` for 2, and so on."""
+    if number == 1:
+        return name
+    stem, extension = os.path.splitext(name)  # noqa: PTH122  (a name, not a path)
+    return f"{stem}-{number}{extension}"
+
+
+class PendingFile:
+    """
+    A file being written under a temporary name, until `publish` names it.
+
+    Every method blocks; call them in a worker thread. Used as a context
+    manager, it removes what was not published.
+
+    Raises:
+        OSError: The folder is missing or cannot be written, or the disk is full.
+    """
+
+    __slots__ = ("_file", "_temporary")
+
+    def __init__(self, folder: Path) -> None:
+        self._temporary: Path | None = folder / f".{secrets.token_hex(8)}.part"
+        self._file: BinaryIO = self._temporary.open("xb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, chunks: Iterable[bytes | memoryview]) -> None:
+        """Append ``chunks`` in order."""
+        for chunk in chunks:
+            self._file.write(chunk)
+
+    def publish(self, target: Path, *, replace: bool) -> Path:
+        """
+        Give the file its final name.
+
+        Args:
+            target: The path it shall have, in the folder it was made in.
+            replace: Whether a file of that name is replaced. If not, the
+                first free of ``name``, ``name-2``, ``name-3`` ... is taken.
+
+        Returns:
+            The path it has now.
+        """
+        temporary = self._temporary
+        if temporary is None:
+            raise ValueError("this file was published or discarded before")
+        self._file.close()
+        if replace:
+            temporary.replace(target)
+        else:
+            target = _link_to_free_name(temporary, target)
+        self._temporary = None
+        return target
+
+    def discard(self) -> None:
+        """Close and remove the file, unless it was published."""
+        # A full disk may refuse even the last flush; the file goes all the same.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+
+def _link_to_free_name(temporary: Path, target: Path) -> Path:
+    """Move ``temporary`` to the first free numbered name of ``target``."""
+    number = 1
+    while True:
+        candidate = target.with_name(numbered(target.name, number))
+        try:
+            # A hard link fails if the name is taken, in one step, so two
+            # writers cannot both win it.
+            candidate.hardlink_to(temporary)
+        except FileExistsError:
+            number += 1
+        except OSError:
+            # A file system without hard links: nearly as good.
+            if candidate.exists():
+                number += 1
+                continue
+            return temporary.replace(candidate)
+        else:
+            temporary.unlink()
+            return candidate
+
+
+def write_file(target: Path, content: bytes | memoryview, *, replace: bool) -> Path:
+    """
+    Write ``content`` so that ``target`` holds all of it or is not touched. Blocks.
+
+    Returns:
+        The path written: ``target``, or with ``replace=False`` the first free numbered name.
+
+    Raises:
+        OSError: The folder is missing or cannot be written, or the disk is full.
+    """
+    with PendingFile(target.parent) as pending:
+        pending.write([content])
+        return pending.publish(target, replace=replace)

@@ -1,0 +1,453 @@
+"""
+The API's nouns: what is sent (`Job`, `Input`) and what comes back (`JobResult`, `Output`).
+
+What users build is checked when it is built and forbids what it does not
+know. What the server sends keeps fields this package does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003  (pydantic reads it)
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ._errors import InvalidRequestError, ResponseError
+from ._files import safe_name, write_file
+from ._media import bare_type, suffix_of
+
+if TYPE_CHECKING:
+    import os
+
+    from ._formats import Format
+    from ._retry import Attempt
+
+InputFactory: TypeAlias = Callable[[], AsyncIterator[bytes]]
+"""Returns a fresh iterator over the same bytes each time it is called."""
+
+SUCCEEDED_STATES = frozenset({"completed", "processed", "succeeded"})
+"""State words of success. Documented: `completed` (sync), `processed` (async); last: chosen."""
+
+FAILED_STATES = frozenset({"failed", "cancelled", "canceled", "expired"})
+"""State words of failure. Documented: `failed`; the others are chosen, out of caution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    What the server shall do.
+
+    Args:
+        type: The job type, for instance ``"inference.flux-fast.schnell.txt2img.v2"``.
+        config: Its configuration, as the type's documentation page says.
+            Leave it out for types that have none.
+
+    Raises:
+        InvalidRequestError: `type` is no text or empty, or `config` is no mapping.
+    """
+
+    type: str
+    config: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _check_job_type(self.type)
+        if self.config is not None and not isinstance(self.config, Mapping):
+            raise InvalidRequestError(f"a job's config must be a mapping, not {self.config!r:.80}")
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the form that the API takes."""
+        return (
+            {"type": self.type}
+            if self.config is None
+            else {"type": self.type, "config": self.config}
+        )
+
+
+def _check_job_type(value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidRequestError(
+            "a job needs a type such as 'inference.flux-fast.schnell.txt2img.v2', "
+            f"not {value!r:.80}"
+        )
+
+
+def wire_job(job: Job | Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Return the wire form of a job, whichever way it was given.
+
+    Raises:
+        InvalidRequestError: It is neither a `Job` nor a mapping with a ``type``.
+    """
+    if isinstance(job, Job):
+        return job.to_wire()
+    if not isinstance(job, Mapping):
+        raise InvalidRequestError(
+            f"a job must be a Job(type=..., config=...) or a mapping of that form, not {job!r:.80}"
+        )
+    if "type" not in job:
+        raise InvalidRequestError(f"a job needs a 'type'; this one has {sorted(map(str, job))}")
+    _check_job_type(job["type"])
+    return job
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """
+    One file that a job works on.
+
+    Args:
+        content: The bytes themselves, the path of a file, or a function
+            without arguments that returns a fresh async iterator of bytes.
+            All can be read again, so that every attempt sends the same bytes.
+        filename: The name that `config` may refer to. By default the path's
+            base name, else ``input-1.jpg`` and so on.
+        content_type: The media type. By default what the first bytes say,
+            else what the extension says.
+        size: Bytes in all; required with a function, else found out.
+
+    Raises:
+        InvalidRequestError: The content is none of the three, or a function
+            comes without its size.
+    """
+
+    content: bytes | Path | InputFactory = field(repr=False)
+    filename: str | None = None
+    content_type: str | None = None
+    size: int | None = None
+
+    def __init__(
+        self,
+        content: bytes | bytearray | memoryview | str | os.PathLike[str] | InputFactory,
+        filename: str | None = None,
+        content_type: str | None = None,
+        size: int | None = None,
+    ) -> None:
+        if isinstance(content, bytearray | memoryview):
+            content = bytes(content)
+        elif not isinstance(content, bytes) and not callable(content):
+            try:
+                content = Path(content)
+            except TypeError:
+                raise InvalidRequestError(
+                    "an input must be bytes, a path, or a function that returns an async "
+                    f"iterator of bytes, not {type(content).__name__}"
+                ) from None
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
+            raise InvalidRequestError(f"an input's size must be a number of bytes, not {size!r}")
+        if callable(content) and size is None:
+            raise InvalidRequestError(
+                "an input made by a function needs its size: Input(function, size=...)"
+            )
+        if isinstance(content, bytes) and size is not None and size != len(content):
+            raise InvalidRequestError(
+                f"an input of {len(content)} bytes was said to have size={size}"
+            )
+        for name, value in (("filename", filename), ("content_type", content_type)):
+            if value is not None and (not isinstance(value, str) or not value):
+                raise InvalidRequestError(f"an input's {name} must be a text, not {value!r}")
+        object.__setattr__(self, "content", content)
+        object.__setattr__(self, "filename", filename)
+        object.__setattr__(self, "content_type", content_type)
+        object.__setattr__(self, "size", size)
+
+
+InputLike: TypeAlias = "Input | bytes | bytearray | memoryview | str | os.PathLike[str]"
+"""An `Input`, or what may stand for one: bytes, or the path of a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """
+    A job with all that belongs to it, for `AsyncProdia.map`.
+
+    The fields are the arguments of `AsyncProdia.job`; ``None`` means the client's default.
+    """
+
+    job: Job | Mapping[str, Any]
+    inputs: Sequence[InputLike] = ()
+    accept: Format | str | None = None
+    multipart: bool = True
+    price: bool | None = None
+    deadline: float | None = None
+    extra_headers: Mapping[str, str] | None = None
+    extra_query: Mapping[str, str] | None = None
+
+
+class _Received(BaseModel):
+    """What the server sends: frozen, and unknown fields are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+
+class Price(_Received):
+    """What a job cost. Source: reference "Price"."""
+
+    product: str | None = None
+    dollars: float | None = None
+
+
+class JobState(_Received):
+    """Where a job stands. Source: reference "Inference", job result."""
+
+    current: str | None = None
+    history: list[Any] | None = None
+
+
+class JobMetrics(_Received):
+    """
+    How a job ran. Source: reference "Inference", job result.
+
+    Attributes:
+        elapsed: Inference time in seconds.
+        ips: Iterations per second, where that means something.
+    """
+
+    elapsed: float | None = None
+    ips: float | None = None
+
+
+class JobResult(_Received):
+    """
+    What the server says of a job: the job, and what became of it.
+
+    Unknown fields are kept (``model_extra``). A field that does not have its
+    documented type is read as absent, so that an odd time stamp cannot cost
+    a picture that was paid for.
+
+    Attributes:
+        id: Made by the server.
+        created_at: With `updated_at` and `expires_at`, times in UTC.
+        state: `current` is ``completed`` or ``processed`` on success.
+        config: The job's config with defaults and computed values (the seed) filled in.
+        price: Only when it was asked for, and the server knew it.
+        error: Why it failed, when it did.
+    """
+
+    id: str | None = None
+    type: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    state: JobState = JobState()
+    config: dict[str, Any] | None = None
+    metrics: JobMetrics | None = None
+    price: Price | None = None
+    error: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the state is one of success: ``completed`` or ``processed``."""
+        return self.state.current in SUCCEEDED_STATES
+
+    @property
+    def failed(self) -> bool:
+        """Whether the state is one of failure: ``failed``."""
+        return self.state.current in FAILED_STATES
+
+    @property
+    def failure(self) -> str | None:
+        """
+        Why the job failed, in the server's words.
+
+        `error` where it is set, else the last message in the state's history
+        (where a client of 2025 found it).
+        """
+        if self.error:
+            return self.error
+        for entry in reversed(self.state.history or []):
+            if isinstance(entry, Mapping) and isinstance(entry.get("message"), str):
+                return str(entry["message"])
+        return None
+
+
+def read_job_result(content: bytes | bytearray | memoryview) -> JobResult | None:
+    """
+    Read a job result, forgiving what is odd in it.
+
+    Returns:
+        The job result, or ``None`` if ``content`` is not a JSON object.
+    """
+    text = bytes(content)
+    try:
+        return JobResult.model_validate_json(text)
+    except ValidationError as error:
+        # Take the whole apart only when it does not fit as it stands.
+        return _read_oddly_shaped(text.removeprefix(b"\xef\xbb\xbf"), error)
+
+
+class _AnyObject(BaseModel):
+    """A JSON object of whatever fields."""
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+
+def _read_oddly_shaped(text: bytes, error: ValidationError) -> JobResult | None:
+    try:
+        values = dict(_AnyObject.model_validate_json(text).model_extra or {})
+    except ValidationError:
+        return None
+    odd = {str(fault["loc"][0]) for fault in error.errors(include_url=False) if fault["loc"]}
+    return JobResult.model_validate(
+        {name: value for name, value in values.items() if name not in odd}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """
+    One file that a job made, whole and in memory.
+
+    Attributes:
+        content: The bytes.
+        content_type: The media type as the server said it, else what the first bytes tell.
+        filename: The name it came under, if any. Not safe to use as a path; `save` makes it so.
+    """
+
+    content: bytes = field(repr=False)
+    content_type: str
+    filename: str | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Output {self.content_type} {len(self.content)} bytes"
+            f"{f' {self.filename!r}' if self.filename else ''}>"
+        )
+
+    @property
+    def suffix(self) -> str:
+        """The extension for `content_type`, with its dot; ``""`` when it is not a known one."""
+        return suffix_of(self.content_type)
+
+    async def save(self, path: str | os.PathLike[str]) -> Path:
+        """
+        Write the output to a file.
+
+        Args:
+            path: A file, which is replaced if it exists; or an existing
+                folder, in which the output keeps the name it came under,
+                made safe, and numbered rather than put over another file.
+
+        Returns:
+            Where it was written.
+
+        Raises:
+            OSError: The folder is missing or cannot be written, or the disk
+                is full. Nothing is left under the final name then.
+        """
+        return await anyio.to_thread.run_sync(self._save, Path(path))
+
+    def _save(self, path: Path) -> Path:
+        if path.is_dir():
+            name = safe_name(self.filename, fallback="output", suffix=self.suffix)
+            return write_file(path / name, self.content, replace=False)
+        return write_file(path, self.content, replace=True)
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, bytes | str]:
+        """Show the picture, the video or the text in a notebook."""
+        del include, exclude  # a notebook filters by itself
+        kind = bare_type(self.content_type) or ""
+        bundle: dict[str, bytes | str] = {"text/plain": repr(self)}
+        if kind in {"image/png", "image/jpeg", "image/gif", "image/webp"}:
+            bundle[kind] = self.content
+        elif kind == "image/svg+xml":
+            bundle[kind] = self.content.decode(errors="replace")
+        elif kind.startswith("text/"):
+            bundle["text/plain"] = self.content.decode(errors="replace")
+        elif kind.startswith(("video/", "audio/")):
+            bundle["text/html"] = _media_element(kind, self.content)
+        return bundle
+
+
+def _media_element(kind: str, content: bytes) -> str:
+    from base64 import b64encode  # noqa: PLC0415  (only notebooks come here)
+
+    element = kind.partition("/")[0]
+    source = f"data:{kind};base64,{b64encode(content).decode()}"
+    return f'<{element} controls src="{source}"></{element}>'
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """
+    Where the time of one job went. All in seconds.
+
+    Attributes:
+        queued: Waiting for a slot, including waits after a refusal (429).
+        backoff: Waiting between attempts after a fault.
+        running: In attempts, from the first byte out to the last byte in.
+        total: From the call to its end.
+    """
+
+    queued: float
+    backoff: float
+    running: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobResponse:
+    """
+    The answer to one job.
+
+    Attributes:
+        job: The job result; ``None`` with ``multipart=False``.
+        outputs: Every output, in wire order; empty for types that make none.
+        request_id: The ``x-request-id`` header, for support requests.
+        attempts: What was tried, oldest first; the last one succeeded.
+        timing: Where the time went.
+    """
+
+    job: JobResult | None
+    outputs: tuple[Output, ...]
+    request_id: str | None
+    attempts: tuple[Attempt, ...]
+    timing: Timing
+
+    @property
+    def output(self) -> Output:
+        """
+        The first output.
+
+        Raises:
+            ResponseError: The job made none.
+        """
+        if not self.outputs:
+            raise ResponseError(
+                "the job completed without an output",
+                job=self.job,
+                attempts=self.attempts,
+                request_id=self.request_id,
+            )
+        return self.outputs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """
+    What became of one job of a `AsyncProdia.map`.
+
+    Attributes:
+        index: Its place in the input, from 0.
+        request: What was asked.
+        response: The answer, or ``None`` if it failed.
+        error: Why it failed, or ``None``. A `ProdiaError`, or whatever a
+            function of the caller's (an input's iterator) raised.
+    """
+
+    index: int
+    request: JobRequest
+    response: JobResponse | None
+    error: Exception | None
+
+    def unwrap(self) -> JobResponse:
+        """Return the response, or raise the error."""
+        if self.response is None:
+            assert self.error is not None  # noqa: S101  (one of the two is always there)
+            raise self.error
+        return self.response

@@ -1,0 +1,275 @@
+"""
+A job as a request: everything about ``POST /v2/job`` that is known before an answer comes.
+
+All that costs nothing to check is checked here, before anything is sent. No
+waiting in this room, but for a look at input files in a worker thread. Source
+of the facts: reference "Inference", guide "Combining Multiple Images".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from ._errors import InvalidRequestError
+from ._formats import accept_header
+from ._media import OCTET_STREAM, SNIFF_BYTES, sniff, suffix_of, type_of_name
+from ._models import Input, JobRequest, wire_job
+from ._uploads import BytesBody, FormBody, FormPart, measure
+from ._wire import Body, WireRequest
+
+if TYPE_CHECKING:
+    from ._models import InputLike
+    from ._uploads import Source
+
+JOB_PATH = "/v2/job"
+JOB_FILENAME = "job.json"
+JSON_TYPE = "application/json"
+
+FILENAME_FIELDS = (
+    "image", "images", "mask", "first_frame", "last_frame", "audio", "video", "references",
+)  # fmt: skip
+"""Config fields whose values name inputs. Documented: the job types' pages, format "filename"."""
+
+MAX_INPUTS: Mapping[str, int] = {
+    "inference.nano-banana.img2img.v2": 3,
+    "inference.gemini-3-pro.img2img.v1": 3,
+    "inference.gemini-3-1-flash.img2img.v1": 14,
+    "inference.flux-2.dev.img2img.v1": 8,
+    "inference.flux-2.pro.img2img.v1": 8,
+    "inference.flux-2.flex.img2img.v1": 10,
+    "inference.flux-2.max.img2img.v1": 8,
+    "inference.seedream-5-0.lite.img2img.v1": 14,
+}
+"""
+Most inputs a type takes. Documented: guide "Combining Multiple Images", table
+of limits. FLUX.2 flex has 8 in its schema and 10 in the guide; the larger holds here.
+"""
+
+# What would contradict the request that is built here.
+_OWN_HEADERS = frozenset(
+    {
+        "accept", "accept-encoding", "authorization", "connection", "content-length",
+        "content-type", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_BAD_IN_FILENAME = re.compile(r'["/\\\x00-\x1f\x7f\ud800-\udfff]')
+
+
+async def encode_job(request: JobRequest, *, price: bool = False) -> WireRequest:
+    """
+    Turn a job into the request for ``POST /v2/job``, checking all that costs nothing to check.
+
+    Args:
+        request: The job and what belongs to it.
+        price: Ask for the price, unless the request says otherwise itself.
+
+    Returns:
+        A request that can be sent any number of times.
+
+    Raises:
+        InvalidRequestError: It cannot be sent, or the server is known to refuse it.
+    """
+    job = wire_job(request.job)
+    kind = str(job["type"])
+    inputs = [as_input(each) for each in _sequence_of_inputs(request.inputs)]
+    _check_count(kind, len(inputs))
+    content = encode_json(job)
+    accept = accept_header(request.accept, multipart=request.multipart)
+    if any(isinstance(each.content, Path) for each in inputs):
+        parts = await anyio.to_thread.run_sync(input_parts, inputs)
+    else:
+        parts = input_parts(inputs)
+    _check_names(job.get("config"), [part.filename for part in parts])
+    return WireRequest(
+        method="POST",
+        path=JOB_PATH,
+        query=_query(request, price=price),
+        headers=(("accept", accept), *_extra_headers(request.extra_headers)),
+        body=job_body(content, parts),
+        kind=kind,
+    )
+
+
+def job_body(content: bytes, parts: Sequence[FormPart]) -> Body:
+    """Return JSON alone when there are no inputs, else the job part and then the inputs."""
+    if not parts:
+        return BytesBody(content, JSON_TYPE)
+    return FormBody([FormPart("job", JOB_FILENAME, JSON_TYPE, content, len(content)), *parts])
+
+
+def encode_json(value: object) -> bytes:
+    """
+    Write JSON, strictly: no NaN, nothing that JSON has no form for.
+
+    Raises:
+        InvalidRequestError: It names the first value that JSON cannot carry.
+    """
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json
+        )
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        where = _find_unfit(value, "job") or f"the job ({error})"
+        raise InvalidRequestError(f"JSON cannot carry {where}") from error
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:
+    """Name the first value in depth-first order that JSON cannot carry, by its path."""
+    if depth > 100:
+        return f"{path[:80]}...: it is nested too deeply, or contains itself"
+    pairs: Iterable[tuple[str, object]]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str | int | float | bool | None):
+                return f"{path}: a key must be a text, not {key!r:.80}"
+        pairs = ((f"{path}.{key}", each) for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        pairs = ((f"{path}[{index}]", each) for index, each in enumerate(value))
+    else:
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError):
+            return f"{path} = {value!r:.80}"
+        return None
+    found = (_find_unfit(each, inner, depth + 1) for inner, each in pairs)
+    return next((unfit for unfit in found if unfit), None)
+
+
+def _sequence_of_inputs(inputs: object) -> Sequence[InputLike]:
+    # One path or one picture is a sequence too, of letters or of numbers.
+    if isinstance(inputs, str | bytes | bytearray | memoryview | Path | Input):
+        raise InvalidRequestError(
+            f"inputs must be a list of inputs, not one {type(inputs).__name__}; write inputs=[...]"
+        )
+    try:
+        return list(inputs)  # type: ignore[call-overload,no-any-return]  # checked by trying
+    except TypeError:
+        raise InvalidRequestError(
+            f"inputs must be a list of inputs, not {type(inputs).__name__}"
+        ) from None
+
+
+def as_input(value: InputLike) -> Input:
+    """
+    Return an `Input` for what may stand for one.
+
+    Raises:
+        InvalidRequestError: It can't.
+    """
+    return value if isinstance(value, Input) else Input(value)
+
+
+def _check_count(kind: str, count: int) -> None:
+    most = MAX_INPUTS.get(kind)
+    if most is not None and count > most:
+        raise InvalidRequestError(f"{kind} takes at most {most} inputs, not {count}")
+
+
+def input_parts(inputs: Sequence[Input]) -> list[FormPart]:
+    """
+    Find out each input's size, type and name. Blocks if there are paths among them.
+
+    Raises:
+        InvalidRequestError: A file cannot be read, a name cannot be sent, or two are equal.
+    """
+    parts = [_input_part(each, number) for number, each in enumerate(inputs, 1)]
+    seen: set[str] = set()
+    for part in parts:
+        if part.filename in seen:
+            raise InvalidRequestError(
+                f"two inputs are named {part.filename!r}, and names must differ; "
+                "give one of them another with Input(..., filename=...)"
+            )
+        seen.add(part.filename)
+    return parts
+
+
+def _input_part(each: Input, number: int) -> FormPart:
+    content = each.content
+    source: Source
+    if isinstance(content, Path):
+        source = facts = measure(content, SNIFF_BYTES)
+        size, head, name = facts.size, facts.head, content.name
+        if each.size is not None and each.size != size:
+            raise InvalidRequestError(
+                f"the input {str(content)!r} has {size} bytes and was said to have {each.size}"
+            )
+    else:
+        head = content[:SNIFF_BYTES] if isinstance(content, bytes) else b""
+        size = len(content) if isinstance(content, bytes) else each.size or 0
+        source, name = content, ""
+    name = each.filename or name
+    content_type = each.content_type or sniff(head) or type_of_name(name) or OCTET_STREAM
+    if not _HEADER_VALUE.fullmatch(content_type):
+        raise InvalidRequestError(
+            f"an input's content_type must be plain ASCII, not {content_type!r}"
+        )
+    name = name or f"input-{number}{suffix_of(content_type)}"
+    _check_filename(name)
+    return FormPart("input", name, content_type, source, size)
+
+
+def _check_filename(name: str) -> None:
+    bad = _BAD_IN_FILENAME.search(name)
+    if bad:
+        raise InvalidRequestError(
+            f"an input's filename must be a plain name, without {bad.group()!r}: it is {name!r}; "
+            "no quotes, folders, control characters or broken Unicode arrive as they were sent"
+        )
+
+
+def _check_names(config: object, names: Sequence[str]) -> None:
+    """Check that every input that the config names is there."""
+    if not isinstance(config, Mapping):
+        return
+    for field in FILENAME_FIELDS:
+        value = config.get(field)
+        listed = value if isinstance(value, list | tuple) else [value]
+        for name in listed:
+            # An address or a data URI is no name; the server decides about it.
+            if isinstance(name, str) and name not in names and ":" not in name:
+                have = ", ".join(map(repr, names)) if names else "there are no inputs"
+                raise InvalidRequestError(
+                    f"config.{field} names {name!r}, which no input bears; inputs: {have}"
+                )
+
+
+def _query(request: JobRequest, *, price: bool) -> tuple[tuple[str, str], ...]:
+    wanted = price if request.price is None else request.price
+    pairs = [("price", "true")] if wanted else []
+    for name, value in (request.extra_query or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InvalidRequestError(
+                f"extra_query must map texts to texts, not {name!r} to {value!r:.80}"
+            )
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def _extra_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    checked = []
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidRequestError(f"{name!r} in extra_headers is no header name")
+        if name.lower() in _OWN_HEADERS:
+            raise InvalidRequestError(f"{name!r} cannot be set by extra_headers; the client does")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            # The value may be a secret, so it is not shown.
+            raise InvalidRequestError(f"the value of {name!r} in extra_headers must be plain ASCII")
+        checked.append((name.lower(), value))
+    return checked

@@ -1,0 +1,421 @@
+"""
+Whether to try again, and after how long.
+
+What happened to the job decides, since the API documents no idempotency key:
+
+==============  ==========================================  =========================
+fate            cases                                       by default
+==============  ==========================================  =========================
+not run         429                                         again, bounded by time
+undelivered     DNS, refused, TLS, request not fully sent   again, `max_attempts`
+server fault    500, 502, 503, 504 and other 5xx            again, `max_attempts`, from
+                                                            a budget shared by all jobs
+uncertain       silence or a broken connection after the    raise; again only with
+                request was sent                            `retry_uncertain`
+refused         400, 401, 403, 404, 413, other 4xx          raise
+ran             a damaged answer, a failed job              raise
+==============  ==========================================  =========================
+
+The decisions are plain methods on plain values (`RetryPolicy.decide`);
+tenacity runs the loop, and only the loop waits.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
+
+import anyio
+import tenacity as _t
+
+from ._errors import (
+    APIConnectionError,
+    APIStatusError,
+    CapacityError,
+    ConnectError,
+    InvalidRequestError,
+    JobFailedError,
+    ProdiaError,
+    ResponseError,
+    ServerError,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+T = TypeVar("T")
+
+Fate: TypeAlias = Literal[
+    "succeeded", "not run", "undelivered", "server fault", "uncertain", "refused", "ran"
+]
+"""What an attempt came to; the table at the top of this module."""
+
+Random: TypeAlias = Callable[[], float]
+"""Returns a number from 0 up to 1."""
+
+ABSURD_SECONDS = 366 * 86400.0
+"""A Retry-After beyond a year is a mistake, and is read as none. Chosen."""
+
+_SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
+
+
+def parse_retry_after(
+    values: Sequence[str], *, date: str | None, now: datetime | None = None
+) -> float | None:
+    """
+    Read Retry-After headers.
+
+    Args:
+        values: The header's values; normally one. Of several the largest holds.
+        date: The answer's own Date header. A Retry-After that is a date is
+            read relative to it, so that a server's wrong clock does not matter.
+        now: The time to use where there is no such header.
+
+    Returns:
+        Seconds to wait, 0 for a date in the past; ``None`` for no header, or
+        one that is negative, garbled or beyond `ABSURD_SECONDS`.
+    """
+    read = [_read_one_retry_after(value.strip(), date, now) for value in values]
+    return max((seconds for seconds in read if seconds is not None), default=None)
+
+
+def _read_one_retry_after(value: str, date: str | None, now: datetime | None) -> float | None:
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
+    else:
+        until = _read_date(value)
+        since = _read_date(date or "") or now
+        if until is None or since is None:
+            return None
+        seconds = max(0.0, (until - since).total_seconds())
+    return seconds if seconds <= ABSURD_SECONDS else None
+
+
+def _read_date(text: str) -> datetime | None:
+    """Read an HTTP date in any of its three forms (RFC 9110, 5.6.7)."""
+    try:
+        read = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    # All HTTP dates are in UTC; the asctime form does not say so.
+    return read.replace(tzinfo=read.tzinfo or UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    One exchange for a job.
+
+    Attributes:
+        number: From 1.
+        fate: What it came to.
+        status_code: The HTTP status, or ``None`` if none came.
+        request_id: The ``x-request-id`` header, if one came.
+        seconds: How long it took.
+        retry_after: Seconds the server asked us to wait, if it did.
+        wait: Seconds waited after it before the next; 0 after the last.
+        error: The error it ended with, by class name; ``None`` on success.
+    """
+
+    number: int
+    fate: Fate
+    status_code: int | None
+    request_id: str | None
+    seconds: float
+    retry_after: float | None = None
+    wait: float = 0.0
+    error: str | None = None
+
+    def __str__(self) -> str:
+        what = str(self.status_code or self.error or self.fate)
+        return f"{what} then {self.wait:.1f} s" if self.wait else what
+
+
+def fate_of(error: BaseException) -> Fate:
+    """Tell what an attempt that ended with ``error`` came to."""
+    match error:
+        case CapacityError():
+            return "not run"
+        case ServerError():
+            return "server fault"
+        case ResponseError() | JobFailedError():
+            return "ran"
+        case ConnectError():
+            return "undelivered"
+        case APIConnectionError():
+            return "uncertain"
+        case _:
+            return "refused"
+
+
+def attempt_of(number: int, error: BaseException | None, seconds: float) -> Attempt:
+    """Describe an attempt that ended with ``error``, or ``None`` for one that succeeded."""
+    if error is None:
+        return Attempt(number, "succeeded", 200, None, seconds)
+    return Attempt(
+        number,
+        fate_of(error),
+        error.status_code if isinstance(error, APIStatusError) else None,
+        error.request_id if isinstance(error, ProdiaError) else None,
+        seconds,
+        retry_after=retry_after_of(error),
+        error=type(error).__name__,
+    )
+
+
+def retry_after_of(error: BaseException) -> float | None:
+    """Return the seconds an error's answer asked us to wait, if it did."""
+    return getattr(error, "retry_after", None)
+
+
+class RetryBudget:
+    """
+    What the retries of server faults draw from, shared by all jobs of a client.
+
+    A dead API is not to be hammered by a thousand jobs that each have three
+    more attempts. The figures are those of botocore's standard mode: 500
+    tokens, 5 a retry, given back when the job succeeds, and 1 for each other
+    success.
+    """
+
+    __slots__ = ("capacity", "cost", "tokens")
+
+    def __init__(self, capacity: float = 500.0, cost: float = 5.0) -> None:
+        self.capacity = capacity
+        self.cost = cost
+        self.tokens = capacity
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {self.tokens:g} of {self.capacity:g} tokens>"
+
+    def draw(self) -> bool:
+        """Take the tokens for one retry; false if there are not enough."""
+        if self.tokens < self.cost:
+            return False
+        self.tokens -= self.cost
+        return True
+
+    def succeeded(self, retries: int) -> None:
+        """Refill after a job that succeeded after so many retries of server faults."""
+        refill = self.cost * retries if retries else 1.0
+        self.tokens = min(self.capacity, self.tokens + refill)
+
+
+class Decision(NamedTuple):
+    """
+    What to do after a failed attempt.
+
+    Attributes:
+        wait: Seconds to wait before the next attempt; ``None`` to give up.
+        reason: Why we give up, if more is to say than the error says.
+    """
+
+    wait: float | None
+    reason: str | None = None
+
+
+GIVE_UP = Decision(None)
+
+
+@dataclass(slots=True)
+class History:
+    """
+    What one job has been through; what `RetryPolicy.decide` goes by.
+
+    Attributes:
+        attempts: Oldest first; the last is the one to decide about.
+        faults: Attempts that ended in anything but a refusal for capacity.
+        server_faults: Those of them that were server faults.
+        refusals: Refusals for capacity since anything else happened.
+        first_refused: When the first of those refusals came.
+    """
+
+    attempts: list[Attempt] = field(default_factory=list)
+    faults: int = 0
+    server_faults: int = 0
+    refusals: int = 0
+    first_refused: float = 0.0
+
+    def add(self, attempt: Attempt, now: float) -> None:
+        """Record an attempt that ended at ``now``."""
+        self.attempts.append(attempt)
+        if attempt.fate == "not run":
+            if not self.refusals:
+                self.first_refused = now
+            self.refusals += 1
+        else:
+            self.refusals = 0
+            self.faults += attempt.fate != "succeeded"
+            self.server_faults += attempt.fate == "server fault"
+
+    def waited(self, wait: float) -> None:
+        """Note on the last attempt how long the wait after it is."""
+        self.attempts[-1] = replace(self.attempts[-1], wait=wait)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """
+    Whether a failed attempt is made again, and after how long. Times are in seconds.
+
+    Args:
+        max_attempts: Attempts in all for one job, those refused for capacity
+            (429) not counted: they are normal, and bounded by time. Chosen.
+        backoff_initial: Wait after the first fault; doubled with each
+            further one. A random part of up to half is taken off. Chosen.
+        backoff_max: Longest such wait. Chosen.
+        max_retry_after: A server that asks for more is not waited for: the
+            error is raised at once, with the number in `retry_after`. Chosen.
+        max_capacity_wait: How long one job may go on being refused for
+            capacity. Chosen.
+        retry_uncertain: Also retry when the job may already have run. It can
+            then be charged twice.
+
+    Raises:
+        InvalidRequestError: A value is out of its range.
+    """
+
+    max_attempts: int = 4
+    backoff_initial: float = 0.5
+    backoff_max: float = 8.0
+    max_retry_after: float = 120.0
+    max_capacity_wait: float = 600.0
+    retry_uncertain: bool = False
+
+    def __post_init__(self) -> None:
+        attempts = self.max_attempts
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise InvalidRequestError(
+                f"max_attempts counts from 1 (no retries) and must be at least 1, not {attempts!r}"
+            )
+        for name in ("backoff_initial", "backoff_max", "max_retry_after", "max_capacity_wait"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or math.isnan(value) or value < 0:
+                raise InvalidRequestError(
+                    f"{name} must be a number of seconds from 0, not {value!r}"
+                )
+        if not isinstance(self.retry_uncertain, bool):
+            raise InvalidRequestError(
+                f"retry_uncertain must be True or False, not {self.retry_uncertain!r}"
+            )
+
+    def decide(
+        self,
+        history: History,
+        budget: RetryBudget,
+        *,
+        now: float,
+        rand: Random = random.random,
+    ) -> Decision:
+        """
+        Decide what to do after the last attempt of ``history``, which failed.
+
+        Draws from ``budget`` when the answer is to retry a server fault.
+        """
+        last = history.attempts[-1]
+        match last.fate:
+            case "not run":
+                return self._after_refusal(history, last.retry_after, now, rand)
+            case "undelivered" | "server fault":
+                pass
+            case "uncertain" if self.retry_uncertain:
+                pass
+            case _:
+                return GIVE_UP
+        if history.faults >= self.max_attempts:
+            return GIVE_UP
+        if last.retry_after is not None and last.retry_after > self.max_retry_after:
+            return Decision(None, self._too_long(last.retry_after))
+        if last.fate == "server fault" and not budget.draw():
+            return Decision(
+                None,
+                "the retry budget that all jobs of this client share is empty, "
+                "since too many of them met server faults",
+            )
+        return Decision(self._wait(last.retry_after, history.faults, rand))
+
+    def _after_refusal(
+        self, history: History, retry_after: float | None, now: float, rand: Random
+    ) -> Decision:
+        if retry_after is not None and retry_after > self.max_retry_after:
+            return Decision(None, self._too_long(retry_after))
+        wait = self._wait(retry_after, history.refusals, rand)
+        refused_for = now - history.first_refused
+        if refused_for + wait > self.max_capacity_wait:
+            return Decision(
+                None,
+                f"it was refused {history.refusals} times in {refused_for:.0f} s and "
+                f"max_capacity_wait is {self.max_capacity_wait:g} s; a wrong job type or token "
+                "can look like this too",
+            )
+        return Decision(wait)
+
+    def _too_long(self, retry_after: float) -> str:
+        return (
+            f"the server asks to wait {retry_after:g} s and max_retry_after is "
+            f"{self.max_retry_after:g} s"
+        )
+
+    def _wait(self, retry_after: float | None, number: int, rand: Random) -> float:
+        """Return the seconds to wait after the so-manieth failure in a row."""
+        if retry_after:
+            # A floor: the random part only ever adds, by up to a quarter.
+            return retry_after * (1 + 0.25 * rand())
+        # The exponent is capped since 2.0**1024 is an error.
+        backoff = min(self.backoff_max, self.backoff_initial * 2.0 ** min(number - 1, 60))
+        return backoff * (1 - 0.5 * rand())
+
+
+def check_seconds(what: str, value: float) -> None:
+    """
+    Check a time limit.
+
+    Raises:
+        InvalidRequestError: It is no number of seconds above 0.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or math.isnan(value) or value <= 0:
+        raise InvalidRequestError(f"{what} must be a number of seconds above 0, not {value!r}")
+
+
+async def retrying(
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    decide: Callable[[BaseException], float | None],
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> T:
+    """
+    Make attempts until one succeeds or ``decide`` gives up.
+
+    Args:
+        attempt: Makes one attempt; raises when it fails.
+        decide: Takes what it raised; returns the seconds to wait before the
+            next attempt, or ``None`` to raise it to the caller. Never asked
+            about a cancellation, which always goes through.
+        sleep: Waits.
+    """
+    giving_up = False
+
+    def wait(state: _t.RetryCallState) -> float:
+        nonlocal giving_up
+        error = state.outcome.exception() if state.outcome else None
+        decided = decide(error) if error is not None else None
+        giving_up = decided is None
+        return decided or 0.0
+
+    # tenacity asks `retry`, then `wait`, then `stop`.
+    controller = _t.AsyncRetrying(
+        retry=_t.retry_if_exception_type(Exception),
+        wait=wait,
+        stop=lambda _: giving_up,
+        sleep=sleep,
+        reraise=True,
+    )
+    return await controller(attempt)

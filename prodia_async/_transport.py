@@ -1,0 +1,292 @@
+"""
+Sending one request: a `WireRequest` in, a `Reply` out, every foreign error translated.
+
+What an error means for the job is decided by one fact that we know ourselves:
+whether the last byte of the request was taken from us. Before that the server
+cannot have had the whole request, so nothing ran; from then on it may have.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import anyio
+import httpx
+
+from ._errors import (
+    APITimeoutError,
+    ConnectError,
+    ConnectionLostError,
+    InvalidRequestError,
+    MalformedResponseError,
+    ProdiaError,
+    ResponseError,
+    TruncatedResponseError,
+)
+from ._version import __version__
+from ._wire import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from ._wire import Body, WireRequest
+
+USER_AGENT = f"prodia-async/{__version__}"
+
+# What sending may raise. httpx's own transports raise the first; the others
+# come out of transports that do not translate everything.
+_FOREIGN = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    OSError,  # with it ssl.SSLError and TimeoutError
+)
+_UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)
+_NOT_CONNECTED = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    ssl.SSLCertVerificationError,
+)
+_SILENCE = (httpx.TimeoutException, TimeoutError)
+
+
+class _SentBody(httpx.AsyncByteStream):
+    """A request body that knows whether its last byte was taken."""
+
+    __slots__ = ("_body", "_chunks", "_taken", "exhausted")
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._chunks: AsyncIterator[bytes | memoryview] | None = None
+        self._taken = 0
+        self.exhausted = False
+
+    @property
+    def was_taken(self) -> bool:
+        return self._chunks is not None and self._taken >= self._body.content_length
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._taken = 0
+        self._chunks = aiter(self._body)
+        async for chunk in self._chunks:
+            # Counted before it is handed over: in doubt it was sent.
+            self._taken += len(chunk)
+            yield chunk  # type: ignore[misc]  # whatever has a buffer can be written
+        self.exhausted = True
+
+    async def aclose(self) -> None:
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class Sending:
+    """How far one attempt has come; read when it is cut off from outside."""
+
+    __slots__ = ("body",)
+
+    def __init__(self) -> None:
+        self.body: _SentBody | None = None
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the server may have had the whole request."""
+        return self.body is not None and self.body.was_taken
+
+
+class Reply:
+    """
+    An answer whose headers are here. Iterate it for the body; `aclose` it in any case.
+
+    Attributes:
+        status_code: The HTTP status.
+        headers: The headers.
+    """
+
+    __slots__ = ("_received", "_response", "headers", "status_code")
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._received = 0
+        self.status_code = response.status_code
+        self.headers = Headers(response.headers.multi_items())
+
+    @property
+    def request_id(self) -> str | None:
+        """The ``x-request-id`` header."""
+        return self.headers.get("x-request-id")
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        """
+        Yield the body as it comes, undecoded, in whatever pieces the transport has.
+
+        Raises:
+            TruncatedResponseError: The connection broke, or was silent for too long.
+        """
+        stream = self._response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  (async transports only)
+        try:
+            async for chunk in stream:
+                self._received += len(chunk)
+                yield chunk
+        except _FOREIGN as error:
+            what = "fell silent" if isinstance(error, _SILENCE) else "broke"
+            fault = TruncatedResponseError(
+                f"the connection {what} after {self._received} bytes of the answer: "
+                f"{_describe(error)}"
+            )
+            fault.bytes_received = self._received
+            raise fault from error
+
+    async def read_start(self, most: int) -> bytes:
+        """Return the first bytes of the body, as many as came, ``most`` at the most."""
+        start = bytearray()
+        try:
+            async for chunk in self:
+                start += chunk
+                if len(start) >= most:
+                    break
+        except ResponseError:
+            pass  # what came is what there is
+        return bytes(start[:most])
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        await self._response.aclose()
+
+
+class Sender:
+    """
+    Sends requests to one base URL through an httpx transport or client.
+
+    Args:
+        base_url: Checked before; no trailing slash.
+        transport: What sends; closed by `aclose`.
+        client: The user's own client instead; never closed by us.
+        timeout: Seconds of silence allowed on the wire within one attempt.
+        connect_timeout: Seconds a connection may take.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        client: httpx.AsyncClient | None = None,
+        timeout: float = 600.0,
+        connect_timeout: float = 10.0,
+    ) -> None:
+        self._transport = transport
+        self._exchange: Callable[[httpx.Request], Awaitable[httpx.Response]]
+        if client is not None:
+            self._exchange = partial(client.send, stream=True, auth=None, follow_redirects=False)
+        elif transport is not None:
+            self._exchange = transport.handle_async_request
+        else:
+            raise TypeError("a sender needs a transport or a client")
+        self._base_url = base_url
+        self._host = httpx.URL(base_url).netloc.decode("ascii")
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        # Parsing a URL takes longer than anything else here; jobs share a few.
+        self._url = lru_cache(maxsize=64)(self._make_url)
+
+    def __repr__(self) -> str:
+        return f"<Sender to {self._host}>"
+
+    def _make_url(self, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
+        return httpx.URL(f"{self._base_url}{path}{'?' if query else ''}{urlencode(query)}")
+
+    async def send(
+        self,
+        request: WireRequest,
+        authorization: str,
+        sending: Sending,
+        *,
+        timeout: float | None = None,
+    ) -> Reply:
+        """
+        Send a request and wait for the head of its answer.
+
+        Args:
+            request: What to send.
+            authorization: The Authorization header.
+            sending: Told how far it came.
+            timeout: Seconds of silence allowed, other than the sender's.
+
+        Raises:
+            ConnectError: It was not delivered.
+            ConnectionLostError: The connection broke and it may have been.
+            APITimeoutError: Nothing came for so long and it may have been.
+            MalformedResponseError: What came is no HTTP.
+            InvalidRequestError: It cannot be sent.
+        """
+        silence = self._timeout if timeout is None else timeout
+        wire = self._build(request, authorization, sending, silence)
+        try:
+            return Reply(await self._exchange(wire))
+        except _FOREIGN as error:
+            raise self._translate(error, silence, sent=sending.may_have_run) from error
+        finally:
+            if sending.body is not None and not sending.body.exhausted:
+                with anyio.CancelScope(shield=True):
+                    await sending.body.aclose()
+
+    def _build(
+        self, request: WireRequest, authorization: str, sending: Sending, silence: float
+    ) -> httpx.Request:
+        url = self._url(request.path, request.query)
+        headers = {
+            "host": self._host,
+            "user-agent": USER_AGENT,
+            "accept-encoding": "identity",
+            "authorization": authorization,
+        }
+        headers.update(request.headers)
+        stream: httpx.AsyncByteStream | None = None
+        if request.body is not None:
+            headers["content-type"] = request.body.content_type
+            headers["content-length"] = str(request.body.content_length)
+            stream = sending.body = _SentBody(request.body)
+        limits = {"connect": self._connect_timeout, "read": silence, "write": silence, "pool": None}
+        return httpx.Request(
+            request.method, url, headers=headers, stream=stream, extensions={"timeout": limits}
+        )
+
+    def _translate(self, error: BaseException, silence: float, *, sent: bool) -> ProdiaError:
+        """Say what a foreign error means for the job. Most specific first."""
+        why = _describe(error)
+        if isinstance(error, _UNSENDABLE):
+            return InvalidRequestError(f"this cannot be sent: {why}")
+        if isinstance(error, _NOT_CONNECTED):
+            return ConnectError(f"cannot connect to {self._host}: {why}")
+        if not sent:
+            return ConnectError(
+                f"the connection to {self._host} broke before the request was sent: {why}"
+            )
+        if isinstance(error, _SILENCE):
+            return APITimeoutError(
+                f"{self._host} sent nothing for {silence:g} s after the request: {why}"
+            )
+        if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+            return MalformedResponseError(f"{self._host} did not answer in HTTP: {why}")
+        return ConnectionLostError(
+            f"the connection to {self._host} was lost after the request was sent: {why}"
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport; the user's own client stays open."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+
+def _describe(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,222 @@
+"""
+Request bodies: measured, replayable, and read from disk off the event loop.
+
+A job may be sent more than once (429, 5xx), so nothing here is used up by
+sending: bytes are kept, files are read again, functions are called again. No
+body is ever held whole. Bytes go out in 256 KB views, since one big write is
+copied whole by the transport and stalls every other task (57 ms for 50 MB,
+measured). Files are read in 1 MB blocks in a worker thread: a thread hop a
+block costs nothing that can be measured, smaller blocks do (measured).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from ._errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+VIEW_BYTES = 256 * 1024
+"""How much of a `bytes` object is handed over at once. Measured."""
+
+BLOCK_BYTES = 1024 * 1024
+"""How much of a file is read at once. Measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """
+    A file as it was when it was measured.
+
+    Attributes:
+        path: Where it lies.
+        size: Bytes.
+        modified: Time of its last change, in nanoseconds.
+        head: Its first bytes.
+    """
+
+    path: Path
+    size: int
+    modified: int
+    head: bytes
+
+
+def measure(path: Path, head_bytes: int) -> FileFacts:
+    """
+    Look at a file that shall be sent. Blocks.
+
+    Raises:
+        InvalidRequestError: It is missing, unreadable, or no regular file.
+    """
+    try:
+        with path.open("rb") as file:
+            status = path.stat()
+            return FileFacts(path, status.st_size, status.st_mtime_ns, file.read(head_bytes))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidRequestError(f"cannot read the input {str(path)!r}: {reason}") from error
+
+
+def _read_block(facts: FileFacts, offset: int) -> bytes:
+    """
+    Read the next block of a file. Blocks.
+
+    The file is opened anew each time (some 20 microseconds beside a read of
+    1 MB), so that no open file is left behind wherever sending may stop.
+    """
+    wanted = min(BLOCK_BYTES, facts.size - offset)
+    try:
+        with facts.path.open("rb") as file:
+            file.seek(offset)
+            block = file.read(wanted)
+            status = facts.path.stat()
+    except OSError as error:
+        raise InvalidRequestError(
+            f"the input {str(facts.path)!r} can no longer be read: {error.strerror or error}"
+        ) from error
+    if (status.st_size, status.st_mtime_ns) != (facts.size, facts.modified) or len(block) < wanted:
+        raise InvalidRequestError(
+            f"the input {str(facts.path)!r} changed while the job was being sent: it had "
+            f"{facts.size} bytes and now has {status.st_size}; every attempt must send the same"
+        )
+    return block
+
+
+Source: TypeAlias = "bytes | FileFacts | Callable[[], AsyncIterator[bytes]]"
+"""Where a part's bytes come from; each can be read any number of times."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormPart:
+    """
+    One part of a multipart body.
+
+    Attributes:
+        name: Its form name.
+        filename: Its file name, already checked to need no escaping.
+        content_type: Its media type.
+        source: Its bytes.
+        size: How many there are.
+    """
+
+    name: str
+    filename: str
+    content_type: str
+    source: Source
+    size: int
+
+    def head(self, boundary: str) -> bytes:
+        """Return the delimiter and headers that go before the bytes."""
+        return (
+            f"--{boundary}\r\n"
+            f'Content-Disposition: form-data; name="{self.name}"; filename="{self.filename}"\r\n'
+            f"Content-Type: {self.content_type}\r\n\r\n"
+        ).encode()
+
+
+class BytesBody:
+    """A body that is in memory."""
+
+    __slots__ = ("_content", "content_type")
+
+    def __init__(self, content: bytes, content_type: str) -> None:
+        self._content = content
+        self.content_type = content_type
+
+    @property
+    def content_length(self) -> int:
+        """Bytes in all."""
+        return len(self._content)
+
+    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        for view in _views(self._content):
+            yield view
+
+
+class FormBody:
+    """A ``multipart/form-data`` body, made of its parts as it is sent."""
+
+    __slots__ = ("_boundary", "_parts", "content_length")
+
+    def __init__(self, parts: Sequence[FormPart]) -> None:
+        # 128 random bits cannot be in a part but by intent, and no part knows them.
+        self._boundary = secrets.token_hex(16)
+        self._parts = tuple(parts)
+        self.content_length = len(self._tail) + sum(
+            len(part.head(self._boundary)) + part.size + 2 for part in self._parts
+        )
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type header, with the boundary."""
+        return f"multipart/form-data; boundary={self._boundary}"
+
+    @property
+    def _tail(self) -> bytes:
+        return f"--{self._boundary}--\r\n".encode()
+
+    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        # What is small is joined: one write carries the heads around it.
+        pending = b""
+        for part in self._parts:
+            pending += part.head(self._boundary)
+            if isinstance(part.source, bytes) and part.size <= VIEW_BYTES:
+                pending += part.source
+            else:
+                yield pending
+                pending = b""
+                async for chunk in _chunks(part):
+                    yield chunk
+            pending += b"\r\n"
+        yield pending + self._tail
+
+
+def _views(content: bytes) -> list[bytes | memoryview]:
+    if len(content) <= VIEW_BYTES:
+        return [content]
+    whole = memoryview(content)
+    return [whole[at : at + VIEW_BYTES] for at in range(0, len(content), VIEW_BYTES)]
+
+
+async def _chunks(part: FormPart) -> AsyncIterator[bytes | memoryview]:
+    """Yield a part's bytes, exactly as many as were promised."""
+    match part.source:
+        case bytes():
+            for view in _views(part.source):
+                yield view
+        case FileFacts():
+            for offset in range(0, part.size, BLOCK_BYTES):
+                yield await anyio.to_thread.run_sync(_read_block, part.source, offset)
+        case factory:
+            chunks = factory()
+            sent = 0
+            try:
+                async for chunk in chunks:
+                    sent += len(chunk)
+                    if sent > part.size:
+                        break
+                    yield chunk
+            finally:
+                await _aclose(chunks)
+            if sent != part.size:
+                more = "more than " if sent > part.size else ""
+                raise InvalidRequestError(
+                    f"the input {part.filename!r} was said to have {part.size} bytes and its "
+                    f"function made {more}{min(sent, part.size)}"
+                )
+
+
+async def _aclose(chunks: AsyncIterator[bytes]) -> None:
+    """Close an iterator that may be a generator; one that was read to its end does not mind."""
+    if isinstance(chunks, AsyncGenerator):
+        with anyio.CancelScope(shield=True):
+            await chunks.aclose()

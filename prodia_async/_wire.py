@@ -1,0 +1,91 @@
+"""What goes over the wire, in nobody's vocabulary: headers, a request, its body."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+REDACTED = "[token]"
+
+
+class Headers(Mapping[str, str]):
+    """
+    An answer's headers: looked up in any case, several of one name joined by a comma.
+
+    Args:
+        pairs: Names and values in wire order.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name.lower(), []).append(value)
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._values[name.lower()])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<Headers {', '.join(self._values)}>"
+
+    def without(self, secret: str) -> Headers:
+        """Return the same headers with ``secret`` blotted out of every value."""
+        return Headers(
+            (name, value.replace(secret, REDACTED))
+            for name, values in self._values.items()
+            for value in values
+        )
+
+    def get_all(self, name: str) -> list[str]:
+        """Return every value of a header, in wire order; empty if it is not there."""
+        return self._values.get(name.lower(), [])
+
+
+class Body(Protocol):
+    """A request body of known length that can be sent any number of times."""
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type header."""
+
+    @property
+    def content_length(self) -> int:
+        """Bytes in all."""
+
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        """Return a fresh iterator over the same bytes."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WireRequest:
+    """
+    One request as it is sent, but for the token, which is added at each attempt.
+
+    Attributes:
+        method: The HTTP method.
+        path: Below the base URL, beginning with a slash.
+        query: Names and values.
+        headers: Names and values, without those of the body and the connection.
+        body: What is sent, or ``None``.
+        kind: What shares the server's capacity with what: the job type.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...]
+    body: Body | None
+    kind: str
+
+    def __repr__(self) -> str:
+        # Header values may be secrets of the caller's.
+        size = self.body.content_length if self.body else 0
+        return f"<WireRequest {self.method} {self.path} {self.kind} {size} bytes>"

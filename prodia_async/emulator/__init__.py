@@ -1,0 +1,56 @@
+"""
+A local stand-in for the Prodia v2 inference API.
+
+::
+
+    async with Emulator(workers=20, latency=0.3) as emulator:
+        client = AsyncProdia("any token", base_url=emulator.base_url)
+
+This annex is written from the published documentation alone and shares no code
+with the rest of the package: a server built on the client's own decoder would
+agree with its mistakes. What to answer is decided by plain functions on plain
+values; only `_app` knows that there is a network.
+
+::
+
+    _server     Emulator: its life in a thread of its own
+    _app        the routes: who waits, who is refused, what is recorded
+    _jobs       a received job to a plan, a plan to its job result
+    _studio     a plan to its outputs, drawn once and remembered
+    _pictures   drawing; _encoding: Pillow's encoders
+    _catalogue  what each job type is, as data; _schema: its configuration checked
+    _accept     the Accept header; _forms: request bodies read, answers written
+    _capacity   idle workers; _ledger: what happened; _script: planned replies
+
+It needs the extra ``emulator``: Starlette, uvicorn and Pillow.
+"""
+
+from __future__ import annotations
+
+try:
+    from ._catalogue import CATALOGUE, JobType
+    from ._ledger import Ledger, ReceivedInput, Record, Totals
+    from ._script import PlannedReply
+    from ._server import Emulator
+except ModuleNotFoundError as exc:
+    if (exc.name or "").partition(".")[0] == "prodia_async":
+        raise
+    raise ImportError(
+        f"prodia_async.emulator needs {exc.name}: pip install 'prodia-async[emulator]'",
+        name=exc.name,
+    ) from exc
+
+__all__ = [
+    "CATALOGUE",
+    "Emulator",
+    "JobType",
+    "Ledger",
+    "PlannedReply",
+    "ReceivedInput",
+    "Record",
+    "Totals",
+]
+
+for _public in (Emulator, JobType, Ledger, PlannedReply, ReceivedInput, Record, Totals):
+    # Tracebacks and reprs name the door.
+    _public.__module__ = "prodia_async.emulator"

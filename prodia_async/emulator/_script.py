@@ -1,0 +1,71 @@
+"""Planned replies: errors sent on request, in place of the real answer."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a Retry-After: whole seconds without a fraction, others with one."""
+    return str(int(seconds)) if seconds == int(seconds) else str(seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedReply:
+    """
+    An answer decided beforehand.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body; ``None`` makes a failed job result of a 400 and a line
+            of plain text of anything else.
+        content_type: Of `body`.
+        headers: Further headers, as they stand.
+        charged: Whether the ledger counts a job as run and charged all the
+            same, as a server that fails after its work would.
+        before_body: Whether it is sent before the request's body is read.
+    """
+
+    status: int = 503
+    body: bytes | None = None
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    charged: bool = False
+    before_body: bool = False
+
+    @property
+    def text(self) -> str:
+        """The line that stands for a body that was not given."""
+        try:
+            return HTTPStatus(self.status).phrase.lower()
+        except ValueError:
+            return "planned reply"
+
+
+class Script:
+    """Planned replies in the order in which requests will get them."""
+
+    def __init__(self) -> None:
+        # append and popleft are atomic, so any thread may plan.
+        self._replies: deque[PlannedReply] = deque()
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    def add(self, reply: PlannedReply, count: int) -> None:
+        """Plan the same reply for the next `count` requests."""
+        self._replies.extend([reply] * count)
+
+    def take(self) -> PlannedReply | None:
+        """Take the reply for the request that has just arrived, if one is planned."""
+        return self._replies.popleft() if self._replies else None
+
+    def clear(self) -> None:
+        """Forget what was planned."""
+        self._replies.clear()

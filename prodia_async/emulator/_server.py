@@ -1,0 +1,449 @@
+"""
+The emulator's life: a socket, a thread, a loop of its own.
+
+Uvicorn runs in a thread, so that the emulator works the same under asyncio,
+under trio, in a notebook and in synchronous code, and never shares the loop of
+the client it is there to test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import anyio.to_thread
+import uvicorn
+
+from ._app import App, Latency, RetryAfter, Settings
+from ._capacity import Capacity
+from ._ledger import Ledger
+from ._script import PlannedReply, Script, seconds_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from types import TracebackType
+
+_STOP_SECONDS = 0.5
+"""How long a stopping server lets answers drain before it cuts connections (chosen)."""
+
+
+class Emulator:
+    """
+    A local server that answers as the Prodia v2 API is documented to.
+
+    Times are seconds, sizes bytes. Use it as ``async with`` (asyncio or trio)
+    or ``with``; `start`, `stop`, `wait` and `serve_forever` do the same by hand.
+
+    Args:
+        host: Where to listen. Anything but loopback needs `allow_remote`.
+        port: 0 takes a free one.
+        tokens: Those that are valid; ``None`` takes any that is not empty.
+        privileged_types: Job types that no token may run: they answer 403.
+        workers: How many jobs run at once; one more is refused with 429.
+        type_workers: Job types with workers of their own, and how many.
+        latency: How long a worker holds a job: seconds, bounds of a uniform
+            distribution (its sequence repeats from run to run), or a function
+            of the job type. Drawing counts towards it.
+        retry_after: The header of a 429: seconds, the header's text as it
+            stands, a function that makes it, or ``None`` for no header.
+        max_upload_bytes: Largest request body; a larger one answers 413
+            (documented without a number; this one is chosen).
+        keep_alive: How long an idle connection is kept open.
+        max_records: How many records the ledger keeps; its totals are exact
+            beyond that.
+        allow_remote: Listen on an address other machines can reach.
+
+    Raises:
+        ValueError: A negative number, or a `host` that is not loopback
+            without `allow_remote`.
+        TypeError: `tokens` is one string.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tokens: Collection[str] | None = None,
+        privileged_types: Collection[str] = (),
+        workers: int = 20,
+        type_workers: Mapping[str, int] | None = None,
+        latency: Latency = 0.0,
+        retry_after: RetryAfter = 1.0,
+        max_upload_bytes: int = 256 << 20,
+        keep_alive: int = 60,
+        max_records: int = 10_000,
+        allow_remote: bool = False,
+    ) -> None:
+        if isinstance(tokens, str):
+            raise TypeError("tokens must be a collection of strings, not one string")
+        if not allow_remote and not _is_loopback(host):
+            raise ValueError(
+                f"host must be a loopback address, not {host!r}: "
+                "allow_remote=True lets other machines in"
+            )
+        for count in (workers, *(type_workers or {}).values()):
+            _check_workers(count)
+        self._host = host
+        self._port = port
+        self._keep_alive = keep_alive
+        self._settings = Settings(
+            tokens=None if tokens is None else frozenset(tokens),
+            privileged_types=frozenset(privileged_types),
+            latency=latency,
+            retry_after=retry_after,
+            max_upload_bytes=max_upload_bytes,
+        )
+        self._capacity = Capacity(workers, type_workers or {})
+        self._script = Script()
+        self._life = threading.Lock()
+        self._running: _Running | None = None
+        self._stopped = threading.Event()
+        self._stopped.set()
+        self.ledger = Ledger(max_records)
+
+    def __repr__(self) -> str:
+        running = self._running
+        where = f"at {_url(running.address)}" if running else "stopped"
+        return (
+            f"<Emulator {where} workers={self.workers} "
+            f"busy={self._capacity.busy} ledger={self.ledger!r}>"
+        )
+
+    @property
+    def base_url(self) -> str:
+        """``http://127.0.0.1:PORT``, without a path; raises RuntimeError while it is stopped."""
+        running = self._running
+        if running is None:
+            raise RuntimeError("the emulator is not running: use it as a context manager")
+        return _url(running.address)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; raises RuntimeError while it is stopped."""
+        return int(self.base_url.rpartition(":")[2])
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once; may be set at any time."""
+        return self._capacity.shared.workers
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        self.set_workers(count)
+
+    def set_workers(self, count: int, type: str | None = None) -> None:
+        """
+        Change the capacity while it runs.
+
+        Args:
+            count: At least 0. Jobs under way always finish.
+            type: Changes that job type's own workers, and gives it some if it
+                shared the others' before; ``None`` changes the shared ones.
+        """
+        _check_workers(count)
+        self._capacity.set_workers(count, type)
+
+    @property
+    def busy(self) -> int:
+        """How many workers hold a job now."""
+        return self._capacity.busy
+
+    @property
+    def peak_busy(self) -> int:
+        """The most shared workers that were ever busy at once."""
+        return self._capacity.shared.peak
+
+    @property
+    def latency(self) -> Latency:
+        """How long a worker holds a job; may be set at any time, for jobs that start later."""
+        return self._settings.latency
+
+    @latency.setter
+    def latency(self, latency: Latency) -> None:
+        self._settings.latency = latency
+
+    @property
+    def retry_after(self) -> RetryAfter:
+        """The Retry-After of a 429; may be set at any time."""
+        return self._settings.retry_after
+
+    @retry_after.setter
+    def retry_after(self, retry_after: RetryAfter) -> None:
+        self._settings.retry_after = retry_after
+
+    def fail_next(
+        self,
+        count: int = 1,
+        status: int = 503,
+        *,
+        body: bytes | str | None = None,
+        content_type: str = "text/plain; charset=utf-8",
+        retry_after: float | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        charged: bool = False,
+        before_body: bool = False,
+    ) -> None:
+        """
+        Answer the next requests for jobs with an error, whatever they ask.
+
+        Calls queue up: ``fail_next(2, 503)`` and then ``fail_next(1, 429)``
+        plans three replies in that order.
+
+        Args:
+            count: How many requests.
+            status: The HTTP status.
+            body: ``None`` makes a failed job result of a 400, and a line of
+                text of anything else.
+            content_type: Of `body`.
+            retry_after: The Retry-After header: seconds, or its text as it stands.
+            headers: Further headers, as they stand.
+            charged: The ledger counts the job as run and charged all the same.
+            before_body: Answer before the request's body is read.
+        """
+        given = dict(headers or {})
+        if retry_after is not None:
+            given["retry-after"] = (
+                retry_after if isinstance(retry_after, str) else seconds_text(retry_after)
+            )
+        reply = PlannedReply(
+            status=status,
+            body=body.encode() if isinstance(body, str) else body,
+            content_type=content_type,
+            headers=given,
+            charged=charged,
+            before_body=before_body,
+        )
+        self._script.add(reply, count)
+
+    @property
+    def planned(self) -> int:
+        """How many planned replies nobody has received yet."""
+        return len(self._script)
+
+    def forget_planned(self) -> None:
+        """Drop the planned replies nobody has received yet."""
+        self._script.clear()
+
+    # Life.
+
+    def start(self) -> None:
+        """
+        Start, and return once connections are accepted (some ten milliseconds).
+
+        Raises:
+            OSError: The port is in use, or the address cannot be listened on;
+                the message names it.
+            RuntimeError: It is running already.
+        """
+        with self._life:
+            if self._running is not None:
+                raise RuntimeError("the emulator is running already")
+            listener = _listen(self._host, self._port)
+            try:
+                running = _Running(self._make_app, listener, self._keep_alive)
+            except BaseException:
+                listener.close()
+                raise
+            self._stopped.clear()
+            self._running = running
+
+    def stop(self) -> None:
+        """Stop, and return once the thread has ended; does nothing if it is stopped already."""
+        with self._life:
+            running, self._running = self._running, None
+            if running is not None:
+                running.stop()
+            self._stopped.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is stopped from elsewhere; ``False`` when `timeout` seconds pass first."""
+        return self._stopped.wait(timeout)
+
+    def serve_forever(self) -> None:
+        """Start, and stop at KeyboardInterrupt or when `stop` is called from another thread."""
+        with self:
+            try:
+                self.wait()
+            except KeyboardInterrupt:
+                return
+
+    def _make_app(self) -> App:
+        return App(self._settings, self._capacity, self.ledger, self._script)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await anyio.to_thread.run_sync(self.start)
+        except BaseException:
+            # Cancelled: the thread may have started it all the same. stop()
+            # waits for a start() under way, and does nothing after one that failed.
+            await self._stop_shielded()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stop_shielded()
+
+    async def _stop_shielded(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server with a prompt end: no ticks to wait for, nothing logged."""
+
+    def __init__(self, config: uvicorn.Config, app: App, up: threading.Event) -> None:
+        super().__init__(config)
+        self._app = app
+        self._up = up
+        self.exit = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up.set()
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        # The tick renews the Date header; every tenth one, by uvicorn's count.
+        while not await self.on_tick(ticks):
+            ticks += 10
+            try:
+                async with asyncio.timeout(1.0):
+                    await self.exit.wait()
+            except TimeoutError:
+                continue
+            self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        self._app.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        if not await self._drained():
+            # Clients in the middle of an upload, or too slow to read an answer.
+            for connection in list(state.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await self._drained()
+
+    async def _drained(self) -> bool:
+        deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
+        while self.server_state.connections or self.server_state.tasks:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.005)
+        return True
+
+
+class _Running:
+    """One start to stop: the thread, its loop and the server in it."""
+
+    def __init__(
+        self, make_app: Callable[[], App], listener: socket.socket, keep_alive: int
+    ) -> None:
+        self.address: tuple[str, int] = listener.getsockname()[:2]
+        self._make_app = make_app
+        self._listener = listener
+        self._keep_alive = keep_alive
+        self._server: _Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="prodia-emulator", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise RuntimeError("the emulator's server could not start") from self._failure
+
+    def stop(self) -> None:
+        if self._loop is not None and self._server is not None:
+            self._loop.call_soon_threadsafe(self._server.exit.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._serve())
+        except BaseException as exc:  # noqa: BLE001  # handed to the thread that starts us
+            self._failure = exc
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        app = self._make_app()
+        config = uvicorn.Config(
+            app.asgi,
+            # Uvicorn's loggers stay as the user's program has set them up.
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=self._keep_alive,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._server = server = _Server(config, app, self._ready)
+        await server.serve([self._listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio turns Nagle's algorithm off for each
+    # connection; without, every answer waits 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.setblocking(False)
+    except OSError as exc:
+        listener.close()
+        raise OSError(
+            exc.errno, f"the emulator cannot listen on {host} port {port}: {exc.strerror or exc}"
+        ) from exc
+    return listener
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # only reworded
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_workers(count: int) -> None:
+    if count < 0:
+        raise ValueError(f"workers must be 0 or more, not {count}")

@@ -1,0 +1,445 @@
+"""The sockets under httpcore: flow, ends, timeouts, TLS; over real connections."""
+
+import asyncio
+import contextlib
+import gc
+import select
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import pytest
+
+from prodia_async import _network
+from prodia_async._network import DirectBackend, DirectStream, is_readable
+
+CERTS = Path(__file__).parent / "certs"
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTS / "localhost.pem", CERTS / "localhost.key")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+def client_tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(CERTS / "localhost.pem"))
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@contextlib.asynccontextmanager
+async def peer(handler: Handler, **kwargs: Any) -> AsyncIterator[int]:
+    """Serve each connection with `handler` and yield the port; all is closed at the end."""
+    writers = []
+    tasks = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        tasks.append(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            await handler(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, **kwargs)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def connected(handler: Handler, **kwargs: Any) -> AsyncIterator[DirectStream]:
+    async with peer(handler) as port:
+        stream = await DirectBackend().connect_tcp("127.0.0.1", port, **kwargs)
+        try:
+            yield stream
+        finally:
+            stream.abort()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def unread(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.pause_reading()  # type: ignore[attr-defined]  # a full transport, not half of one
+    await asyncio.Event().wait()
+
+
+# --- reading
+
+
+async def test_a_large_answer_is_paused_and_comes_whole() -> None:
+    """Unread bytes stay under 512 KB, whatever the server sends, and none is lost."""
+
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(4_000_000))
+        await writer.drain()
+
+    async with connected(flood) as stream:
+        await until(lambda: stream._wire.read_paused)
+        assert stream._wire.buffered <= 512 * 1024
+        total = largest = 0
+        while total < 4_000_000:
+            piece = await stream.read(1)
+            total += len(piece)
+            largest = max(largest, len(piece))
+            assert stream._wire.buffered <= 512 * 1024
+        assert largest > 64 * 1024
+
+
+async def test_the_end_can_come_while_paused() -> None:
+    """A paused stream that ends is read to its last byte and then ends."""
+    async with connected(silent) as stream:
+        wire = stream._wire
+        wire.data_received(bytes(300_000))
+        wire.connection_lost(None)
+        assert len(await stream.read(1)) == 300_000
+        assert await stream.read(1) == b""
+
+
+async def test_small_waiting_pieces_are_joined() -> None:
+    """Pieces that wait together come as one, so that a decoder gets large ones."""
+    async with connected(silent) as stream:
+        for piece in (b"a", b"b", b"c"):
+            stream._wire.data_received(piece)
+        assert await stream.read(1) == b"abc"
+
+
+async def test_large_waiting_pieces_are_not_copied() -> None:
+    """A large piece is the very object that asyncio made."""
+    async with connected(silent) as stream:
+        pieces = [bytes(40_000), bytes(50_000)]
+        for piece in pieces:
+            stream._wire.data_received(piece)
+        assert await stream.read(1) is pieces[0]
+        assert await stream.read(1) is pieces[1]
+
+
+async def test_read_timeout() -> None:
+    """Silence for longer than the timeout is a ReadTimeout that says how long."""
+    async with connected(silent) as stream:
+        with pytest.raises(httpcore.ReadTimeout, match="0.01 seconds"):
+            await stream.read(1, timeout=0.01)
+
+
+async def test_a_read_that_succeeds_leaves_no_timer() -> None:
+    """What arrives in time is returned, without a limit as with one."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+
+    async with connected(echo) as stream:
+        for timeout in (None, 60.0):
+            await stream.write(b"hello")
+            assert await stream.read(1, timeout=timeout) == b"hello"
+
+
+async def test_what_is_read_is_shown_first() -> None:
+    """`on_read` sees each piece, and its error is the error of the read."""
+    async with connected(silent) as stream:
+
+        def refuse(data: bytes) -> None:
+            raise httpcore.RemoteProtocolError(repr(data))
+
+        stream.on_read = refuse
+        stream._wire.data_received(b"x")
+        with pytest.raises(httpcore.RemoteProtocolError, match="b'x'"):
+            await stream.read(1)
+
+
+async def test_end_and_reset() -> None:
+    """An end reads as no bytes; a reset as a ReadError with its cause."""
+
+    async def end(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def cut(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reset(writer)
+
+    async with connected(end) as stream:
+        assert await stream.read(1) == b""
+        assert "ended" in repr(stream)
+    async with connected(cut) as stream:
+        with pytest.raises(httpcore.ReadError, match="broke") as caught:
+            await stream.read(1)
+        assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+async def test_abort_wakes_whoever_waits() -> None:
+    """Closing from outside ends a read under way with a ReadError."""
+    async with connected(silent) as stream:
+        assert "open" in repr(stream)
+        reading = asyncio.ensure_future(stream.read(1))
+        await until(lambda: stream._wire.reader is not None)
+        await stream.aclose()
+        with pytest.raises(httpcore.ReadError, match="this side"):
+            await reading
+
+
+# --- writing
+
+
+async def test_a_large_write_waits_for_the_reader_and_arrives_whole() -> None:
+    """Ten megabytes in one call arrive as they were."""
+    sent = bytes(range(256)) * 40_000
+    got = asyncio.get_running_loop().create_future()
+
+    async def swallow(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        got.set_result(await reader.readexactly(len(sent)))
+
+    async with connected(swallow) as stream:
+        await stream.write(b"")
+        await stream.write(sent, timeout=60)
+        assert stream.written == len(sent)
+        assert await got == sent
+
+
+async def test_write_timeout() -> None:
+    """A peer that reads nothing ends the write with a WriteTimeout."""
+    async with connected(unread) as stream:
+        with pytest.raises(httpcore.WriteTimeout, match="0.01 seconds"):
+            await stream.write(bytes(30_000_000), timeout=0.01)
+
+
+async def test_writing_after_the_end() -> None:
+    """Nothing is written to a peer that has ended, and the ledger of bytes says so."""
+    async with connected(silent) as stream:
+        stream._wire.eof_received()
+        with pytest.raises(httpcore.WriteError, match="ended"):
+            await stream.write(b"x")
+        assert stream.written == 0
+
+
+@pytest.mark.parametrize("status", [b"413", b"503"])
+async def test_an_early_refusal_stops_a_write(status: bytes) -> None:
+    """An answer of 400 or above ends an upload that is stuck, and can then be read."""
+    answer = b"HTTP/1.1 " + status + b" No\r\n\r\n"
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # as above
+        writer.write(answer)
+        await asyncio.Event().wait()
+
+    async with connected(refuse) as stream:
+        with pytest.raises(httpcore.WriteError, match="answered before"):
+            await stream.write(bytes(30_000_000), timeout=60)
+        assert await stream.read(1) == answer
+
+
+async def test_an_early_success_does_not_stop_a_write() -> None:
+    """An answer below 400 may well come before the end of the request."""
+    async with connected(silent) as stream:
+        stream._wire.data_received(b"HTTP/1.1 200 OK\r\n")
+        await stream.write(b"rest")
+        assert stream.written == 4
+
+
+async def test_a_reset_ends_a_waiting_write() -> None:
+    """A connection that breaks during an upload is a WriteError, not a wait."""
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(100_000)
+        reset(writer)
+
+    async with connected(cut) as stream:
+        with pytest.raises(httpcore.WriteError):
+            await stream.write(bytes(30_000_000), timeout=60)
+
+
+# --- connecting
+
+
+async def test_refused_and_unknown() -> None:
+    """Nobody there, or no such name, is a ConnectError that names the host."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(httpcore.ConnectError, match=f"127.0.0.1:{port}"):
+            await DirectBackend().connect_tcp("127.0.0.1", port, timeout=60)
+    with pytest.raises(httpcore.ConnectError, match="not..a..name"):
+        await DirectBackend().connect_tcp("not..a..name", 80)
+
+
+async def test_connect_timeout_covers_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that does not answer is a ConnectTimeout."""
+
+    async def never(*_args: object, **_kwargs: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+    with pytest.raises(httpcore.ConnectTimeout, match="example.test:443"):
+        await DirectBackend().connect_tcp("example.test", 443, timeout=0.01)
+
+
+@pytest.mark.parametrize("where", ["connect", "handshake"])
+async def test_one_timeout_for_tcp_and_tls(where: str) -> None:
+    """A server that accepts and then says nothing is a ConnectTimeout; its socket is closed."""
+    gone = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        gone.set()
+
+    timeout = 0.05 if where == "connect" else None
+    async with connected(mute, timeout=timeout) as stream:
+        with pytest.raises(httpcore.ConnectTimeout, match="in time"):
+            await stream.start_tls(client_tls(), "localhost", 60 if timeout else 0.05)
+        await gone.wait()
+
+
+async def test_tls() -> None:
+    """Bytes go both ways, and only HTTP/1.1 is agreed on."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(100))
+        await reader.read()
+
+    async with peer(echo, ssl=server_tls()) as port:
+        stream = await DirectBackend().connect_tcp("localhost", port, timeout=10)
+        assert await stream.start_tls(client_tls(), "localhost") is stream
+        await stream.write(b"hello")
+        assert await stream.read(1) == b"hello"
+        assert stream.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        assert stream.get_extra_info("is_readable") is False
+        stream.abort()
+
+
+async def test_tls_that_is_not_trusted() -> None:
+    """A certificate that nobody vouches for is a ConnectError that names the host."""
+    async with peer(silent, ssl=server_tls()) as port:
+        stream = await DirectBackend().connect_tcp("127.0.0.1", port)
+        with pytest.raises(httpcore.ConnectError, match="localhost.*CERTIFICATE_VERIFY_FAILED"):
+            await stream.start_tls(ssl.create_default_context(), "localhost")
+
+
+async def test_nothing_from_before_tls_is_believed() -> None:
+    """Bytes that came before the handshake end the connection."""
+    async with connected(silent) as stream:
+        stream._wire.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+        with pytest.raises(httpcore.ConnectError, match="did not begin with TLS"):
+            await stream.start_tls(client_tls(), "localhost")
+
+
+async def test_cancelled_in_the_handshake() -> None:
+    """A cancelled handshake closes its socket."""
+    greeted, gone = asyncio.Event(), asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        greeted.set()
+        await reader.read()
+        gone.set()
+
+    async with connected(mute) as stream:
+        handshake = asyncio.ensure_future(stream.start_tls(client_tls(), "localhost"))
+        await greeted.wait()
+        handshake.cancel()
+        await asyncio.wait([handshake])
+        assert handshake.cancelled()
+        await gone.wait()
+
+
+async def test_options_of_the_socket() -> None:
+    """What is asked for is set, and so is TCP_NODELAY; the local address is used."""
+    option = (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    async with connected(silent, local_address="127.0.0.2", socket_options=[option]) as stream:
+        sock = stream.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert stream.get_extra_info("client_addr")[0] == "127.0.0.2"
+        assert stream.get_extra_info("server_addr")[0] == "127.0.0.1"
+        assert stream.get_extra_info("weather") is None
+
+
+async def test_an_option_that_is_refused() -> None:
+    """A socket that cannot be set up is a ConnectError."""
+    with pytest.raises(httpcore.ConnectError, match="option"):
+        async with connected(silent, socket_options=[(socket.SOL_SOCKET, 9999, 1)]):
+            pass
+
+
+# --- idle, abandoned
+
+
+async def test_is_readable_sees_the_socket_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that the loop has not fetched yet are noticed, with poll and without it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for _ in range(2):
+            assert not is_readable(ours.fileno())
+            theirs.send(b"x")
+            assert is_readable(ours.fileno())
+            ours.recv(1)
+            monkeypatch.delattr(select, "poll", raising=False)
+
+
+async def test_arrivals_are_reported_until_the_next_write() -> None:
+    """`on_arrival` tells of bytes on an idle stream, and no more once it is written to."""
+    async with connected(silent) as stream:
+        seen = []
+        stream.on_arrival = lambda: seen.append(stream.get_extra_info("is_readable"))
+        assert stream.on_arrival is not None
+        stream._wire.data_received(b"x")
+        await stream.write(b"y")
+        stream._wire.data_received(b"z")
+        assert seen == [True]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_abandoned_after_its_loop() -> None:
+    """The socket of a closed loop is closed at once; what stands under its number is harmless."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    loop = asyncio.new_event_loop()
+    connecting = DirectBackend().connect_tcp("127.0.0.1", listener.getsockname()[1])
+    stream = loop.run_until_complete(connecting)
+    loop.close()
+    accepted, _ = listener.accept()
+    with listener, accepted:
+        stream.abandon()
+        accepted.settimeout(5)
+        assert accepted.recv(1) == b""
+        stream.abandon()  # a second time is nothing
+        assert stream.get_extra_info("is_readable") is True
+        assert stream.get_extra_info("socket") is None
+        del stream, connecting
+        gc.collect()  # here, where the warning is expected
+
+
+async def test_abandoned_with_a_socket_that_is_gone() -> None:
+    """A number that is no longer this socket's is left alone."""
+    async with connected(silent) as stream:
+        sock = stream.get_extra_info("socket")
+        stream.abort()
+        await until(lambda: sock.fileno() == -1)
+        stream.abandon()
+        assert _network._inode(-1) is None
+
+
+async def test_backend_sleep() -> None:
+    """The backend can wait, as httpcore's interface has it."""
+    await DirectBackend().sleep(0)
