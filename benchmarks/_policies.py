@@ -35,11 +35,12 @@ class Client:
     What all clients count.
 
     Attributes:
-        finished_at: When each completed job's answer came, in order of completion.
-        slowest: The largest of each job's end relative to what is fair for its rank,
-            by `fair`.
+        ended: By rank in the backlog, when each job's answer came; 0.0 for one
+            that was lost or is not finished.
+        completed: Jobs that were served.
+        lost: Jobs that were given up.
         refusals: 429s seen.
-        lost: Jobs given up.
+        last_end: When the last answer came.
     """
 
     def __init__(self, server: Server, jobs: int, rng: random.Random) -> None:
@@ -50,9 +51,8 @@ class Client:
         self.pulled = 0
         self.refusals = 0
         self.lost = 0
-        self.ended: list[float] = []  # by rank; 0.0: not yet, or lost
+        self.ended: list[float] = []
         self.completed = 0
-        self.born = self.world.now
         self.last_end = 0.0
 
     def start(self) -> None:
@@ -211,7 +211,7 @@ class Pool(Client):
 
 
 class AIMD(Client):
-    """Additive increase, multiplicative decrease: +1 per limit's worth of answers, halve on a 429."""
+    """A window that halves on a 429 (once per burst) and grows by 1 per window of answers."""
 
     def __init__(
         self, server: Server, jobs: int, rng: random.Random, max_concurrency: int = 64

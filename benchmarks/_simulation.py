@@ -49,7 +49,9 @@ class Server:
         world: The clock.
         workers: How many; may be changed at any time, jobs under way go on.
         job_seconds: Mean time a worker needs.
-        spread: A job takes `job_seconds` times 1 plus or minus up to this, evenly spread.
+        spread: A job takes `job_seconds` times 1 plus or minus up to this, evenly
+            spread; ``None``: log-normal instead (sigma 0.5, so one in twenty takes
+            more than twice the mean), as a mixture of small and large jobs would.
         network: Seconds there and back, half each way.
         retry_after: What a refusal asks for; ``None``: it does not say.
         rng: Where the spread comes from.
@@ -62,7 +64,7 @@ class Server:
         job_seconds: float,
         rng: random.Random,
         *,
-        spread: float = 0.2,
+        spread: float | None = 0.2,
         network: float = 0.02,
         retry_after: float | None = 1.0,
     ) -> None:
@@ -96,7 +98,11 @@ class Server:
                 return
             self._account()
             self.busy += 1
-            seconds = self.job_seconds * (1 + self._rng.uniform(-self.spread, self.spread))
+            seconds = self.job_seconds
+            if self.spread is None:
+                seconds *= self._rng.lognormvariate(-0.125, 0.5)
+            else:
+                seconds *= 1 + self._rng.uniform(-self.spread, self.spread)
             world.at(world.now + seconds, answer)
 
         world.at(world.now + half, arrive)

@@ -94,9 +94,11 @@ def _keep_alive_options() -> tuple[httpcore.SOCKET_OPTION, ...]:
     # A job can be silent for minutes, and the routers on the way forget silent connections.
     # 60 s, chosen: under the shortest such memory in common use (AWS NAT: 350 s).
     options: list[httpcore.SOCKET_OPTION] = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
-        if hasattr(socket, name):  # each system has its own selection
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    options.extend(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+        if hasattr(socket, name)  # each system has its own selection
+    )
     return tuple(options)
 
 
@@ -212,11 +214,9 @@ class _Ledger:
             chunked: Whether the framing was ``Transfer-Encoding: chunked``.
                 Then the answer must end in a plain last chunk, without trailers.
         """
-        if self._head_size is None:
-            return False
         if chunked:
             return self._tail == _LAST_CHUNK
-        return self.received == self._head_size + body
+        return self._head_size is not None and self.received == self._head_size + body
 
 
 class _Line(DirectBackend):
@@ -808,17 +808,16 @@ class ShardedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         self._is_closed = True
-        guard = self._guard
+        if self._guard is not None:
+            await self._guard.aclose()
         self._forget_all()
-        if guard is not None:
-            await guard.aclose()
 
     def abandon(self) -> None:
         """Give up every connection, without a running loop: its own is gone, or the parent's."""
         with warnings.catch_warnings():
             # Unclosed sockets: they are, and their loop is not there to close them.
             warnings.simplefilter("ignore", ResourceWarning)
-            if self._guard is not None:
+            if self._pid != os.getpid():
                 _inherited.append(self._guard)
             self._forget_all()
             gc.collect()
@@ -826,7 +825,7 @@ class ShardedTransport(httpx.AsyncBaseTransport):
     def _forget_all(self) -> None:
         self._guard = None
         self._token = None
-        self._shards = []
+        self._shards.clear()  # in place, for the guard of a parent process has it too
         for shards in self._by_load:
             shards.clear()
 

@@ -16,7 +16,6 @@ import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
 
     from anyio.abc import TaskGroup
 
@@ -80,17 +79,13 @@ class Outcomes(Generic[Item, Outcome]):
         self._add_worker()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
+    async def __aexit__(self, *_: object) -> None:
         group, self._group = self._group, None
-        if group is None:
-            return None
-        group.cancel_scope.cancel()
-        return await group.__aexit__(kind, error, traceback)
+        if group is not None:
+            group.cancel_scope.cancel()
+            # The block's own error, if there is one, goes through as it is: told
+            # about it, the group would wrap it in an ExceptionGroup.
+            await group.__aexit__(None, None, None)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return self

@@ -23,16 +23,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import os
 import select
+import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpcore
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 _READ_AHEAD = 256 * 1024
 """Unread bytes above which the socket is paused. Chosen: one read of asyncio."""
@@ -85,6 +87,61 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
+async def _addresses(host: str, port: int) -> list[str]:
+    """Return the addresses of a name, IPv6 and IPv4 by turns, as RFC 8305 has it."""
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    families: dict[int, list[str]] = {}
+    for family, _, _, _, address in infos:
+        families.setdefault(family, []).append(str(address[0]))
+    by_turns = itertools.zip_longest(*families.values())
+    return list(dict.fromkeys(address for turn in by_turns for address in turn if address))
+
+
+_Connection = tuple[asyncio.Transport, "_Wire"]
+
+
+def _close_late(attempt: asyncio.Task[_Connection]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result()[0].abort()
+
+
+async def _first_to_connect(
+    addresses: list[str], connect: Callable[[str], Awaitable[_Connection]]
+) -> _Connection:
+    """
+    Try addresses, the next one when the last has failed or taken a quarter second.
+
+    asyncio has this too (`happy_eyeballs_delay`), but when it is cancelled
+    just after an address has answered, that socket is left open (3.11).
+    """
+    pending: set[asyncio.Task[_Connection]] = set()
+    failures: list[BaseException] = []
+    remaining = iter(addresses)
+    try:
+        while True:
+            address = next(remaining, None)
+            if address is not None:
+                pending.add(asyncio.ensure_future(connect(address)))
+            elif not pending:
+                raise OSError("; ".join(map(str, failures)) or "the name has no address")
+            done, _ = await asyncio.wait(
+                pending,
+                timeout=None if address is None else _EYEBALLS_DELAY,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for attempt in done:
+                pending.discard(attempt)
+                failure = attempt.exception()
+                if failure is None:
+                    return attempt.result()
+                failures.append(failure)
+    finally:
+        for attempt in pending:
+            attempt.add_done_callback(_close_late)
+            attempt.cancel()
+
+
 class _Wire(asyncio.Protocol):
     """asyncio's side of a stream: what came and was not read, and who waits for what."""
 
@@ -116,8 +173,8 @@ class _Wire(asyncio.Protocol):
         self.on_arrival: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
+        # Not every loop's transport inherits from asyncio's (uvloop's does not).
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.pieces.append(data)
@@ -441,15 +498,20 @@ class DirectBackend(httpcore.AsyncNetworkBackend):
         """
         loop = asyncio.get_running_loop()
         by = None if timeout is None else loop.time() + timeout
+        local = None if local_address is None else (local_address, 0)
+
+        async def connect(address: str) -> _Connection:
+            return await loop.create_connection(
+                lambda: _Wire(loop), address, port, local_addr=local
+            )
+
         try:
             async with asyncio.timeout_at(by):
-                transport, wire = await loop.create_connection(
-                    lambda: _Wire(loop),
-                    host,
-                    port,
-                    local_addr=None if local_address is None else (local_address, 0),
-                    happy_eyeballs_delay=None if _is_ip_address(host) else _EYEBALLS_DELAY,
-                )
+                if _is_ip_address(host):
+                    transport, wire = await connect(host)
+                else:
+                    addresses = await _addresses(host, port)
+                    transport, wire = await _first_to_connect(addresses, connect)
         except TimeoutError as exc:
             raise httpcore.ConnectTimeout(f"{host}:{port} did not answer in time") from exc
         except (OSError, ValueError) as exc:  # ValueError: not a name that DNS could know

@@ -37,6 +37,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -244,7 +245,6 @@ class _Kind:
         "in_flight",
         "keeper",
         "limit",
-        "offered",
         "queued",
         "returned",
         "waiting",
@@ -260,7 +260,6 @@ class _Kind:
         self.returned: list[tuple[bool, int, Ticket]] = []  # heap: refused ones first, by age
         self.dead = 0
         self.keeper: Ticket | None = None  # the queued ticket that watches the clock
-        self.offered = -1  # the key of this kind's entry in the scheduler's heap
 
     def push(self, ticket: Ticket) -> None:
         self.queued += 1
@@ -309,15 +308,19 @@ class _Kind:
             self.dead = 0
 
 
+_IN_FLIGHT = attrgetter("in_flight")
+
+
 class _State(IntEnum):
-    IDLE = 0  # not asking
-    WAITING = 1  # out a refusal
-    QUEUED = 2
-    IN_FLIGHT = 3
-    CLOSED = 4
+    NEW = 0  # has not asked yet
+    IDLE = 1  # between two attempts
+    WAITING = 2  # out a refusal
+    QUEUED = 3
+    IN_FLIGHT = 4
+    CLOSED = 5
 
 
-_MAY_ASK = frozenset({_State.IDLE, _State.WAITING})
+_MAY_ASK = frozenset({_State.NEW, _State.IDLE, _State.WAITING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,7 +401,7 @@ class Ticket:
         self.scheduler = scheduler
         self.kind = kind
         self.age = age
-        self.state = _State.IDLE
+        self.state = _State.NEW
         self.attempts = 0
         self.was_refused = False
         self.since = 0.0  # when the present state was entered
@@ -429,7 +432,8 @@ class Ticket:
                         await changed.wait()
                 granted = self.proceed()
         except BaseException:
-            self.scheduler.withdraw(self, _State.IDLE)
+            if self.state is not _State.WAITING:  # that lasts until it is over, or closed
+                self.scheduler.withdraw(self, _State.IDLE)
             raise
         finally:
             self.wake = None
@@ -451,10 +455,10 @@ class Ticket:
         if self.state not in _MAY_ASK:
             raise RuntimeError(f"a ticket must be idle to start, not {self.state.name.lower()}")
         self.wake = wake
-        if self.state is _State.IDLE:
-            self.scheduler.enqueue(self)
-        else:
+        if self.state is _State.WAITING:
             self.scheduler.look(self)
+        else:
+            self.scheduler.enqueue(self)
         return self.holds_slot()
 
     def proceed(self) -> bool:
@@ -530,12 +534,11 @@ class Scheduler:
         self.clock = clock
         self._kinds: dict[str, _Kind] = {}
         self._age = 0
-        # Kinds with somebody who may start, fewest in flight first.
-        self._offers: list[tuple[int, int, _Kind]] = []
-        self._turn = 0
+        # Types that only `max_concurrency` holds back, the one that has waited longest first.
+        self._ready: dict[_Kind, None] = {}
         self._rooms: deque[_Room] = deque()
         self._left = 0
-        self._in_flight = self._queued = self._waiting = 0
+        self._new = self._in_flight = self._queued = self._waiting = 0
         self._started = self._retries = self._refusals = 0
         self._completed = self._failed = 0
         self._seconds_queued = self._dollars = 0.0
@@ -553,6 +556,7 @@ class Scheduler:
         if state is None:
             state = self._kinds[kind] = _Kind(self._new_limit(self._max))
         self._age += 1
+        self._new += 1
         return Ticket(self, state, self._age)
 
     def record(self, *, completed: bool, dollars: float = 0.0) -> None:
@@ -609,8 +613,8 @@ class Scheduler:
         return not self._rooms and self._open(self._left + self._queued)
 
     def _open(self, turn: int) -> bool:
-        if self._waiting >= ROOM_FOR_WAITING * self._max:
-            return False
+        if self._new or self._waiting >= ROOM_FOR_WAITING * self._max:
+            return False  # nobody knows yet whether the one that was fetched last can start
         if self._queued == 0:
             return self._in_flight < self._max
         if self._left >= turn:
@@ -626,6 +630,8 @@ class Scheduler:
 
     def enqueue(self, ticket: Ticket) -> None:
         now = self.clock()
+        if ticket.state is _State.NEW:
+            self._new -= 1
         self._queue(ticket, now)
         self._deal(ticket.kind, now)
 
@@ -687,7 +693,9 @@ class Scheduler:
             return
         ticket.state = state
         ticket.alarm = inf
-        if before is _State.WAITING:
+        if before is _State.NEW:
+            self._new -= 1
+        elif before is _State.WAITING:
             self._waiting -= 1
             ticket.kind.waiting -= 1
         elif before is _State.QUEUED:
@@ -714,28 +722,22 @@ class Scheduler:
     def _deal(self, kind: _Kind, now: float) -> None:
         """Hand out what may start after something changed for `kind`."""
         self._offer(kind, now)
-        while self._offers and self._in_flight < self._max:
-            in_flight, _, kind = heapq.heappop(self._offers)
-            if in_flight != kind.offered:
-                continue  # a better entry came later
-            kind.offered = -1
-            if kind.queued and in_flight == kind.in_flight and kind.limit.may_start(in_flight, now):
-                self._grant(kind, now)
+        while self._ready and self._in_flight < self._max:
+            # The type with the fewest in flight, so that none starves another.
+            kind = min(self._ready, key=_IN_FLIGHT)
+            self._grant(kind, now)
+            del self._ready[kind]
             self._offer(kind, now)
         self._open_rooms()
 
     def _offer(self, kind: _Kind, now: float) -> None:
-        if not kind.queued:
+        """Note whether one of `kind` may start as far as its own limit goes."""
+        if kind.queued and kind.limit.may_start(kind.in_flight, now):
+            self._ready[kind] = None
             return
-        in_flight = kind.in_flight
-        if kind.limit.may_start(in_flight, now):
-            if kind.offered < 0 or in_flight < kind.offered:
-                # Equals take turns: the one that was offered longest ago goes first.
-                self._turn += 1
-                kind.offered = in_flight
-                heapq.heappush(self._offers, (in_flight, self._turn, kind))
-        else:
-            self._set_alarm(kind, kind.limit.next_change(in_flight, now))
+        self._ready.pop(kind, None)
+        if kind.queued:
+            self._set_alarm(kind, kind.limit.next_change(kind.in_flight, now))
 
     def _grant(self, kind: _Kind, now: float) -> None:
         ticket = kind.pop()

@@ -73,14 +73,23 @@ class _SentBody(httpx.AsyncByteStream):
     def was_taken(self) -> bool:
         return self._chunks is not None and self._taken >= self._body.content_length
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    # An iterator of its own rather than a generator: whoever sends may stop
+    # anywhere, and then only `aclose` has to be called.
+    def __aiter__(self) -> AsyncIterator[bytes]:
         self._taken = 0
         self._chunks = aiter(self._body)
-        async for chunk in self._chunks:
-            # Counted before it is handed over: in doubt it was sent.
-            self._taken += len(chunk)
-            yield chunk  # type: ignore[misc]  # whatever has a buffer can be written
-        self.exhausted = True
+        return self  # type: ignore[return-value]  # it has __anext__; httpx's base class has not
+
+    async def __anext__(self) -> bytes | memoryview:
+        assert self._chunks is not None  # noqa: S101  (set by __aiter__)
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self.exhausted = True
+            raise
+        # Counted before it is handed over: in doubt it was sent.
+        self._taken += len(chunk)
+        return chunk
 
     async def aclose(self) -> None:
         close = getattr(self._chunks, "aclose", None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -174,8 +175,9 @@ class FormBody:
             else:
                 yield pending
                 pending = b""
-                async for chunk in _chunks(part):
-                    yield chunk
+                async with aclosing(_chunks(part)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
             pending += b"\r\n"
         yield pending + self._tail
 
@@ -187,7 +189,7 @@ def _views(content: bytes) -> list[bytes | memoryview]:
     return [whole[at : at + VIEW_BYTES] for at in range(0, len(content), VIEW_BYTES)]
 
 
-async def _chunks(part: FormPart) -> AsyncIterator[bytes | memoryview]:
+async def _chunks(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
     """Yield a part's bytes, exactly as many as were promised."""
     match part.source:
         case bytes():

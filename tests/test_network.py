@@ -38,11 +38,13 @@ def client_tls() -> ssl.SSLContext:
 async def peer(handler: Handler, **kwargs: Any) -> AsyncIterator[int]:
     """Serve each connection with `handler` and yield the port; all is closed at the end."""
     writers = []
-    tasks = []
+    tasks: list[asyncio.Task[Any]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
-        tasks.append(asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
         with contextlib.suppress(ConnectionError):
             await handler(reader, writer)
 
@@ -76,7 +78,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110  # no event tells of these
         await asyncio.sleep(0.001)
 
 
@@ -142,7 +144,7 @@ async def test_large_waiting_pieces_are_not_copied() -> None:
 async def test_read_timeout() -> None:
     """Silence for longer than the timeout is a ReadTimeout that says how long."""
     async with connected(silent) as stream:
-        with pytest.raises(httpcore.ReadTimeout, match="0.01 seconds"):
+        with pytest.raises(httpcore.ReadTimeout, match=r"0\.01 seconds"):
             await stream.read(1, timeout=0.01)
 
 
@@ -222,7 +224,7 @@ async def test_a_large_write_waits_for_the_reader_and_arrives_whole() -> None:
 async def test_write_timeout() -> None:
     """A peer that reads nothing ends the write with a WriteTimeout."""
     async with connected(unread) as stream:
-        with pytest.raises(httpcore.WriteTimeout, match="0.01 seconds"):
+        with pytest.raises(httpcore.WriteTimeout, match=r"0\.01 seconds"):
             await stream.write(bytes(30_000_000), timeout=0.01)
 
 
@@ -279,9 +281,9 @@ async def test_refused_and_unknown() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        with pytest.raises(httpcore.ConnectError, match=f"127.0.0.1:{port}"):
+        with pytest.raises(httpcore.ConnectError, match=rf"127\.0\.0\.1:{port}"):
             await DirectBackend().connect_tcp("127.0.0.1", port, timeout=60)
-    with pytest.raises(httpcore.ConnectError, match="not..a..name"):
+    with pytest.raises(httpcore.ConnectError, match=r"not\.\.a\.\.name"):
         await DirectBackend().connect_tcp("not..a..name", 80)
 
 
@@ -292,8 +294,102 @@ async def test_connect_timeout_covers_dns(monkeypatch: pytest.MonkeyPatch) -> No
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
-    with pytest.raises(httpcore.ConnectTimeout, match="example.test:443"):
+    with pytest.raises(httpcore.ConnectTimeout, match=r"example\.test:443"):
         await DirectBackend().connect_tcp("example.test", 443, timeout=0.01)
+
+
+class Attempts:
+    """Connections that succeed, fail or hang, by address."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.aborted: list[str] = []
+        self.hanging = 0
+
+    async def __call__(self, address: str) -> Any:
+        self.tried.append(address)
+        if address.startswith("bad"):
+            raise OSError(f"no {address}")
+        if address.startswith("slow"):
+            self.hanging += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.hanging -= 1
+        attempts = self
+
+        class Transport:
+            def abort(self) -> None:
+                attempts.aborted.append(address)
+
+        return Transport(), address
+
+
+async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One address that fails or hangs does not keep the next one waiting."""
+    monkeypatch.setattr(_network, "_EYEBALLS_DELAY", 0.01)
+    connect = Attempts()
+    addresses = ["bad1", "slow", "good", "never"]
+    winner: Any = await _network._first_to_connect(addresses, connect)
+    await asyncio.sleep(0)
+    assert winner[1] == "good"
+    assert connect.tried == ["bad1", "slow", "good"]
+    assert connect.hanging == 0
+
+
+async def test_no_address_answers() -> None:
+    """When all have failed, the error tells of each; a name without addresses is one too."""
+    with pytest.raises(OSError, match="no bad1; no bad2"):
+        await _network._first_to_connect(["bad1", "bad2"], Attempts())
+    with pytest.raises(OSError, match="no address"):
+        await _network._first_to_connect([], Attempts())
+
+
+async def test_a_connection_that_comes_too_late_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cancelled in the turn in which an address answers: that socket is closed too."""
+    monkeypatch.setattr(_network, "_EYEBALLS_DELAY", 60)
+    connect = Attempts()
+    race = asyncio.ensure_future(_network._first_to_connect(["good", "other"], connect))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    race.cancel()
+    await asyncio.wait([race])
+    await asyncio.sleep(0)
+    assert race.cancelled()
+    assert connect.tried == connect.aborted == ["good"]
+
+
+async def test_a_loser_that_fails_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two attempts that end in one turn, the failed one leaves no word behind."""
+    gate = asyncio.Event()
+
+    async def connect(address: str) -> Any:
+        await gate.wait()
+        if address == "bad":
+            raise OSError
+        return None, address
+
+    monkeypatch.setattr(_network, "_EYEBALLS_DELAY", 0)
+    for addresses in (["bad", "good"], ["good", "bad"]):
+        gate.clear()
+        asyncio.get_running_loop().call_later(0.02, gate.set)
+        winner: Any = await _network._first_to_connect(addresses, connect)
+        assert winner[1] == "good"
+    gc.collect()
+
+
+async def test_addresses_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv6 and IPv4 alternate, each address once, in the order of the name server."""
+
+    async def infos(*_args: object, **_kwargs: object) -> list[Any]:
+        six, four = socket.AF_INET6, socket.AF_INET
+        found = [(six, "::1"), (six, "::2"), (six, "::2"), (four, "1.1.1.1")]
+        return [(family, 0, 0, "", (address, 80)) for family, address in found]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", infos)
+    assert await _network._addresses("example.test", 80) == ["::1", "1.1.1.1", "::2"]
 
 
 @pytest.mark.parametrize("where", ["connect", "handshake"])
@@ -333,7 +429,7 @@ async def test_tls_that_is_not_trusted() -> None:
     """A certificate that nobody vouches for is a ConnectError that names the host."""
     async with peer(silent, ssl=server_tls()) as port:
         stream = await DirectBackend().connect_tcp("127.0.0.1", port)
-        with pytest.raises(httpcore.ConnectError, match="localhost.*CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(httpcore.ConnectError, match=r"localhost.*CERTIFICATE_VERIFY_FAILED"):
             await stream.start_tls(ssl.create_default_context(), "localhost")
 
 
@@ -410,7 +506,7 @@ async def test_arrivals_are_reported_until_the_next_write() -> None:
         assert seen == [True]
 
 
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_abandoned_after_its_loop() -> None:
     """The socket of a closed loop is closed at once; what stands under its number is harmless."""
     listener = socket.create_server(("127.0.0.1", 0))

@@ -43,6 +43,9 @@ RetryAfter = float | str | Callable[[], str | None] | None
 
 _TEXT = "text/plain; charset=utf-8"
 
+_GONE_AFTER = 0.001
+"""Seconds after which it is worth asking whether the client has left (chosen)."""
+
 
 @dataclass(slots=True)
 class Settings:
@@ -57,6 +60,7 @@ class Settings:
     latency: Latency
     retry_after: RetryAfter
     max_upload_bytes: int
+    held: bool = False
 
 
 @dataclass(slots=True)
@@ -97,6 +101,7 @@ class App:
         self._random = random.Random(0)
         self._making: dict[Hashable, asyncio.Future[tuple[Output, ...]]] = {}
         self._closing = asyncio.Event()
+        self._let_go = asyncio.Event()
         self._pool = ThreadPoolExecutor(thread_name_prefix="prodia-emulator-draw")
         self.asgi = Starlette(
             routes=[Route("/v2/job", self._post_job, methods=["POST"])],
@@ -106,7 +111,13 @@ class App:
     def close(self) -> None:
         """Answer every job under way at once; call it on the loop."""
         self._closing.set()
+        self._let_go.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def let_go(self) -> None:
+        """Let the jobs finish that were held; call it on the loop."""
+        self._let_go.set()
+        self._let_go = asyncio.Event()
 
     # Requests.
 
@@ -239,19 +250,25 @@ class App:
             outputs = await self._outputs(plan)
             left = latency - (time.perf_counter() - started)
             if left > 0:
-                await self._wait(left)
+                await self._sleep(left)
+            if self._settings.held:
+                await self._let_go.wait()
+            if self._closing.is_set():
+                raise Refused(503, "the emulator is stopping")
             elapsed = time.perf_counter() - started
         finally:
             workers.release()
         result = completed(plan, created=created, elapsed=elapsed, priced=visit.notes["price"])
         visit.notes.update(ran=True, charged=True, dollars=plan.kind.dollars, job_id=result["id"])
-        if latency > 0:
+        if elapsed > _GONE_AFTER:
             visit.notes["client_gone"] = await visit.request.is_disconnected()
         return _deliver(plan.wanted, result, outputs)
 
     async def _outputs(self, plan: Plan) -> tuple[Output, ...]:
         if not plan.outputs:
             return ()
+        if self._closing.is_set():
+            raise Refused(503, "the emulator is stopping")
         key = self._studio.key(plan)
         ready = self._studio.ready(key)
         if ready is not None:
@@ -265,6 +282,7 @@ class App:
         try:
             return await making
         except asyncio.CancelledError:
+            # Drawings that had not begun are cancelled at the end, and only then.
             if not self._closing.is_set():
                 raise
             raise Refused(503, "the emulator is stopping") from None
@@ -277,13 +295,11 @@ class App:
             return self._random.uniform(*latency)
         return latency
 
-    async def _wait(self, seconds: float) -> None:
-        try:
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not beyond the emulator's own end."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
-        except TimeoutError:
-            return
-        raise Refused(503, "the emulator is stopping")
 
     # Answers.
 

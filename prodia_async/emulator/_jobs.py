@@ -150,6 +150,8 @@ def plan(kind: JobType, job: Mapping[str, Any], form: Form, wanted: Wanted) -> P
         if name not in config and "default" in schema:
             config[name] = schema["default"]
     config |= kind.computed
+    if config.get("include_messages"):
+        config["output_message_count"] = 1
     if kind.seeded and "seed" not in config:
         config["seed"] = random.getrandbits(32)
     size = _output_size(kind, config, sizes)
@@ -202,7 +204,12 @@ def _picture_size(item: InputFile) -> tuple[int, int]:
         with Image.open(io.BytesIO(item.content)) as picture:
             return picture.size
     except (*UNREADABLE, Image.DecompressionBombWarning) as exc:
-        raise bad_request(f"input '{item.filename}': not a picture that can be read") from exc
+        raise unreadable(item) from exc
+
+
+def unreadable(item: InputFile) -> Refused:
+    """Make the refusal of an input that is no picture."""
+    return bad_request(f"input '{item.filename}': not a picture that can be read")
 
 
 def _output_size(

@@ -12,6 +12,7 @@ The same look, seed and size give the same pixels.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from dataclasses import dataclass
@@ -550,17 +551,28 @@ def _hang_one(
 
 def _developed(picture: Image.Image, size: Size, chance: random.Random) -> Image.Image:
     """Enlarge what was composed to its full size, and give it film grain."""
-    picture = ImageEnhance.Color(picture).enhance(1.08)
+    picture = ImageEnhance.Color(picture).enhance(1.08).point(_LEVELS * 3)
     if picture.size != size:
-        picture = picture.resize(size, _SMOOTH)
-    return _grained(picture, chance)
+        # Hamming never overshoots an edge, which would wrap around below.
+        picture = picture.resize(size, Image.Resampling.HAMMING)
+    tile = _grain()
+    grain = Image.new("RGB", size)
+    left, top = -chance.randrange(_TILE), -chance.randrange(_TILE)
+    for y in range(top, size[1], _TILE):
+        for x in range(left, size[0], _TILE):
+            grain.paste(tile, (x, y))
+    # Bytes wrap around, so 255 is one step darker; _LEVELS keeps all away from both ends.
+    return ImageChops.add_modulo(picture, grain)
 
+
+_LEVELS = [round(6 + value * 243 / 255) for value in range(256)]
+"""Room at both ends for the grain, which is 5 steps at most (chosen)."""
 
 _TILE = 512
 """Side of the square of grain that is repeated (chosen): too large to be noticed."""
 
 _ZERO = 8
-"""The byte that stands for no grain."""
+"""The byte that stands for no grain while it is being mixed."""
 
 # Tuned so that a scene of 1024 by 1024 comes near the documented file sizes:
 # coarse grain is what JPEG and WebP keep, fine grain what PNG has to store.
@@ -569,7 +581,10 @@ _FINE = [_ZERO + (-1 if value < 34 else 1 if value >= 222 else 0) for value in r
 _TINT = [_ZERO + (-1 if value < 14 else 1 if value >= 242 else 0) for value in range(256)]
 
 
-def _grained(picture: Image.Image, chance: random.Random) -> Image.Image:
+@functools.cache
+def _grain() -> Image.Image:
+    """Make the square of grain, once: each byte is a step up or, wrapped around, down."""
+    chance = random.Random("grain")
     half = _TILE // 2
     coarse = Image.frombytes("L", (half, half), chance.randbytes(half * half))
     coarse = coarse.resize((_TILE, _TILE), _SMOOTH).point(_COARSE)
@@ -577,11 +592,7 @@ def _grained(picture: Image.Image, chance: random.Random) -> Image.Image:
     grey = ImageChops.add(coarse, fine, 1, -_ZERO)
     tint = Image.frombytes("RGB", (_TILE, _TILE), chance.randbytes(_TILE * _TILE * 3))
     tile = ImageChops.add(Image.merge("RGB", (grey, grey, grey)), tint.point(_TINT * 3), 1, -_ZERO)
-    grain = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, _TILE):
-        for left in range(0, picture.width, _TILE):
-            grain.paste(tile, (left, top))
-    return ImageChops.add(picture, grain, 1, -_ZERO)
+    return tile.point([(value - _ZERO) % 256 for value in range(256)] * 3)
 
 
 def _chosen_mood(words: str, style: random.Random) -> _Mood:

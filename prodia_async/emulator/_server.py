@@ -115,6 +115,11 @@ class Emulator:
         )
 
     @property
+    def running(self) -> bool:
+        """Whether it is accepting connections."""
+        return self._running is not None
+
+    @property
     def base_url(self) -> str:
         """``http://127.0.0.1:PORT``, without a path; raises RuntimeError while it is stopped."""
         running = self._running
@@ -175,6 +180,22 @@ class Emulator:
     @retry_after.setter
     def retry_after(self, retry_after: RetryAfter) -> None:
         self._settings.retry_after = retry_after
+
+    def hold(self) -> None:
+        """
+        Let no job finish until `release`.
+
+        Jobs that a worker has or gets stay with it, so that a test can look at
+        a full server for as long as it likes.
+        """
+        self._settings.held = True
+
+    def release(self) -> None:
+        """Let the jobs finish that `hold` kept back, and those to come."""
+        self._settings.held = False
+        running = self._running
+        if running is not None:
+            running.let_go()
 
     def fail_next(
         self,
@@ -370,6 +391,7 @@ class _Running:
         self._make_app = make_app
         self._listener = listener
         self._keep_alive = keep_alive
+        self._app: App | None = None
         self._server: _Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
@@ -380,6 +402,10 @@ class _Running:
         if self._failure is not None:
             self._thread.join()
             raise RuntimeError("the emulator's server could not start") from self._failure
+
+    def let_go(self) -> None:
+        if self._loop is not None and self._app is not None:
+            self._loop.call_soon_threadsafe(self._app.let_go)
 
     def stop(self) -> None:
         if self._loop is not None and self._server is not None:
@@ -396,7 +422,7 @@ class _Running:
             self._ready.set()
 
     async def _serve(self) -> None:
-        app = self._make_app()
+        app = self._app = self._make_app()
         config = uvicorn.Config(
             app.asgi,
             # Uvicorn's loggers stay as the user's program has set them up.

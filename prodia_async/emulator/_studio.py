@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from . import _pictures
 from ._accept import Encoding
 from ._encoding import encode
+from ._jobs import UNREADABLE, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -145,8 +146,12 @@ class Studio:
     def _inputs(plan: Plan, mode: str) -> list[Image.Image]:
         pictures = []
         for item in plan.inputs:
-            with Image.open(io.BytesIO(item.content)) as picture:
-                pictures.append(ImageOps.exif_transpose(picture).convert(mode))
+            try:
+                with Image.open(io.BytesIO(item.content)) as picture:
+                    pictures.append(ImageOps.exif_transpose(picture).convert(mode))
+            except UNREADABLE as exc:
+                # Its header was read when the job was checked; the rest is damaged.
+                raise unreadable(item) from exc
         return pictures
 
 

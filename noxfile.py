@@ -1,0 +1,86 @@
+"""The one entrance: ``nox -s lint types tests coverage examples bench lowest soak``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import nox
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [
+    found[1]
+    for line in PROJECT["classifiers"]
+    if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", line))
+]
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests", "coverage", "examples"]
+
+
+@nox.session(python=PYTHONS[0])
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHONS[0])
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests; arguments after ``--`` go to pytest."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def coverage(session: nox.Session) -> None:
+    """Branch coverage; floors 0 to 2 must stand at 100 %."""
+    session.install("-e", ".[dev]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
+    session.run("coverage", "report")
+    floors = [
+        "errors", "files", "media", "version",
+        "formats", "models", "multipart", "network", "retry", "scheduler", "uploads", "wire",
+        "answers", "connections", "requests",
+    ]  # fmt: skip
+    include = ",".join(f"prodia_async/_{room}.py" for room in floors)
+    session.run("coverage", "report", "--fail-under=100", f"--include={include}")
+
+
+@nox.session(python=PYTHONS[0])
+def examples(session: nox.Session) -> None:
+    """Run each example against the emulator."""
+    session.install("-e", ".[cli]")
+    for example in sorted(Path("examples").glob("*.py")):
+        session.run("python", str(example), session.create_tmp())
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that pyproject.toml allows."""
+    extras = PROJECT["optional-dependencies"]
+    oldest = [
+        requirement.replace(">=", "==")
+        for requirement in [*PROJECT["dependencies"], *extras["emulator"], *extras["cli"]]
+        if ">=" in requirement
+    ]
+    session.install("-e", ".[dev]", *oldest)
+    session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def bench(session: nox.Session) -> None:
+    """Every benchmark; slow, and outside CI."""
+    session.install("-e", ".[dev]")
+    for benchmark in sorted(Path("benchmarks").glob("[!_]*.py")):
+        session.run("python", str(benchmark), *session.posargs)

@@ -1,0 +1,32 @@
+"""The `prodia-async` command, also as ``python -m prodia_async``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """
+    Run the command line.
+
+    Returns:
+        The exit status: 0, or not when something went wrong; it was then said
+        on standard error, in one line.
+    """
+    try:
+        from ._cli import run  # noqa: PLC0415  (the extra may be missing, and that is an answer)
+
+        return run()
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in {"", "prodia_async"}:
+            raise
+        print(  # noqa: T201  (rich may be what is missing)
+            f"prodia-async: {error.name} is missing; the command line needs an extra: "
+            "pip install 'prodia-async[cli]'",
+            file=sys.stderr,
+        )
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Fixtures that cross rooms."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+BACKENDS = ("asyncio", "trio")
+
+
+def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test under asyncio and again under trio."""
+
+    @pytest.mark.parametrize("loop", BACKENDS)
+    @functools.wraps(test)
+    def run(*, loop: str, **fixtures: Any) -> None:
+        anyio.run(functools.partial(test, **fixtures), backend=loop)
+
+    signature = inspect.signature(test)
+    parameter = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
+    others = [each.replace(kind=parameter.kind) for each in signature.parameters.values()]
+    run.__signature__ = signature.replace(parameters=[*others, parameter], return_annotation=None)
+    del run.__wrapped__  # or pytest would see a coroutine function
+    return cast("Callable[..., None]", run)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something that another thread brings about."""
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.sleep(0.005)
+
+
+def open_sockets() -> int:
+    """Count this process's open sockets."""
+    count = 0
+    for entry in os.scandir("/proc/self/fd"):
+        try:
+            count += os.readlink(entry.path).startswith("socket:")  # noqa: PTH115
+        except OSError:
+            continue
+    return count
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the developer's own account."""
+    monkeypatch.delenv("PRODIA_TOKEN", raising=False)
+    monkeypatch.delenv("PRODIA_BASE_URL", raising=False)

@@ -1,0 +1,336 @@
+"""The client: what it takes, what it refuses, and what it never shows."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+import respx
+from conftest import on_both_loops
+from raw_server import PICTURE, RawServer, http, say
+
+from prodia_async import (
+    PNG,
+    AsyncProdia,
+    AuthenticationError,
+    Input,
+    InvalidRequestError,
+    Job,
+    ResponseError,
+    RetryPolicy,
+    WebP,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PING = {"type": "inference.ping.v1"}
+TOKEN = "eyJhbGciOiJkaXIi..secret-of-many-letters.x.y"
+
+
+# ------------------------------------------------------------------ building one
+
+
+def test_a_missing_token_names_the_variable() -> None:
+    """Without a token the error says where one is looked for."""
+    with pytest.raises(InvalidRequestError, match="PRODIA_TOKEN"):
+        AsyncProdia()
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token and base URL come from the environment when they are not given."""
+    monkeypatch.setenv("PRODIA_TOKEN", TOKEN)
+    monkeypatch.setenv("PRODIA_BASE_URL", "https://api.example.com/prodia/v2/")
+    assert "https://api.example.com/prodia:" in repr(AsyncProdia())
+
+
+@pytest.mark.parametrize("token", ["", "a\nb", "a b", "tökén", "a\x00", 7, b"abc"])
+def test_a_token_that_is_none(token: Any) -> None:
+    """An empty token, one with a newline and the like are refused, and not shown."""
+    with pytest.raises(InvalidRequestError, match="token") as caught:
+        AsyncProdia(token)
+    if isinstance(token, str) and len(token) > 2:
+        assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://api.example.com", "http://10.0.0.1", "ftp://x.example", "api.example.com", "https://",
+     "https://user:pass@x.example", "https://x.example?a=b", "https://x.example#f", "http://[",
+     7],
+)  # fmt: skip
+def test_a_base_url_that_is_none(url: Any) -> None:
+    """Plain http to another machine, credentials, a query and the like are refused."""
+    with pytest.raises(InvalidRequestError) as caught:
+        AsyncProdia(TOKEN, base_url=url)
+    assert "pass" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:1", "http://localhost", "http://[::1]:8", "http://a.localhost",
+     "https://x.example/deep/path"],
+)  # fmt: skip
+def test_a_base_url_that_is_one(url: str) -> None:
+    """This machine may be spoken to in plain http, others by https."""
+    assert url in repr(AsyncProdia(TOKEN, base_url=url))
+
+
+def test_plain_http_can_be_allowed() -> None:
+    """allow_http is the explicit choice to let the token travel in clear."""
+    assert "http://10.0.0.1" in repr(
+        AsyncProdia(TOKEN, base_url="http://10.0.0.1", allow_http=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_concurrency": 0},
+        {"max_concurrency": 1.5},
+        {"max_concurrency": True},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"connect_timeout": -1},
+        {"deadline": 0},
+        {"deadline": "1"},
+        {"retry": 3},
+        {"transport": httpx.AsyncHTTPTransport(), "http_client": httpx.AsyncClient()},
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any]) -> None:
+    """Each option says what is allowed, when the client is built."""
+    with pytest.raises(InvalidRequestError):
+        AsyncProdia(TOKEN, **options)
+
+
+def test_building_needs_no_loop_and_pickling_is_refused() -> None:
+    """A client can be made anywhere, and says what to ship instead of itself."""
+    client = AsyncProdia(TOKEN)
+    with pytest.raises(TypeError, match="send the jobs"):
+        pickle.dumps(client)
+    with pytest.raises(TypeError, match="send the jobs"):
+        copy.deepcopy(client)
+
+
+# ------------------------------------------------------------------ before anything is sent
+
+BAD_JOBS: list[tuple[dict[str, Any], str]] = [
+    ({"job": {}}, "type"),
+    ({"job": {"config": {}}}, "type"),
+    ({"job": {"type": ""}}, "type"),
+    ({"job": "inference.ping.v1"}, "mapping"),
+    ({"job": {**PING, "config": {"x": float("nan")}}}, r"job\.config\.x = nan"),
+    ({"job": {**PING, "config": {"x": [b"bytes"]}}}, r"job\.config\.x\[0\] = b'bytes'"),
+    ({"job": {**PING, "config": {"x": "\ud800"}}}, r"job\.config\.x"),
+    ({"job": {**PING, "config": {"images": ["a.png"]}}}, "config.images names 'a.png'"),
+    ({"job": PING, "inputs": [Input(b"1", "a"), Input(b"2", "a")]}, "two inputs are named 'a'"),
+    ({"job": PING, "inputs": [Input(b"1", 'a"b')]}, "filename"),
+    ({"job": PING, "inputs": [Input(b"1", "a\r\nb")]}, "filename"),
+    ({"job": PING, "inputs": [Input(b"1", "a\x00b")]}, "filename"),
+    ({"job": PING, "inputs": [Input(b"1", "a/b")]}, "filename"),
+    ({"job": PING, "inputs": ["no/such/file.png"]}, "cannot read the input 'no/such/file.png'"),
+    ({"job": PING, "inputs": ["."]}, "cannot read the input"),
+    ({"job": PING, "inputs": b"picture"}, "list of inputs"),
+    ({"job": PING, "inputs": "picture.png"}, "list of inputs"),
+    ({"job": PING, "inputs": [7]}, "not int"),
+    ({"job": PING, "accept": "image/jpeg;quality=96"}, "JPEG quality must be .* 0 to 95"),
+    ({"job": PING, "accept": "image/webp;quality=101"}, "0 to 100"),
+    ({"job": PING, "accept": "image/png;compress-level=10"}, "0 to 9"),
+    ({"job": PING, "accept": "image/jpeg;subsampling=411"}, "'444', '422', '420'"),
+    ({"job": PING, "accept": "image/png\r\nx: y"}, "media type"),
+    ({"job": PING, "accept": 7}, "media type"),
+    ({"job": PING, "deadline": 0}, "deadline"),
+    ({"job": PING, "deadline": -1}, "deadline"),
+    ({"job": PING, "extra_headers": {"Authorization": "x"}}, "Authorization"),
+    ({"job": PING, "extra_headers": {"x-a": "b\r\nc: d"}}, "x-a"),
+    ({"job": PING, "extra_query": {"a": 1}}, "extra_query"),
+    (
+        {
+            "job": {"type": "inference.nano-banana.img2img.v2", "config": {"prompt": "x"}},
+            "inputs": [b"1", b"2", b"3", b"4"],
+        },
+        "at most 3 inputs, not 4",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_JOBS)
+async def test_bad_input_is_found_before_anything_is_sent(
+    call: dict[str, Any], message: str
+) -> None:
+    """Each mistake is named with what is allowed, and no connection is made."""
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url) as client:
+            with pytest.raises(InvalidRequestError, match=message) as caught:
+                await client.job(**call)
+        assert server.connections == 0
+    assert caught.value.attempts == ()
+    assert not caught.value.may_have_run
+
+
+# ------------------------------------------------------------------ what is sent
+
+
+@on_both_loops
+async def test_a_job_without_inputs_is_json() -> None:
+    """The job itself is the body; the token, the format and an honest name are in the headers."""
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url + "/v2", price=True) as client:
+            response = await client.job(
+                Job("inference.ping.v1", {"prompt": "é"}),
+                accept=WebP(lossless=True),
+                extra_headers={"X-Team": "blue"},
+                extra_query={"a": "b c"},
+            )
+    request = server.requests[0]
+    assert request.head.startswith("POST /v2/job?price=true&a=b+c HTTP/1.1\r\n")
+    assert json.loads(request.body) == {"type": "inference.ping.v1", "config": {"prompt": "é"}}
+    assert request.header("authorization") == f"Bearer {TOKEN}"
+    assert request.header("accept") == "multipart/form-data; image/webp;lossless=1"
+    assert request.header("content-type") == "application/json"
+    assert request.header("x-team") == "blue"
+    assert (request.header("user-agent") or "").startswith("prodia-async/")
+    assert response.job is not None
+    assert response.job.config == {"seed": 42}
+    assert response.output.content == PICTURE
+    assert response.request_id == "11111111-2222-4333-8444-555555555555"
+
+
+@on_both_loops
+async def test_a_direct_answer_has_no_job_result() -> None:
+    """With multipart=False the answer is the picture alone."""
+    picture = PICTURE + b"IEND\xaeB`\x82"
+    with RawServer([say(http(body=picture, content_type="image/png"))]) as server:
+        async with AsyncProdia(TOKEN, base_url=server.url) as client:
+            response = await client.job(PING, accept=PNG(), multipart=False)
+    assert server.requests[0].header("accept") == "image/png"
+    assert response.job is None
+    assert response.output.content == picture
+    assert response.output.content_type == "image/png"
+
+
+@on_both_loops
+async def test_a_token_function_is_asked_for_each_attempt() -> None:
+    """A token that is renewed is used at once, also by a retry."""
+    tokens = iter(["first-token", "second-token"])
+
+    async def fresh() -> str:
+        await anyio.lowlevel.checkpoint()
+        return next(tokens)
+
+    busy = say(http("503 Busy", b"", content_type=None))
+    with RawServer([busy]) as server:
+        retry = RetryPolicy(backoff_initial=0.01)
+        async with AsyncProdia(fresh, base_url=server.url, retry=retry) as client:
+            await client.job(PING)
+    sent = [request.header("authorization") for request in server.requests]
+    assert sent == ["Bearer first-token", "Bearer second-token"]
+
+
+@on_both_loops
+async def test_a_bad_token_function_is_told() -> None:
+    """A function that returns no token fails the job before anything is sent."""
+
+    async def empty() -> str:
+        return ""
+
+    with RawServer() as server:
+        async with AsyncProdia(empty, base_url=server.url) as client:
+            with pytest.raises(InvalidRequestError, match="token"):
+                await client.job(PING)
+            assert client.statistics().in_flight == 0
+        assert server.requests == []
+
+
+@on_both_loops
+async def test_a_user_s_own_client_is_used_and_not_closed() -> None:
+    """`http_client` sends, follows nothing, and stays open."""
+    async with httpx.AsyncClient(follow_redirects=True, auth=("user", "pass")) as own:
+        with RawServer() as server:
+            async with AsyncProdia(TOKEN, base_url=server.url, http_client=own) as client:
+                response = await client.job(PING)
+        assert response.outputs
+        assert not own.is_closed
+        assert server.requests[0].header("authorization") == f"Bearer {TOKEN}"
+
+
+async def test_respx_intercepts_the_default_transport() -> None:
+    """A user's own tests can use respx as with any httpx client."""
+    with respx.mock:
+        route = respx.post("https://inference.prodia.com/v2/job").mock(
+            side_effect=[
+                httpx.Response(503),
+                httpx.Response(200, json={"id": "1", "state": {"current": "completed"}}),
+            ]
+        )
+        async with AsyncProdia(TOKEN, retry=RetryPolicy(backoff_initial=0.01)) as client:
+            response = await client.job(PING)
+    assert route.call_count == 2
+    assert response.job is not None
+    assert response.job.succeeded
+    with pytest.raises(ResponseError, match="without an output"):
+        _ = response.output
+
+
+# ------------------------------------------------------------------ views, totals, secrets
+
+
+@on_both_loops
+async def test_a_view_shares_all_but_its_options() -> None:
+    """with_options gives other defaults over the same connections and totals."""
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url) as client:
+            view = client.with_options(token="another-token", price=True, deadline=5.0)
+            await client.job(PING)
+            await view.job(PING)
+            assert client.statistics() == view.statistics()
+            assert client.statistics().completed == 2
+            with pytest.raises(InvalidRequestError, match="max_concurrency"):
+                client.with_options(max_concurrency=3)  # type: ignore[call-arg]
+            with pytest.raises(InvalidRequestError, match="timeout"):
+                client.with_options(timeout=-1)
+        assert server.connections == 1
+        assert "price=true" in server.requests[1].head
+        assert server.requests[1].header("authorization") == "Bearer another-token"
+
+
+@on_both_loops
+async def test_the_token_is_nowhere(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """No repr, error, log or pickle holds the token, even when the server sends it back."""
+    echo = http("401 Unauthorized", f"bad: Bearer {TOKEN}".encode(), f"X-Echo: {TOKEN}",
+                content_type="text/plain")  # fmt: skip
+    caplog.set_level(logging.DEBUG, logger="prodia_async")
+    with RawServer([say(http("503 Busy", TOKEN.encode())), say(echo)]) as server:
+        retry = RetryPolicy(backoff_initial=0.01)
+        async with AsyncProdia(TOKEN, base_url=server.url, retry=retry) as client:
+            with pytest.raises(AuthenticationError, match=r"bad: Bearer \[token\]") as caught:
+                await client.job(PING)
+            shown = [repr(client), repr(client.with_options(price=True)), repr(client.statistics())]
+    error = caught.value
+    shown += [repr(error), str(error), repr(vars(error)), repr(pickle.dumps(error))]
+    assert len(caplog.records) >= 2
+    assert not any(TOKEN in text for text in [*shown, *caplog.messages])
+
+
+def test_logging_is_left_to_the_user() -> None:
+    """The package's logger has a handler that does nothing, and no level of its own."""
+    logger = logging.getLogger("prodia_async")
+    assert logger.level == logging.NOTSET
+    assert [type(each) for each in logger.handlers] == [logging.NullHandler]
+
+
+@on_both_loops
+async def test_a_closed_client_says_so() -> None:
+    """A client cannot be used after it was closed, and closing twice is fine."""
+    client = AsyncProdia(TOKEN)
+    await client.aclose()
+    await client.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.job(PING)

@@ -1,0 +1,893 @@
+"""Decisions without a loop, waiting on both loops, the goals of design.md 5.2 in virtual time."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from functools import partial
+from math import inf
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+import trio.testing
+
+from prodia_async._errors import InvalidRequestError
+from prodia_async._scheduler import GAP_EVERY, Scheduler, Ticket, _FixedLimit, _Limit
+
+BACKENDS = ("asyncio", "trio")
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def asked(scheduler: Scheduler, count: int = 1, kind: str = "job") -> list[Ticket]:
+    """Tickets that have asked for a slot; the first of them may have one."""
+    tickets = [scheduler.ticket(kind) for _ in range(count)]
+    for ticket in tickets:
+        ticket.request()
+    return tickets
+
+
+def started(tickets: list[Ticket]) -> list[int]:
+    return [index for index, ticket in enumerate(tickets) if ticket.holds_slot()]
+
+
+def full(clock: Clock, workers: int, max_concurrency: int = 100) -> tuple[Scheduler, list[Ticket]]:
+    """A scheduler that has learned that there are `workers`, all at work for us."""
+    scheduler = Scheduler(clock=clock, max_concurrency=max_concurrency)
+    ticket = scheduler.ticket("job")
+    ticket.close()
+    limit = ticket.kind.limit
+    limit.limit = limit._base = workers
+    limit._step = 0
+    return scheduler, asked(scheduler, workers)
+
+
+# What is learned.
+
+
+def test_slow_start_doubles_with_every_silence() -> None:
+    """A limit that no refusal contradicts for two round trips is doubled."""
+    limit = _Limit(64)
+    seen = []
+    now = 0.0
+    for _ in range(6):
+        seen.append(limit.limit)
+        limit.started(limit.limit, now)
+        assert not limit.may_start(limit.limit, now + 0.1)
+        now = limit.next_change(limit.limit, now)
+        limit.may_start(limit.limit, now)
+    assert seen == [4, 8, 16, 32, 64, 64]
+    assert limit.next_change(64, now) == inf
+
+
+def test_silence_counts_from_the_moment_the_limit_is_reached() -> None:
+    """Time that passes below the limit confirms nothing."""
+    limit = _Limit(64)
+    limit.started(3, 0.0)
+    assert limit.may_start(3, 50.0)
+    assert not limit.may_start(4, 50.0)
+    limit.started(4, 50.0)
+    assert limit.next_change(4, 50.0) == pytest.approx(50.15)
+
+
+def test_a_burst_of_refusals_is_one_cut_to_what_is_being_served() -> None:
+    """Twelve refusals out of 32 leave a limit of 20."""
+    limit = _Limit(64)
+    limit.limit = 32
+    for left in range(31, 19, -1):
+        limit.refused(left, 1.0, 1.0, 0.02)
+    assert limit.limit == 20
+    assert limit._strangers == 0
+
+
+def learned(served: int) -> _Limit:
+    """What is known after one job too many was refused at the time 1.0."""
+    limit = _Limit(64)
+    limit.limit = served + 1
+    limit.refused(served, 1.0, 1.0, 0.02)
+    return limit
+
+
+def serve(
+    limit: _Limit, count: int, *, held_back: bool = True, may_probe: bool = True
+) -> list[int]:
+    """Complete jobs of a second, as if at the time 9.0; the limits seen on the way."""
+    seen = []
+    for _ in range(count):
+        limit.served(9.0, 1.0, held_back=held_back, may_probe=may_probe)
+        seen.append(limit.limit)
+    return seen
+
+
+@pytest.mark.parametrize(("served", "due"), [(1, 3), (3, 9), (5, 10), (20, 20)])
+def test_a_probe_is_due_after_about_a_job_time(served: int, due: int) -> None:
+    """One more job than is known to be served is tried once per so many completions."""
+    limit = learned(served)
+    assert serve(limit, due) == [served] * (due - 1) + [served + 1]
+
+
+def test_a_probe_that_is_served_is_followed_by_larger_ones() -> None:
+    """Jobs shorter than the silence confirm a limit by a round of completions."""
+    limit = learned(4)
+    serve(limit, 10)
+    assert limit.limit == 5
+    assert serve(limit, 5)[-1] == 7
+    assert serve(limit, 7)[-1] == 11
+    assert serve(limit, 100)[-1] == 64
+
+
+def test_growth_stops_unless_the_limit_is_what_holds_jobs_back() -> None:
+    """Completions with an empty queue, or with too many waiting, raise nothing."""
+    limit = learned(4)
+    assert serve(limit, 100, held_back=False)[-1] == 4
+    assert serve(limit, 100, may_probe=False)[-1] == 4
+
+
+def test_nothing_in_flight_means_the_servers_clock() -> None:
+    """Refused with nothing else under way, nobody starts before the latest Retry-After."""
+    limit = _Limit(64)
+    limit.refused(1, 10.0, 5.0, 0.02)
+    limit.refused(0, 11.0, 1.0, 0.02)
+    assert limit.may_start(0, 14.9) is False
+    assert limit.next_change(0, 14.9) == 15.0
+    assert limit.may_start(0, 15.0)
+    assert limit.limit == 1
+
+
+def test_a_completion_overrules_the_servers_clock() -> None:
+    """After a job was served there is an idle worker, whatever was said before."""
+    limit = _Limit(64)
+    limit.refused(1, 10.0, 30.0, 0.02)
+    limit.served(11.0, 1.0, held_back=True, may_probe=True)
+    assert limit.may_start(0, 11.0)
+
+
+def test_times_of_another_loop_hold_nobody_back() -> None:
+    """A clock that starts anew, as trio's does in each run, ends a wait."""
+    limit = _Limit(64)
+    limit.refused(0, 1e6, 100.0, 0.02)
+    assert limit.may_start(0, 50.0)
+    limit.refused(0, 50.0, 1.0, 0.02)
+    assert limit.next_change(0, 50.5) == 51.0
+
+
+def test_among_strangers_a_worker_is_left_idle_now_and_then() -> None:
+    """A worker taken by somebody else is answered by short gaps that others can find."""
+    limit = learned(20)
+    limit.refused(19, 2.0, 1.0, 0.02)
+    serve(limit, GAP_EVERY)
+    assert limit.may_start(17, 9.0)
+    assert not limit.may_start(18, 9.0)
+    assert limit.next_change(18, 9.0) == pytest.approx(9.1)
+    assert limit.may_start(18, 9.2)
+
+
+def test_strangers_are_forgotten() -> None:
+    """Fifty quiet job times after the last sign of strangers probes are seldom again."""
+    limit = _Limit(64)
+    limit.refused(0, 1.0, 1.0, 0.02)
+    limit.refused(1, 1.0, 1.0, 0.02)
+    assert serve(limit, 1) == [2]
+    serve(limit, 60)
+    limit.refused(1, 50.0, 1.0, 60.0)
+    assert serve(limit, 3) == [1, 1, 2]
+
+
+def test_a_fixed_limit_learns_nothing() -> None:
+    """With adaptive=False neither refusals nor completions change who may start."""
+    limit = _FixedLimit(7)
+    limit.refused(0, 1.0, 100.0, 0.02)
+    limit.started(7, 1.0)
+    serve(limit, 100)
+    assert limit.limit == 7
+    assert limit.may_start(0, 1.0)
+    assert not limit.may_start(7, 1.0)
+
+
+# Who starts.
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "8", None])
+def test_max_concurrency_is_checked(wrong: object) -> None:
+    """Anything but an integer of at least 1 is refused with the value named."""
+    with pytest.raises(InvalidRequestError, match=f"at least 1, not {wrong!r}"):
+        Scheduler(max_concurrency=wrong)  # type: ignore[arg-type]  # the point of the test
+
+
+def test_slots_are_handed_over_in_order_of_arrival(clock: Clock) -> None:
+    """A ticket that asks late keeps its age, and each completion admits one job."""
+    scheduler = Scheduler(max_concurrency=1, clock=clock)
+    tickets = [scheduler.ticket("job") for _ in range(4)]
+    for index in (0, 3, 1, 2):
+        tickets[index].request()
+    order = []
+    for _ in tickets:
+        (index,) = started(tickets)
+        order.append(index)
+        tickets[index].released(served=True)
+    assert order == [0, 1, 2, 3]
+
+
+def test_a_refused_job_waits_its_own_time_and_is_then_first(clock: Clock) -> None:
+    """Not before Retry-After; then before every fresh job, the oldest first."""
+    scheduler, tickets = full(clock, 4)
+    fresh = asked(scheduler, 5)
+    clock.now += 0.02
+    tickets[2].refused(2.0)
+    tickets[1].refused(1.0)
+    assert not tickets[1].request()
+    assert not tickets[2].request()
+    tickets[0].released(served=True)
+    assert started(fresh) == [0]
+    clock.now += 2.0
+    assert not tickets[2].proceed()
+    assert not tickets[1].proceed()
+    fresh[0].released(served=True)
+    assert tickets[1].holds_slot()
+    tickets[3].released(served=True)
+    assert tickets[2].holds_slot()
+
+
+def test_a_refused_job_is_never_early(clock: Clock) -> None:
+    """Looking again before the time is up changes nothing, with workers idle too."""
+    scheduler = Scheduler(clock=clock)
+    first, second = asked(scheduler, 2)
+    first.refused(3.0)
+    clock.now += 2.999
+    assert not first.request()
+    assert first.alarm == pytest.approx(103.0)
+    second.released(served=True)
+    assert not first.proceed()
+    clock.now = 103.0
+    assert first.proceed()
+
+
+def test_an_alarm_keeper_wakes_the_queue(clock: Clock) -> None:
+    """With everything refused and the refused job gone, a queued job keeps the time."""
+    scheduler, (only,) = full(clock, 1)
+    woken: list[int] = []
+    queued = [scheduler.ticket("job") for _ in range(3)]
+    for index, ticket in enumerate(queued):
+        assert not ticket.request(partial(woken.append, index))
+    only.refused(5.0)
+    only.close()
+    assert [t.alarm for t in queued] == [inf, inf, 105.0]
+    queued[2].close()
+    assert [t.alarm for t in queued[:2]] == [inf, 105.0]
+    clock.now = 105.0
+    queued[1].proceed()
+    assert started(queued) == [0]
+    assert woken == [2, 1, 0, 1]  # at last to keep the time of the silence that begins
+
+
+def test_an_earlier_alarm_replaces_a_later_one(clock: Clock) -> None:
+    """The keeper is told when there is reason to look sooner."""
+    scheduler, (only,) = full(clock, 1)
+    (keeper,) = asked(scheduler)
+    only.refused(60.0)
+    assert keeper.alarm == 160.0
+    keeper.kind.limit._held_until = 120.0
+    newcomer = scheduler.ticket("job")
+    newcomer.request()
+    assert (keeper.alarm, newcomer.alarm) == (120.0, inf)
+
+
+def test_a_busy_type_does_not_stop_another(clock: Clock) -> None:
+    """The limit learned for one type leaves another type alone."""
+    scheduler, (video,) = full(clock, 1)
+    assert started(asked(scheduler)) == []
+    video.refused(30.0)
+    assert started(asked(scheduler, 2, "image")) == [0, 1]
+
+
+def test_types_share_the_bound_evenly(clock: Clock) -> None:
+    """A type with many jobs leaves half of the slots to one that comes later."""
+    scheduler = Scheduler(max_concurrency=4, clock=clock)
+    slow = asked(scheduler, 100, "slow")
+    quick = asked(scheduler, 100, "quick")
+    assert started(quick) == []
+    for index in (0, 1):
+        slow[index].released(served=True)
+    assert (len(started(slow)), started(quick)) == (2, [0, 1])
+    quick[0].released(served=True)
+    slow[2].released(served=True)
+    assert (len(started(slow)), len(started(quick))) == (2, 2)
+
+
+def test_a_type_that_left_the_line_is_passed_over(clock: Clock) -> None:
+    """A slot goes to whoever is still there."""
+    scheduler = Scheduler(max_concurrency=1, clock=clock)
+    (first,) = asked(scheduler, 1, "a")
+    (gone,) = asked(scheduler, 1, "b")
+    (there,) = asked(scheduler, 1, "c")
+    gone.close()
+    first.released(served=False)
+    assert there.holds_slot()
+
+
+def test_not_adaptive(clock: Clock) -> None:
+    """With adaptive=False a refusal holds back its own job and no other."""
+    scheduler = Scheduler(max_concurrency=2, adaptive=False, clock=clock)
+    tickets = asked(scheduler, 5)
+    assert started(tickets) == [0, 1]
+    tickets[0].refused(9.0)
+    tickets[1].refused(9.0)
+    assert started(tickets) == [2, 3]
+
+
+def test_a_failed_attempt_starts_again_by_age(clock: Clock) -> None:
+    """A job whose attempt failed asks again and goes before younger ones."""
+    scheduler, (first,) = full(clock, 1)
+    middle, last = asked(scheduler, 2)
+    first.released(served=False)
+    assert middle.holds_slot()
+    assert not first.request()
+    middle.released(served=True)
+    assert first.holds_slot()
+    assert not last.holds_slot()
+    assert scheduler.statistics().retries == 1
+
+
+@pytest.mark.parametrize("state", ["new", "idle", "waiting", "queued", "in flight"])
+def test_close_in_every_state(clock: Clock, state: str) -> None:
+    """Closing leaves nothing behind, twice is as good as once, and a closed ticket is closed."""
+    scheduler, (ticket,) = full(clock, 1)
+    (queued,) = asked(scheduler)
+    if state == "new":
+        ticket.close()
+        ticket = scheduler.ticket("other")
+    elif state == "idle":
+        ticket.released(served=True)
+    elif state == "waiting":
+        ticket.refused(1.0)
+    elif state == "queued":
+        queued, ticket = ticket, queued
+    assert f"{state.replace(' ', '_')}," in repr(ticket)
+    ticket.close()
+    ticket.close()
+    queued.close()
+    statistics = scheduler.statistics()
+    assert (statistics.in_flight, statistics.queued, statistics.waiting) == (0, 0, 0)
+    with pytest.raises(RuntimeError, match="must be idle to start, not closed"):
+        ticket.request()
+
+
+def test_misuse_is_told(clock: Clock) -> None:
+    """Giving back what one does not hold is a mistake, not a second slot."""
+    (ticket,) = asked(Scheduler(clock=clock))
+    with pytest.raises(RuntimeError, match="idle to start, not in_flight"):
+        ticket.request()
+    ticket.released(served=True)
+    with pytest.raises(RuntimeError, match="in flight, not idle"):
+        ticket.released(served=True)
+    with pytest.raises(RuntimeError, match="in flight, not idle"):
+        ticket.refused(1.0)
+
+
+def test_statistics(clock: Clock) -> None:
+    """Each figure counts what it says, and the repr tells the state at a glance."""
+    scheduler, (first, second) = full(clock, 2)
+    (third,) = asked(scheduler)
+    clock.now += 3.0
+    first.refused(9.0)
+    second.released(served=True)
+    scheduler.record(completed=True, dollars=0.25)
+    scheduler.record(completed=False)
+    statistics = scheduler.statistics()
+    assert statistics.started == 3
+    assert (statistics.in_flight, statistics.queued, statistics.waiting) == (1, 0, 1)
+    assert (statistics.refusals, statistics.retries, statistics.max_concurrency) == (1, 0, 100)
+    assert (statistics.completed, statistics.failed, statistics.dollars) == (1, 1, 0.25)
+    assert statistics.seconds_queued == third.seconds_queued == 3.0
+    assert dict(statistics.limits) == {"job": 2}
+    assert "1 of 100 in flight, 0 queued, 1 waiting, limits {job: 2}" in repr(scheduler)
+
+
+def test_waiting_out_a_refusal_is_not_queueing(clock: Clock) -> None:
+    """The seconds of a Retry-After are not counted as seconds in the queue."""
+    (ticket,) = asked(Scheduler(clock=clock))
+    ticket.refused(5.0)
+    assert not ticket.request()
+    clock.now += 5.0
+    assert ticket.proceed()
+    assert ticket.seconds_queued == 0.0
+
+
+def test_cancelled_tickets_are_swept_out(clock: Clock) -> None:
+    """Twenty thousand that came and went leave neither memory nor disorder."""
+    scheduler, (first, *rest) = full(clock, 3)
+    for ticket in rest:
+        ticket.refused(1.0)
+    clock.now += 1.0
+    last = asked(scheduler)[0]
+    for _ in range(200):
+        for ticket in asked(scheduler, 100):
+            ticket.close()
+    kind = first.kind
+    assert len(kind.fresh) + len(kind.returned) < 200
+    assert kind.queued == 1
+    first.released(served=True)
+    assert last.holds_slot()
+
+
+def test_refused_tickets_that_left_are_passed_over(clock: Clock) -> None:
+    """Jobs that were cancelled while first in line hold up nobody, and none of them is lost."""
+    _, tickets = full(clock, 100)
+    for ticket in tickets[1:]:
+        ticket.refused(1.0)
+    clock.now += 1.0
+    tickets[0].kind.limit._strangers = 0
+    for ticket in tickets[1:]:
+        assert not ticket.request()
+    for ticket in tickets[1:-2]:
+        ticket.close()
+    tickets[-1].close()
+    tickets[0].refused(5.0)
+    assert tickets[-2].alarm == 106.0
+    clock.now = 106.0
+    assert tickets[-2].proceed()
+
+
+def test_dead_entries_are_met_on_the_way(clock: Clock) -> None:
+    """A few that left, at either end of either line, are dropped when they are met."""
+    scheduler, (only,) = full(clock, 1)
+    early = [scheduler.ticket("job") for _ in range(2)]
+    fresh = asked(scheduler, 3)
+    for ticket in early:
+        ticket.request()
+    early[0].close()
+    fresh[0].close()
+    fresh[2].close()
+    only.released(served=True)
+    assert early[1].holds_slot()
+    early[1].released(served=True)
+    assert fresh[1].holds_slot()
+
+
+def test_a_long_queue_costs_little(clock: Clock) -> None:
+    """A queued ticket takes few bytes, and the first of many is found as fast as of few."""
+    scheduler, (first,) = full(clock, 1)
+    tracemalloc.start()
+    queued = asked(scheduler, 20_000)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used / len(queued) < 300
+    looked_at = 0
+
+    def counting() -> float:
+        nonlocal looked_at
+        looked_at += 1
+        return clock.now
+
+    scheduler.clock = counting
+    first.released(served=True)
+    assert queued[0].holds_slot()
+    assert looked_at == 1
+
+
+# Room for a source of jobs.
+
+
+def test_room_is_for_one_job_at_a_time(clock: Clock) -> None:
+    """There is room while a slot is free and nobody is queued or about to ask."""
+    scheduler = Scheduler(max_concurrency=2, clock=clock)
+    assert scheduler.has_room()
+    ticket = scheduler.ticket("job")
+    assert not scheduler.has_room()
+    ticket.request()
+    assert scheduler.has_room()
+    (second,) = asked(scheduler)
+    assert not scheduler.has_room()
+    second.close()
+    assert scheduler.has_room()
+    ticket.released(served=True)
+    scheduler.ticket("job").close()
+    assert scheduler.has_room()
+
+
+def test_room_closes_when_too_many_wait_out_refusals(clock: Clock) -> None:
+    """A long Retry-After does not fill the memory with jobs that wait."""
+    scheduler = Scheduler(max_concurrency=2, clock=clock, adaptive=False)
+    for _ in range(8):
+        assert scheduler.has_room()
+        asked(scheduler)[0].refused(60.0)
+    assert not scheduler.has_room()
+
+
+def test_a_held_back_type_does_not_hide_others_from_a_source(clock: Clock) -> None:
+    """With several types known, a source may look past jobs that cannot start."""
+    scheduler, _ = full(clock, 1, max_concurrency=4)
+    asked(scheduler)
+    assert not scheduler.has_room()
+    asked(scheduler, 1, "other")
+    assert scheduler.has_room()
+    asked(scheduler)
+    assert not scheduler.has_room()
+
+
+# Waiting, on both loops.
+
+
+def on(backend: str, main: object, *args: object) -> None:
+    anyio.run(main, *args, backend=backend)  # type: ignore[arg-type]  # any coroutine function
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_start_waits_for_the_slot(backend: str) -> None:
+    """A job waits until another gives its slot back, and the clock is the loop's."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        first, second = scheduler.ticket("a"), scheduler.ticket("a")
+        await first.start()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(second.start)
+            await anyio.wait_all_tasks_blocked()
+            assert scheduler.statistics().queued == 1
+            first.released(served=True)
+        assert second.holds_slot()
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_start_waits_out_a_refusal(backend: str) -> None:
+    """A refused job starts by itself when its time has come, not sooner."""
+
+    async def main() -> None:
+        ticket = Scheduler().ticket("a")
+        await ticket.start()
+        ticket.refused(0.02)
+        before = anyio.current_time()
+        await ticket.start()
+        assert 0.0199 <= anyio.current_time() - before < 5
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_queue_wakes_by_itself_when_the_refused_job_was_cancelled(backend: str) -> None:
+    """Everything refused, the refused job gone: the next starts when Retry-After has passed."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        refused = scheduler.ticket("a")
+        await refused.start()
+        others = [scheduler.ticket("a") for _ in range(3)]
+        async with anyio.create_task_group() as tasks:
+            for ticket in others:
+                tasks.start_soon(ticket.start)
+            await anyio.wait_all_tasks_blocked()
+            refused.refused(0.02)
+            refused.close()
+            with anyio.fail_after(5):
+                while not others[0].holds_slot():
+                    await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_start_notices_a_cancellation(backend: str) -> None:
+    """With a slot free, a cancelled task does not take it."""
+
+    async def main() -> None:
+        scheduler = Scheduler()
+        ticket = scheduler.ticket("a")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await ticket.start()
+        assert scope.cancelled_caught
+        assert not ticket.holds_slot()
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cancelled_in_the_tick_of_the_hand_over(backend: str) -> None:
+    """A slot that was handed to a task cancelled in the same tick goes to the next in line."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        holder, cancelled, heir = (scheduler.ticket("a") for _ in range(3))
+        await holder.start()
+        scope = anyio.CancelScope()
+
+        async def victim() -> None:
+            with scope:
+                await cancelled.start()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(victim)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(heir.start)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+            holder.released(served=True)
+            assert cancelled.holds_slot()
+        assert heir.holds_slot()
+        assert not cancelled.holds_slot()
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cancelled_while_waiting_out_a_refusal(backend: str) -> None:
+    """The job keeps its Retry-After until it is closed, and leaves nothing then."""
+
+    async def main() -> None:
+        scheduler = Scheduler()
+        ticket = scheduler.ticket("a")
+        await ticket.start()
+        ticket.refused(60.0)
+        with anyio.move_on_after(0.01):
+            await ticket.start()
+        assert scheduler.statistics().waiting == 1
+        assert not ticket.request()
+        ticket.close()
+        assert scheduler.statistics().waiting == 0
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ten_thousand_cancellations(backend: str) -> None:
+    """After 5,000 jobs cancelled at any moment on each loop, full concurrency still works."""
+
+    async def main() -> None:
+        rng = random.Random(7)
+        scheduler = Scheduler(max_concurrency=8, adaptive=True)
+
+        async def job(patience: float) -> None:
+            ticket = scheduler.ticket(rng.choice("ab"))
+            try:
+                with anyio.move_on_after(patience):
+                    while True:
+                        await ticket.start()
+                        await anyio.lowlevel.checkpoint()
+                        if rng.random() < 0.7:
+                            ticket.released(served=True)
+                            return
+                        ticket.refused(rng.random() * 0.002)
+            finally:
+                ticket.close()
+
+        for _ in range(10):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(500):
+                    tasks.start_soon(job, rng.random() * 0.02)
+        idle = scheduler.statistics()
+        assert (idle.in_flight, idle.queued, idle.waiting, scheduler._new) == (0, 0, 0, 0)
+        for kind in scheduler._kinds.values():
+            kind.limit = _FixedLimit(8)
+        assert started(asked(scheduler, 9, "a")) == list(range(8))
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_room_waits_and_takes_turns(backend: str) -> None:
+    """Each of two sources is let in once per job that leaves, and a cancelled one passes it on."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        await scheduler.room()
+        (holder,) = asked(scheduler)
+        let_in: list[str] = []
+
+        async def source(name: str) -> None:
+            await scheduler.room()
+            let_in.append(name)
+
+        scope = anyio.CancelScope()
+
+        async def cancelled() -> None:
+            with scope:
+                await source("cancelled")
+
+        async with anyio.create_task_group() as tasks:
+            for task in (lambda: source("early"), cancelled, lambda: source("late")):
+                tasks.start_soon(task)
+                await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+            await anyio.wait_all_tasks_blocked()
+            assert let_in == []
+            holder.released(served=True)
+        assert let_in == ["early", "late"]
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_room_gets_its_turn_in_a_full_house(backend: str) -> None:
+    """Others who keep the queue full do not starve a source."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        holder, *queue = asked(scheduler, 3)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.room)
+            await anyio.wait_all_tasks_blocked()
+            for ticket in (holder, queue[0]):
+                assert scheduler._rooms
+                asked(scheduler)
+                ticket.released(served=True)
+        assert scheduler.statistics().queued > 0
+
+    on(backend, main)
+
+
+# The goals of design.md 5.2, small, in virtual time, through the very same waiting.
+
+
+class Server:
+    """K workers and no queue; 10 ms each way; jobs of a second, give or take a fifth."""
+
+    def __init__(self, workers: int, seconds: float = 1.0, seed: int = 1) -> None:
+        self.workers = workers
+        self.seconds = seconds
+        self.busy = self.refused = 0
+        self.ended: list[float] = []
+        self.rng = random.Random(seed)
+
+    async def serve(self) -> bool:
+        await trio.sleep(0.01)
+        if self.busy >= self.workers:
+            self.refused += 1
+            await trio.sleep(0.01)
+            return False
+        self.busy += 1
+        await trio.sleep(self.seconds * self.rng.uniform(0.8, 1.2))
+        self.busy -= 1
+        await trio.sleep(0.01)
+        self.ended.append(trio.current_time())
+        return True
+
+
+async def run_job(ticket: Ticket, server: Server) -> None:
+    try:
+        await ticket.start()
+        while not await server.serve():
+            ticket.refused(server.rng.uniform(1.0, 1.25))
+            await ticket.start()
+        ticket.released(served=True)
+    finally:
+        ticket.close()
+
+
+async def run_map(scheduler: Scheduler, server: Server, jobs: int) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(jobs):
+            await scheduler.room()
+            nursery.start_soon(run_job, scheduler.ticket("job"), server)
+
+
+def virtually(main: object, *args: object) -> None:
+    trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))  # type: ignore[arg-type]  # any coroutine function
+
+
+@pytest.mark.parametrize(
+    ("workers", "share", "refusals"), [(1, 0.95, 0.40), (5, 0.95, 0.16), (20, 0.97, 0.10)]
+)
+def test_goodput(workers: int, share: float, refusals: float) -> None:
+    """A single client keeps all workers busy and is seldom refused."""
+
+    async def main() -> None:
+        server, scheduler = Server(workers), Scheduler()
+        jobs = 80 * workers
+        before = trio.current_time()
+        await run_map(scheduler, server, jobs)
+        nearly_all = sorted(server.ended)[int(0.95 * jobs) - 1] - before
+        assert 0.95 * jobs * 1.02 / workers / nearly_all >= share
+        assert server.refused / jobs <= refusals
+        assert scheduler.statistics().started == jobs + server.refused
+
+    virtually(main)
+
+
+def test_capacity_that_drops_and_returns() -> None:
+    """Five job times after a change of capacity the workers are all busy, and refusals rare."""
+
+    async def main() -> None:
+        server = Server(20)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_map, Scheduler(), server, 10_000)
+            await trio.sleep(10)
+            for workers in (5, 20):
+                server.workers = workers
+                await trio.sleep(5)
+                refused, ended = server.refused, len(server.ended)
+                await trio.sleep(5)
+                assert len(server.ended) - ended >= 0.9 * 5 * workers / 1.02
+                assert server.refused - refused <= 0.25 * 5 * workers
+            nursery.cancel_scope.cancel()
+
+    virtually(main)
+
+
+def test_ten_clients_and_a_latecomer() -> None:
+    """Ten clients share a server evenly; an eleventh gets half its share in 30 job times."""
+
+    async def main() -> None:
+        server = Server(40)
+        clients = [Scheduler() for _ in range(10)]
+
+        def done() -> list[int]:
+            return [c.statistics().started - c.statistics().refusals for c in clients]
+
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(run_map, client, server, 10_000)
+            await trio.sleep(20)
+            before = done()
+            await trio.sleep(60)
+            shares = [b - a for a, b in zip(before, done(), strict=True)]
+            assert sum(shares) >= 0.95 * 60 * 40 / 1.02
+            assert sum(shares) ** 2 / (10 * sum(x * x for x in shares)) >= 0.95
+            late = Scheduler()
+            nursery.start_soon(run_map, late, server, 10_000)
+            served = [0]
+            for _ in range(30):
+                await trio.sleep(1)
+                served.append(late.statistics().started - late.statistics().refusals)
+            windows = [after - before for before, after in zip(served, served[5:], strict=False)]
+            assert max(windows) >= 0.5 * 5 * 40 / 11
+            nursery.cancel_scope.cancel()
+
+    virtually(main)
+
+
+def test_no_worker_and_then_some() -> None:
+    """A server that refuses everything is asked once per Retry-After, and found again."""
+
+    async def main() -> None:
+        server, scheduler = Server(0), Scheduler()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_map, scheduler, server, 400)
+            await trio.sleep(30)
+            assert server.refused <= 4 + 30
+            server.workers = 20
+            await trio.sleep(5)
+            assert server.busy >= 17
+            nursery.cancel_scope.cancel()
+
+    virtually(main)
+
+
+def test_a_long_map_holds_few_jobs() -> None:
+    """A source is asked for jobs only as they may start, however many there are."""
+
+    async def main() -> None:
+        server, scheduler = Server(5, seconds=0.1), Scheduler(max_concurrency=16)
+        most = 0
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                s = scheduler.statistics()
+                most = max(most, s.in_flight + s.queued + s.waiting)
+                await trio.sleep(0.05)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await run_map(scheduler, server, 1000)
+            nursery.cancel_scope.cancel()
+        assert 5 <= most <= 16 + 16
+
+    virtually(main)
