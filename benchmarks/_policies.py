@@ -8,12 +8,12 @@ a `Server`. The policies differ only in who may start when.
 from __future__ import annotations
 
 import heapq
-import random
 from typing import TYPE_CHECKING
 
 from prodia_async._scheduler import Scheduler, Ticket
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from _simulation import Server

@@ -20,7 +20,7 @@ def main() -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] in {"", "prodia_async"}:
             raise
-        print(  # noqa: T201  (rich may be what is missing)
+        print(
             f"prodia-async: {error.name} is missing; the command line needs an extra: "
             "pip install 'prodia-async[cli]'",
             file=sys.stderr,

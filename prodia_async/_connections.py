@@ -43,7 +43,7 @@ import anyio.to_thread
 import h11
 import httpcore
 import httpx
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import RunVar, current_token
 
 from ._network import DirectBackend, DirectStream
 
@@ -427,6 +427,7 @@ class _Body(httpx.AsyncByteStream):
     ) -> None:
         self._lines = lines
         self._line = line
+        self._is_closed = False
         self._request = request
         self._response = response
         self._chunks = aiter(cast("AsyncIterable[bytes]", response.stream))
@@ -434,7 +435,6 @@ class _Body(httpx.AsyncByteStream):
         self._size = 0
         self._is_reading = False
         self._is_complete = False
-        self._is_closed = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -808,8 +808,12 @@ class ShardedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         self._is_closed = True
-        if self._guard is not None:
-            await self._guard.aclose()
+        if self._guard is None:
+            return
+        if not self._is_here():
+            self.abandon()
+            return
+        await self._guard.aclose()
         self._forget_all()
 
     def abandon(self) -> None:
@@ -829,15 +833,17 @@ class ShardedTransport(httpx.AsyncBaseTransport):
         for shards in self._by_load:
             shards.clear()
 
+    def _is_here(self) -> bool:
+        return self._token == current_token() and self._pid == os.getpid()
+
     async def _settle_here(self) -> None:
         if self._is_closed:
             raise RuntimeError("this transport was closed")
-        token = anyio.lowlevel.current_token()
-        if self._token == token and self._pid == os.getpid():
+        if self._is_here():
             return
         if self._token is not None:
             self.abandon()
-        self._token = token
+        self._token = current_token()
         self._pid = os.getpid()
         self._guard = _closing_pools_with_the_loop(self._shards)
         await anext(self._guard)

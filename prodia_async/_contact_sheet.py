@@ -216,13 +216,14 @@ figcaption { font-size: .85rem; margin-top: .45rem; }
 img { display: block; width: 100%; height: auto; border-radius: .5rem; background: var(--line); }
 a { color: inherit; }
 code { font: .82em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-.pair { display: grid; gap: 1.5rem 2.25rem; margin-top: 1.4rem; align-items: center; }
+.pair { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1.5rem 2.25rem;
+  margin-top: 1.4rem; align-items: center; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .55rem 0; border-bottom: 1px solid var(--line); text-align: left; }
 thead th { font-size: .8rem; font-weight: 500; color: var(--muted); }
 tbody tr:last-child > * { border-bottom: 0; }
 tbody th { font-weight: 600; line-height: 1.3; }
-tbody th code { display: block; font-weight: 400; color: var(--muted); }
+tbody th code { display: block; font-weight: 400; color: var(--muted); overflow-wrap: anywhere; }
 td:nth-last-child(-n+2), thead th:nth-last-child(-n+2) {
   text-align: right; white-space: nowrap; padding-left: .9rem;
 }
@@ -231,7 +232,8 @@ td:nth-last-child(-n+2), thead th:nth-last-child(-n+2) {
   background: var(--accent); }
 .details { display: grid; grid-template-columns: repeat(3, 1fr); gap: .9rem; margin-top: 1.2rem; }
 .details img { image-rendering: pixelated; }
-.sum { display: grid; gap: .9rem; margin-top: 1.4rem; }
+.sum { display: grid; grid-template-columns: 1fr auto 1fr; gap: .9rem; margin-top: 1.4rem; }
+.sum > :nth-child(n+4) { grid-column: 1 / -1; }
 .sum > span { font-size: 1.7rem; line-height: 1; color: var(--muted); text-align: center;
   align-self: center; }
 .tiles { display: grid; grid-template-columns: repeat(2, 1fr); gap: .8rem; margin: 1.4rem 0; }
@@ -257,12 +259,13 @@ footer { border-top: 1px solid var(--line); padding-top: 1.25rem; font-size: .9r
   .pair { grid-template-columns: 5fr 6fr; }
   .details { grid-template-columns: repeat(6, 1fr); }
   .sum { grid-template-columns: 1fr auto 1fr auto 1fr; }
+  .sum > :nth-child(n+4) { grid-column: auto; }
   .sum > span { padding-bottom: 1.8rem; }
   .tiles { grid-template-columns: repeat(4, 1fr); }
   .hundred { grid-template-columns: repeat(20, 1fr); }
 }
 @media (prefers-color-scheme: dark) { .ran { opacity: .9; } }
-@media (max-width: 30rem) { .bar { width: 20%; } tbody th code { font-size: .7em; } }
+@media (max-width: 32rem) { .bar { width: 4rem; min-width: 3rem; } }
 </style>
 </head>
 <body>

@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -101,12 +102,19 @@ class Finished:
 class _Session:
     """What belongs to one event loop in one process."""
 
-    __slots__ = ("pid", "scheduler", "sender")
+    __slots__ = ("_loop", "pid", "scheduler", "sender")
 
-    def __init__(self, sender: Sender, scheduler: Scheduler) -> None:
+    def __init__(self, sender: Sender, scheduler: Scheduler, token: object) -> None:
         self.sender = sender
         self.scheduler = scheduler
         self.pid = os.getpid()
+        self._loop = getattr(token, "native_token", token)
+
+    def is_gone(self) -> bool:
+        """Whether its loop was closed, or belongs to the process we were forked from."""
+        # Only asyncio tells whether a loop was closed.
+        closed = getattr(self._loop, "is_closed", None)
+        return self.pid != os.getpid() or (closed is not None and bool(closed()))
 
 
 class Engine:
@@ -126,15 +134,25 @@ class Engine:
         make_scheduler: Callable[[], Scheduler],
         retry: RetryPolicy,
     ) -> None:
+        self._sessions: dict[object, _Session] = {}
+        self.closed = False
         self._make_sender = make_sender
         self._make_scheduler = make_scheduler
         self.retry = retry
         self._budget = RetryBudget()
-        self._first_scheduler: Scheduler | None = make_scheduler()  # checks its arguments
-        self._idle_statistics = self._first_scheduler.statistics()
-        self._sessions: dict[object, _Session] = {}
-        self._pid = os.getpid()
-        self.closed = False
+        # Made now, since it checks its arguments; the first session gets it.
+        self._spare_scheduler: Scheduler | None = make_scheduler()
+        self._past = self._spare_scheduler.statistics()
+
+    def __del__(self) -> None:
+        if self._sessions and not self.closed:
+            warnings.warn(
+                "a client was not closed: use `async with`, or `await client.aclose()`",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            self._abandon_all()
 
     def session(self) -> _Session:
         """
@@ -147,11 +165,26 @@ class Engine:
             raise RuntimeError("this client is closed; make a new one")
         token = anyio.lowlevel.current_token()
         session = self._sessions.get(token)
-        if session is None or session.pid != os.getpid():
-            scheduler = self._first_scheduler or self._make_scheduler()
-            self._first_scheduler = None
-            session = self._sessions[token] = _Session(self._make_sender(), scheduler)
+        if session is not None and session.pid == os.getpid():
+            return session
+        self._drop_gone()
+        scheduler = self._spare_scheduler or self._make_scheduler()
+        self._spare_scheduler = None
+        session = self._sessions[token] = _Session(self._make_sender(), scheduler, token)
         return session
+
+    def _drop_gone(self) -> None:
+        for token, session in list(self._sessions.items()):
+            if session.is_gone():
+                del self._sessions[token]
+                self._past = _sum([self._past, session.scheduler.statistics()], past=True)
+                session.sender.abandon()
+
+    def _abandon_all(self) -> None:
+        sessions = list(self._sessions.values())
+        self._sessions.clear()
+        for session in sessions:
+            session.sender.abandon()
 
     async def run(
         self,
@@ -199,34 +232,39 @@ class Engine:
 
     def statistics(self) -> SchedulerStatistics:
         """Return what all sessions do and have done, added up."""
-        each = [session.scheduler.statistics() for session in self._sessions.values()]
-        if not each:
-            return self._idle_statistics
-        return _sum(each)
+        return _sum(
+            [self._past, *(session.scheduler.statistics() for session in self._sessions.values())]
+        )
 
     async def aclose(self) -> None:
-        """Close this loop's connections, for good."""
+        """Close the connections, for good."""
+        if self.closed:
+            return
         self.closed = True
-        token = anyio.lowlevel.current_token()
-        session = self._sessions.get(token)
-        if session is not None:
-            await session.sender.aclose()
+        self._past = self.statistics()
+        session = self._sessions.pop(anyio.lowlevel.current_token(), None)
+        try:
+            if session is not None:
+                await session.sender.aclose()
+        finally:
+            self._abandon_all()
 
 
-def _sum(each: list[SchedulerStatistics]) -> SchedulerStatistics:
-    """Add up the counts of several schedulers; limits are the latest."""
-    first, *others = each
-    for other in others:
-        first = replace(
-            other,
-            limits=MappingProxyType({**first.limits, **other.limits}),
-            **{
-                name: getattr(first, name) + getattr(other, name)
-                for name in SchedulerStatistics.__slots__
-                if name not in {"limits", "max_concurrency"}
-            },
-        )
-    return first
+_NOW = frozenset({"in_flight", "queued", "waiting"})
+_NOT_ADDED = frozenset({"limits", "max_concurrency"})
+
+
+def _sum(each: list[SchedulerStatistics], *, past: bool = False) -> SchedulerStatistics:
+    """Add up the counts of several schedulers; of `past` ones nothing goes on any more."""
+    added = {
+        field.name: sum(getattr(counts, field.name) for counts in each)
+        for field in fields(SchedulerStatistics)
+        if field.name not in _NOT_ADDED
+    }
+    if past:
+        added.update(dict.fromkeys(_NOW, 0))
+    limits = {kind: limit for counts in each for kind, limit in counts.limits.items()}
+    return replace(each[0], limits=MappingProxyType(limits), **added)
 
 
 class Flight(Generic[T]):

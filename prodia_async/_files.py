@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 MAX_NAME_BYTES = 200
 """Longest file name we write, in bytes of UTF-8. Chosen: below the usual 255, room for `-2`."""
 
-# Control characters, what Windows forbids, and both kinds of separator.
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+# Control characters, what Windows forbids, both kinds of separator, and the
+# marks that reverse the direction of text: they show "gpj.exe" as "exe.jpg".
+_FORBIDDEN = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f<>:\"/\\\\|?*"
+    "\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]"
+)
 # Device names on Windows, with or without an extension.
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_RESERVED = re.compile(r"(con(in\$|out\$)?|prn|aux|nul|(com|lpt)[\d¹²³]) *(\..*)?", re.IGNORECASE)
 
 
 def safe_name(received: str | None, *, fallback: str, suffix: str = "") -> str:
@@ -39,7 +43,7 @@ def safe_name(received: str | None, *, fallback: str, suffix: str = "") -> str:
 
     Returns:
         A base name of at most `MAX_NAME_BYTES` bytes, never empty, never made of dots alone,
-        never beginning with a dot.
+        never beginning with a dot nor ending in a dot or a blank.
     """
     base = re.split(r"[/\\]", received or "")[-1]
     base = re.sub(r"^[A-Za-z]:", "", base)
@@ -53,7 +57,7 @@ def safe_name(received: str | None, *, fallback: str, suffix: str = "") -> str:
         stem, extension = base, ""
     extension = extension or suffix
     room = MAX_NAME_BYTES - len(extension.encode())
-    return stem.encode()[:room].decode(errors="ignore") + extension
+    return (stem.encode()[:room].decode(errors="ignore") + extension).rstrip(" .")
 
 
 def numbered(name: str, number: int) -> str:
@@ -137,11 +141,18 @@ def _link_to_free_name(temporary: Path, target: Path) -> Path:
         except FileExistsError:
             number += 1
         except OSError:
-            # A file system without hard links: nearly as good.
-            if candidate.exists():
+            # A file system without hard links. The name is taken by an empty
+            # file first, which fails in one step too if another has it.
+            try:
+                candidate.open("xb").close()
+            except FileExistsError:
                 number += 1
                 continue
-            return temporary.replace(candidate)
+            try:
+                return temporary.replace(candidate)
+            except OSError:
+                candidate.unlink()
+                raise
         else:
             temporary.unlink()
             return candidate

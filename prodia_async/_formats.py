@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
-from ._errors import InvalidRequestError
+from ._errors import InvalidRequestError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +30,12 @@ def _check_whole_number(what: str, value: object, low: int, high: int) -> None:
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high
     ):
-        raise InvalidRequestError(f"{what} must be a whole number {low} to {high}, not {value!r}")
+        raise InvalidRequestError(f"{what} must be a whole number {low} to {high}, not {shown(value)}")
 
 
 def _check_flag(what: str, value: object) -> None:
     if value is not None and not isinstance(value, bool):
-        raise InvalidRequestError(f"{what} must be True or False, not {value!r}")
+        raise InvalidRequestError(f"{what} must be True or False, not {shown(value)}")
 
 
 class _Format:
@@ -84,7 +84,7 @@ class JPEG(_Format):
         if self.subsampling is not None and self.subsampling not in get_args(Subsampling):
             allowed = ", ".join(repr(choice) for choice in get_args(Subsampling))
             raise InvalidRequestError(
-                f"JPEG subsampling must be one of {allowed}, not {self.subsampling!r}"
+                f"JPEG subsampling must be one of {allowed}, not {shown(self.subsampling)}"
             )
 
 
@@ -172,7 +172,7 @@ def accept_header(accept: Format | str | None, *, multipart: bool) -> str:
         case _:
             raise InvalidRequestError(
                 "accept must be JPEG(...), PNG(...), WebP(...) or a media type as text, "
-                f"not {accept!r}"
+                f"not {shown(accept)}"
             )
     if not multipart:
         return output or "*/*"
@@ -187,7 +187,7 @@ def _check_text(text: str, *, multipart: bool) -> str | None:
         if not multipart:
             raise InvalidRequestError(
                 f"accept asks for {MULTIPART} although multipart=False; give the output's "
-                f"format alone, not {text!r}"
+                f"format alone, not {shown(text)}"
             )
         wanted = wanted[len(MULTIPART) :].lstrip(" ;")
         if not wanted:
@@ -196,10 +196,13 @@ def _check_text(text: str, *, multipart: bool) -> str | None:
     if match is None or not wanted.isprintable() or not wanted.isascii():
         raise InvalidRequestError(
             f"accept must be a media type such as 'image/png' or 'image/jpeg;quality=95', "
-            f"not {text!r}"
+            f"not {shown(text)}"
         )
     parameters = [part for part in match["parameters"].split(";") if part.strip()]
-    _check_parameters(match["type"].lower(), dict(map(_split_parameter, parameters)))
+    pairs = [_split_parameter(part) for part in parameters]
+    if len(dict(pairs)) < len(pairs):
+        raise InvalidRequestError(f"accept must give each parameter once, not {shown(text)}")
+    _check_parameters(match["type"].lower(), dict(pairs))
     return wanted
 
 
@@ -207,7 +210,7 @@ def _split_parameter(text: str) -> tuple[str, str]:
     match = _BARE_PARAMETER.fullmatch(text)
     if match is None:
         raise InvalidRequestError(
-            f"a parameter in accept must read name=value, not {text.strip()!r}"
+            f"a parameter in accept must read name=value, not {shown(text.strip())}"
         )
     return match["name"].lower(), match["value"].strip('"')
 

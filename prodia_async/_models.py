@@ -7,7 +7,8 @@ know. What the server sends keeps fields this package does not know.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ._errors import InvalidRequestError, ResponseError
+from ._errors import MAX_SHOWN, InvalidRequestError, ResponseError, shown
 from ._files import safe_name, write_file
 from ._media import bare_type, suffix_of
 
@@ -56,7 +57,10 @@ class Job:
     def __post_init__(self) -> None:
         _check_job_type(self.type)
         if self.config is not None and not isinstance(self.config, Mapping):
-            raise InvalidRequestError(f"a job's config must be a mapping, not {self.config!r:.80}")
+            raise InvalidRequestError(f"a job's config must be a mapping, not {shown(self.config)}")
+
+    def __repr__(self) -> str:
+        return f"Job(type={shown(self.type)}, config={shown(self.config)})"
 
     def to_wire(self) -> dict[str, Any]:
         """Return the form that the API takes."""
@@ -71,7 +75,7 @@ def _check_job_type(value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequestError(
             "a job needs a type such as 'inference.flux-fast.schnell.txt2img.v2', "
-            f"not {value!r:.80}"
+            f"not {shown(value)}"
         )
 
 
@@ -86,10 +90,10 @@ def wire_job(job: Job | Mapping[str, Any]) -> Mapping[str, Any]:
         return job.to_wire()
     if not isinstance(job, Mapping):
         raise InvalidRequestError(
-            f"a job must be a Job(type=..., config=...) or a mapping of that form, not {job!r:.80}"
+            f"a job must be a Job(type=..., config=...) or a mapping of that form, not {shown(job)}"
         )
     if "type" not in job:
-        raise InvalidRequestError(f"a job needs a 'type'; this one has {sorted(map(str, job))}")
+        raise InvalidRequestError(f"a job needs a 'type'; this one has {shown(list(job))}")
     _check_job_type(job["type"])
     return job
 
@@ -137,7 +141,7 @@ class Input:
                     f"iterator of bytes, not {type(content).__name__}"
                 ) from None
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
-            raise InvalidRequestError(f"an input's size must be a number of bytes, not {size!r}")
+            raise InvalidRequestError(f"an input's size must be a number of bytes, not {shown(size)}")
         if callable(content) and size is None:
             raise InvalidRequestError(
                 "an input made by a function needs its size: Input(function, size=...)"
@@ -148,7 +152,7 @@ class Input:
             )
         for name, value in (("filename", filename), ("content_type", content_type)):
             if value is not None and (not isinstance(value, str) or not value):
-                raise InvalidRequestError(f"an input's {name} must be a text, not {value!r}")
+                raise InvalidRequestError(f"an input's {name} must be a text, not {shown(value)}")
         object.__setattr__(self, "content", content)
         object.__setattr__(self, "filename", filename)
         object.__setattr__(self, "content_type", content_type)
@@ -176,11 +180,29 @@ class JobRequest:
     extra_headers: Mapping[str, str] | None = None
     extra_query: Mapping[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        # An iterator would be empty when the request is used again, and the
+        # job would run, and cost, without its inputs.
+        if isinstance(self.inputs, Iterator):
+            object.__setattr__(self, "inputs", tuple(self.inputs))
+
+    def __repr__(self) -> str:
+        # Inputs may be pictures, and the values of headers secrets.
+        return f"<JobRequest {shown(self.job)} {shown(self.accept)} inputs={shown(self.inputs)}>"
+
 
 class _Received(BaseModel):
     """What the server sends: frozen, and unknown fields are kept."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+    # A price that is no number would spoil every sum it goes into.
+    model_config = ConfigDict(
+        extra="allow", frozen=True, defer_build=True, allow_inf_nan=False
+    )
+
+    def __repr__(self) -> str:
+        # A result may carry a whole picture in its config.
+        pairs = (f"{name}={shown(value)}" for name, value in self if value is not None)
+        return f"{type(self).__name__}({', '.join(pairs)})"
 
 
 class Price(_Received):
@@ -268,32 +290,64 @@ def read_job_result(content: bytes | bytearray | memoryview) -> JobResult | None
     """
     Read a job result, forgiving what is odd in it.
 
+    Bytes that are no UTF-8 are replaced; a field that is not of its documented
+    type is dropped, and nothing else with it.
+
     Returns:
-        The job result, or ``None`` if ``content`` is not a JSON object.
+        The job result, or ``None`` if ``content`` is not a JSON object. Never
+        an error, whatever it is.
     """
     text = bytes(content)
     try:
         return JobResult.model_validate_json(text)
-    except ValidationError as error:
-        # Take the whole apart only when it does not fit as it stands.
-        return _read_oddly_shaped(text.removeprefix(b"\xef\xbb\xbf"), error)
-
-
-class _AnyObject(BaseModel):
-    """A JSON object of whatever fields."""
-
-    model_config = ConfigDict(extra="allow", defer_build=True)
-
-
-def _read_oddly_shaped(text: bytes, error: ValidationError) -> JobResult | None:
-    try:
-        values = dict(_AnyObject.model_validate_json(text).model_extra or {})
     except ValidationError:
+        # Take the whole apart only when it does not fit as it stands.
+        return _read_oddly_shaped(text)
+
+
+def _read_oddly_shaped(content: bytes) -> JobResult | None:
+    # The stdlib's reader takes what pydantic's does not: a byte order mark,
+    # half a surrogate pair, nesting beyond 200, whole numbers of any length.
+    text = content.decode("utf-8-sig", errors="replace")
+    try:
+        values = json.loads(text, parse_int=_read_int)
+    except (ValueError, RecursionError):
         return None
-    odd = {str(fault["loc"][0]) for fault in error.errors(include_url=False) if fault["loc"]}
-    return JobResult.model_validate(
-        {name: value for name, value in values.items() if name not in odd}
-    )
+    if not isinstance(values, dict):
+        return None
+    _salvage(values)
+    try:
+        return JobResult.model_validate(values)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_context=False, include_input=False):
+            _drop(values, fault["loc"])
+    return JobResult.model_validate(values)
+
+
+def _read_int(digits: str) -> int | float:
+    # Python refuses to read an int of more than 4,300 digits; as a float it is infinite.
+    return int(digits) if len(digits) < 1000 else float(digits)
+
+
+def _salvage(values: dict[str, Any]) -> None:
+    """Keep the sense of what decides whether a job failed, and why, in shapes it might have."""
+    if isinstance(values.get("state"), str):
+        values["state"] = {"current": values["state"]}
+    error = values.get("error")
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        values["error"] = error["message"]
+    elif error is not None and not isinstance(error, str):
+        values["error"] = shown(error)
+
+
+def _drop(values: dict[str, Any], place: tuple[int | str, ...]) -> None:
+    """Remove what lies at ``place``, or the last of its ancestors that is there."""
+    name, *rest = place
+    inner = values.get(str(name))
+    if rest and isinstance(inner, dict) and str(rest[0]) in inner:
+        _drop(inner, tuple(rest))
+    else:
+        values.pop(str(name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +367,8 @@ class Output:
 
     def __repr__(self) -> str:
         return (
-            f"<Output {self.content_type} {len(self.content)} bytes"
-            f"{f' {self.filename!r}' if self.filename else ''}>"
+            f"<Output {self.content_type[:MAX_SHOWN]} {len(self.content)} bytes"
+            f"{f' {shown(self.filename)}' if self.filename else ''}>"
         )
 
     @property
@@ -366,9 +420,11 @@ class Output:
 
 def _media_element(kind: str, content: bytes) -> str:
     from base64 import b64encode  # noqa: PLC0415  (only notebooks come here)
+    from html import escape  # noqa: PLC0415
 
     element = kind.partition("/")[0]
-    source = f"data:{kind};base64,{b64encode(content).decode()}"
+    # The type is the server's word, and must not become markup.
+    source = f"data:{escape(kind)};base64,{b64encode(content).decode()}"
     return f'<{element} controls src="{source}"></{element}>'
 
 

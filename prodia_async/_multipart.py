@@ -50,7 +50,7 @@ MAX_PARTS = 1000
 """Chosen: a job has a handful of outputs. Go and Django stop at 1,000 parts, too."""
 
 MAX_PART_HEADER_BYTES = 16 * 1024
-"""Chosen: what Node takes for all headers of a message. Encoders write about 200 (measured)."""
+"""Chosen: what Node takes for all headers of a message; encoders write a few hundred bytes."""
 
 MAX_PART_HEADERS = 32
 """Chosen: encoders write one to three (measured); proxies may add some."""
@@ -66,7 +66,7 @@ _QUOTED_PAIR = re.compile(r"\\([\"\\])")
 _NOT_BLANK = re.compile(rb"[^ \t]")
 _BOUNDARY = re.compile(r"[\x20-\x7e]*[\x21-\x7e]")
 # A value is an RFC quoted string, or what a writer that escapes nothing puts
-# between the first quote and the last one that can end it, or it has no end,
+# between the first quote and the next one that can end it, or it has no end,
 # or no quotes. Each alternative fails fast or takes what it looked at, so
 # that a hostile header costs linear time.
 _PARAMETER = re.compile(
@@ -302,7 +302,7 @@ def parse_part(block: bytes) -> PartStarted:
     Raises:
         MalformedResponseError: A line is not ``name: value``, or the body is
             in a Content-Transfer-Encoding that would have to be decoded.
-            Nobody uses them over HTTP, and RFC 7578 gives them up.
+            RFC 7578 deprecates those for form-data.
     """
     headers = parse_part_headers(block)
     first: dict[str, str] = {}
@@ -622,7 +622,7 @@ class MultipartDecoder:
         try:
             self._parser.write(data)
         except MultipartParseError as exc:
-            # No version from 0.0.20 to 0.0.34 refuses what we show it; a stricter one may.
+            # Neither 0.0.20 nor 0.0.34 refuses anything we show it; a stricter one may.
             raise MalformedResponseError(
                 f"python-multipart refused what came {self._where()}: {exc}"
             ) from exc
@@ -633,6 +633,8 @@ class MultipartDecoder:
         if self._closed:
             self.finished = True
             self._events.append(_MESSAGE_FINISHED)
+            # The parser holds our methods; without them no cycle is left to the garbage collector.
+            self._parser.callbacks = {}
             return
         # Back to where only a blank line is missing before the next payload.
         self._lead = b"\r\n"

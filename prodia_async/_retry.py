@@ -44,6 +44,7 @@ from ._errors import (
     ProdiaError,
     ResponseError,
     ServerError,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ Random: TypeAlias = Callable[[], float]
 ABSURD_SECONDS = 366 * 86400.0
 """A Retry-After beyond a year is a mistake, and is read as none. Chosen."""
 
-_SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 
 
 def parse_retry_after(
@@ -81,7 +82,12 @@ def parse_retry_after(
         Seconds to wait, 0 for a date in the past; ``None`` for no header, or
         one that is negative, garbled or beyond `ABSURD_SECONDS`.
     """
-    read = [_read_one_retry_after(value.strip(), date, now) for value in values]
+    read = [
+        _read_one_retry_after(each.strip(), date, now)
+        for value in values
+        # Proxies join headers of one name by a comma; the comma in a date follows letters.
+        for each in (value.split(",") if re.fullmatch(r"[0-9., ]*", value) else [value])
+    ]
     return max((seconds for seconds in read if seconds is not None), default=None)
 
 
@@ -292,18 +298,18 @@ class RetryPolicy:
         attempts = self.max_attempts
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise InvalidRequestError(
-                f"max_attempts counts from 1 (no retries) and must be at least 1, not {attempts!r}"
+                f"max_attempts counts from 1 (no retries) and must be at least 1, not {shown(attempts)}"
             )
         for name in ("backoff_initial", "backoff_max", "max_retry_after", "max_capacity_wait"):
             value = getattr(self, name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or math.isnan(value) or value < 0:
+            most = math.inf if name.startswith("max_") else ABSURD_SECONDS
+            if not _is_number(value) or not 0 <= value <= most:
                 raise InvalidRequestError(
-                    f"{name} must be a number of seconds from 0, not {value!r}"
+                    f"{name} must be a number of seconds from 0, not {shown(value)}"
                 )
         if not isinstance(self.retry_uncertain, bool):
             raise InvalidRequestError(
-                f"retry_uncertain must be True or False, not {self.retry_uncertain!r}"
+                f"retry_uncertain must be True or False, not {shown(self.retry_uncertain)}"
             )
 
     def decide(
@@ -373,6 +379,16 @@ class RetryPolicy:
         return backoff * (1 - 0.5 * rand())
 
 
+def _is_number(value: object) -> bool:
+    """Whether ``value`` is a number that can be reckoned with; not one beyond all floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return not math.isnan(value)
+    except OverflowError:
+        return False
+
+
 def check_seconds(what: str, value: float) -> None:
     """
     Check a time limit.
@@ -380,9 +396,8 @@ def check_seconds(what: str, value: float) -> None:
     Raises:
         InvalidRequestError: It is no number of seconds above 0.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or math.isnan(value) or value <= 0:
-        raise InvalidRequestError(f"{what} must be a number of seconds above 0, not {value!r}")
+    if not _is_number(value) or value <= 0:
+        raise InvalidRequestError(f"{what} must be a number of seconds above 0, not {shown(value)}")
 
 
 async def retrying(

@@ -17,6 +17,12 @@ strangers and changes. What is known:
   on while nothing is refused. A probe is due once per job time, seldom enough
   to cost few refusals.
 
+* A refusal without a probe under way says that a *stranger* took the worker.
+  Whoever has many jobs in flight then leaves a worker idle for a moment now
+  and then, in proportion to what it has, and all probe equally often, but not
+  before the latest `Retry-After` has passed. What is given up grows with the
+  share and what is found does not, so shares become equal.
+
 A refused job waits out its own `Retry-After`, gives its place to others
 meanwhile, and is then first in line. With nothing of a type in flight there
 is no clock but the server's: nobody starts before `Retry-After` has passed.
@@ -67,15 +73,14 @@ fewer than `PROBE_JOBS`, after that many or `PROBE_JOB_TIMES`, whichever is
 sooner. Chosen by simulation (`benchmarks/scheduling.py`).
 """
 
-GAP_EVERY = 8
+GAP_EVERY = 5
 GAP_JOB_TIMES = 0.1
 GAP_MEMORY = 50
 """
-Among strangers every so manieth worker is left idle for that part of a job
-time; strangers are remembered for so many job times. Chosen by simulation: it
-costs about one per cent while there are any, and nothing else.
+Among strangers one completion in so many leaves its worker idle for that part
+of a job time; strangers are remembered for so many job times. Chosen by
+simulation: costs one per cent of goodput while there are any, otherwise nothing.
 """
-
 
 ROOM_FOR_WAITING = 4
 """
@@ -93,6 +98,7 @@ class _Limit:
     """
 
     __slots__ = (
+        "_asked_until",
         "_base",
         "_confirmed_at",
         "_credit",
@@ -118,7 +124,7 @@ class _Limit:
         self._confirmed_at = inf  # when silence will have confirmed `limit`
         self._credit = 0  # completions since `limit` last changed
         self._round_trip = FIRST_SILENCE / SILENCE_ROUND_TRIPS
-        self._refused_at = -inf
+        self._refused_at = self._asked_until = -inf
         self._held_from = self._held_until = 0.0
         self._job_seconds = 0.0
         self._strangers = 0  # completions for which they are remembered
@@ -177,12 +183,12 @@ class _Limit:
             # Jobs shorter than the silence confirm the limit themselves.
             if self._credit >= self.limit:
                 self._raise(min(self._step * 2, self.limit))
-        elif may_probe and self._credit >= self._probe_due():
+        elif may_probe and self._credit >= self._probe_due(now):
             self._raise(1)
 
     def refused(self, in_flight: int, now: float, wait: float, round_trip: float) -> None:
         """Note a refusal; `in_flight` no longer counts the refused job."""
-        until = now + wait
+        self._asked_until = until = now + wait
         self._held_until = max(self._held_until, until) if self._held(now) else until
         self._held_from = now
         self._round_trip = max(round_trip, 0.75 * self._round_trip + 0.25 * round_trip)
@@ -199,10 +205,12 @@ class _Limit:
         self._confirmed_at = inf
         self._credit = 0
 
-    def _probe_due(self) -> int:
-        # Among strangers all probe equally often, whatever they have: that makes shares equal.
+    def _probe_due(self, now: float) -> float:
+        """After how many completions a probe is due."""
         if self._strangers:
-            return self._base
+            # All probe equally often, whatever they have: that makes shares equal. And
+            # none before the latest Retry-After has passed: that keeps the crowd quiet.
+            return self._base if now >= self._asked_until or now < self._refused_at else inf
         return max(self._base, min(PROBE_JOB_TIMES * self._base, PROBE_JOBS))
 
     def _raise(self, step: int) -> None:

@@ -291,6 +291,12 @@ class Sender:
             f"the connection to {self._host} was lost after the request was sent: {why}"
         )
 
+    def abandon(self) -> None:
+        """Give up the connections without a loop: theirs is gone, or another process's."""
+        abandon = getattr(self._transport, "abandon", None)
+        if abandon is not None:
+            abandon()
+
     async def aclose(self) -> None:
         """Close the transport; the user's own client stays open."""
         if self._transport is not None:

@@ -11,8 +11,10 @@ block costs nothing that can be measured, smaller blocks do (measured).
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import AsyncGenerator
+import stat
+from collections.abc import AsyncIterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,7 +25,7 @@ import anyio.to_thread
 from ._errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
 
 VIEW_BYTES = 256 * 1024
@@ -59,8 +61,11 @@ def measure(path: Path, head_bytes: int) -> FileFacts:
         InvalidRequestError: It is missing, unreadable, or no regular file.
     """
     try:
+        # Before it is opened: opening a pipe would wait for its writer.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(None, "it is a folder" if path.is_dir() else "it is no regular file")
         with path.open("rb") as file:
-            status = path.stat()
+            status = os.fstat(file.fileno())
             return FileFacts(path, status.st_size, status.st_mtime_ns, file.read(head_bytes))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -79,7 +84,7 @@ def _read_block(facts: FileFacts, offset: int) -> bytes:
         with facts.path.open("rb") as file:
             file.seek(offset)
             block = file.read(wanted)
-            status = facts.path.stat()
+            status = os.fstat(file.fileno())
     except OSError as error:
         raise InvalidRequestError(
             f"the input {str(facts.path)!r} can no longer be read: {error.strerror or error}"
@@ -166,15 +171,20 @@ class FormBody:
         return f"--{self._boundary}--\r\n".encode()
 
     async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
-        # What is small is joined: one write carries the heads around it.
+        # What is small is joined, up to one view: one write carries the heads around it.
         pending = b""
         for part in self._parts:
-            pending += part.head(self._boundary)
-            if isinstance(part.source, bytes) and part.size <= VIEW_BYTES:
+            head = part.head(self._boundary)
+            if len(pending) + len(head) + part.size + 2 + len(self._tail) > VIEW_BYTES:
+                yield pending
+                pending = b""
+            pending += head
+            if isinstance(part.source, bytes) and len(pending) + part.size <= VIEW_BYTES:
                 pending += part.source
             else:
                 yield pending
                 pending = b""
+                # Closed here and now if sending stops, not whenever it is collected.
                 async with aclosing(_chunks(part)) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -199,16 +209,29 @@ async def _chunks(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
             for offset in range(0, part.size, BLOCK_BYTES):
                 yield await anyio.to_thread.run_sync(_read_block, part.source, offset)
         case factory:
-            chunks = factory()
+            made = factory()
+            if not isinstance(made, AsyncIterable):
+                raise InvalidRequestError(
+                    f"the function of the input {part.filename!r} must return an async iterator "
+                    f"of bytes, not {type(made).__name__}"
+                )
             sent = 0
             try:
-                async for chunk in chunks:
-                    sent += len(chunk)
+                async for chunk in made:
+                    if not isinstance(chunk, bytes | bytearray | memoryview):
+                        raise InvalidRequestError(
+                            f"the function of the input {part.filename!r} must make bytes, "
+                            f"not {type(chunk).__name__}"
+                        )
+                    # A buffer may be filled anew while the old bytes are still to be sent.
+                    content = bytes(chunk)
+                    sent += len(content)
                     if sent > part.size:
                         break
-                    yield chunk
+                    for view in _views(content):
+                        yield view
             finally:
-                await _aclose(chunks)
+                await _aclose(made)
             if sent != part.size:
                 more = "more than " if sent > part.size else ""
                 raise InvalidRequestError(
@@ -217,8 +240,9 @@ async def _chunks(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
                 )
 
 
-async def _aclose(chunks: AsyncIterator[bytes]) -> None:
-    """Close an iterator that may be a generator; one that was read to its end does not mind."""
-    if isinstance(chunks, AsyncGenerator):
+async def _aclose(chunks: object) -> None:
+    """Close what has an end to close, as generators and streams do."""
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
         with anyio.CancelScope(shield=True):
-            await chunks.aclose()
+            await close()

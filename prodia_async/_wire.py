@@ -37,7 +37,9 @@ class Headers(Mapping[str, str]):
         return f"<Headers {', '.join(self._values)}>"
 
     def without(self, secret: str) -> Headers:
-        """Return the same headers with ``secret`` blotted out of every value."""
+        """Return the same headers with ``secret``, unless it is empty, blotted out of every value."""
+        if not secret:
+            return self
         return Headers(
             (name, value.replace(secret, REDACTED))
             for name, values in self._values.items()
@@ -46,7 +48,7 @@ class Headers(Mapping[str, str]):
 
     def get_all(self, name: str) -> list[str]:
         """Return every value of a header, in wire order; empty if it is not there."""
-        return self._values.get(name.lower(), [])
+        return list(self._values.get(name.lower(), ()))
 
 
 class Body(Protocol):

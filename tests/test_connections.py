@@ -61,7 +61,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110  # no event tells of these
+    while not condition():  # no event tells of these
         await asyncio.sleep(0.001)
 
 
@@ -708,8 +708,10 @@ async def test_cancelled_while_returning_the_connection(
         raise asyncio.CancelledError
 
     monkeypatch.setattr(httpcore.Response, "aclose", cancelled)
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
     with pytest.raises(asyncio.CancelledError):
-        await anext(response.aiter_raw().__aiter__()) and [c async for c in response.stream]  # type: ignore[union-attr]  # async
+        [chunk async for chunk in stream]
     monkeypatch.undo()
     await until(lambda: server.open == 0)
     assert counts(transport) == (1, 0, 0)
@@ -760,8 +762,8 @@ async def test_an_answer_finished_after_closing_is_not_kept(
 
 
 @pytest.fixture
-def threaded_server() -> Iterator[tuple[str, list[int]]]:
-    """A server with a loop of its own, so that it outlives the client's; its open connections."""
+def threaded_server() -> Iterator[tuple[str, list[Any]]]:
+    """The URL and the connections of a server whose own loop outlives the client's."""
     loop = asyncio.new_event_loop()
     server = Server()
     started = threading.Event()
@@ -775,7 +777,7 @@ def threaded_server() -> Iterator[tuple[str, list[int]]]:
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
     thread.start()
     started.wait()
-    yield server.url, server.writers  # type: ignore[misc]  # looked at, never touched
+    yield server.url, server.writers
     loop.call_soon_threadsafe(ended.set_result, None)
     thread.join()
     loop.close()
@@ -844,11 +846,11 @@ def test_closing_from_another_loop(threaded_server: tuple[str, list[Any]]) -> No
         asyncio.run(transport.aclose())
         runner.run(asyncio.sleep(0.01))
         assert all_closed(writers)
-    gone = DirectTransport()
-    asyncio.run(fetch(gone, url))
-    asyncio.run(gone.aclose())
-    with pytest.raises(RuntimeError, match="closed"):
+    for gone in (DirectTransport(), ShardedTransport(ssl_context=client_tls())):
         asyncio.run(fetch(gone, url))
+        asyncio.run(gone.aclose())
+        with pytest.raises(RuntimeError, match="closed"):
+            asyncio.run(fetch(gone, url))
 
 
 def test_an_answer_forgotten_after_its_loop(threaded_server: tuple[str, list[Any]]) -> None:

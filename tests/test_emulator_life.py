@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -51,6 +53,14 @@ def raw(emulator: Emulator, body: bytes = b"", length: int | None = None) -> soc
         + body
     )
     return connection
+
+
+def answer(connection: socket.socket) -> tuple[int, bytes]:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    body = response.read()
+    response.close()
+    return response.status, body
 
 
 def until_busy(emulator: Emulator, workers: int) -> None:
@@ -104,6 +114,16 @@ def test_start_and_stop_are_quick_and_clean() -> None:
             emulator.stop()
     assert time.perf_counter() - began < 5
     assert threading.active_count() == threads
+
+
+def test_it_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A whole life, with answers, refusals and a client that leaves, is silent at every level."""
+    with caplog.at_level(logging.DEBUG, "uvicorn"), Emulator() as emulator:
+        post(emulator)
+        post(emulator, {"type": "x"})
+        raw(emulator, b"{", length=10).close()
+        emulator.ledger.wait_for(lambda totals: totals.abandoned == 1)
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 def test_it_can_start_again() -> None:
@@ -446,10 +466,10 @@ def test_a_planned_reply_before_the_upload(emulator: Emulator) -> None:
     emulator.fail_next(status=413, before_body=True)
     body = json.dumps(PING).encode()
     with raw(emulator, body[:5], length=len(body)) as connection:
-        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        assert answer(connection) == (413, b"request entity too large")
         connection.sendall(body[5:])
         connection.sendall(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        assert answer(connection) == (404, b"404 page not found")
 
 
 # What it is made of.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 import tracemalloc
@@ -392,6 +393,15 @@ def test_nothing_after_the_end_counts() -> None:
     assert decoder.receive_data(b"--B\r\nnonsense\r\n\r\n") == []
     decoder.receive_eof()
     assert decoder.bytes_received == 49
+
+
+def test_leaves_no_garbage() -> None:
+    """A decoder that has finished is referred to by nobody but its user."""
+    decoder = MultipartDecoder(TYPE_B)
+    decoder.receive_data(b"--B\r\n\r\nx")
+    assert [holder for holder in gc.get_referrers(decoder) if callable(holder)]
+    decoder.receive_data(b"\r\n--B--")
+    assert not [holder for holder in gc.get_referrers(decoder) if callable(holder)]
 
 
 # Errors.

@@ -78,7 +78,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110  # no event tells of these
+    while not condition():  # no event tells of these
         await asyncio.sleep(0.001)
 
 

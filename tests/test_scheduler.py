@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from prodia_async._errors import InvalidRequestError
-from prodia_async._scheduler import GAP_EVERY, Scheduler, Ticket, _FixedLimit, _Limit
+from prodia_async._scheduler import GAP_EVERY, GAP_MEMORY, Scheduler, Ticket, _FixedLimit, _Limit
 
 BACKENDS = ("asyncio", "trio")
 
@@ -177,14 +177,21 @@ def test_among_strangers_a_worker_is_left_idle_now_and_then() -> None:
     assert limit.may_start(18, 9.2)
 
 
+def test_among_strangers_all_probe_equally_often() -> None:
+    """Once per job time whatever the share, but not before the latest Retry-After has passed."""
+    limit = learned(2)
+    limit.refused(1, 2.0, 1.0, 0.02)
+    assert serve(limit, 1) == [2]
+    limit.refused(1, 8.5, 1.0, 0.02)
+    assert serve(limit, 20)[-1] == 1
+
+
 def test_strangers_are_forgotten() -> None:
     """Fifty quiet job times after the last sign of strangers probes are seldom again."""
-    limit = _Limit(64)
-    limit.refused(0, 1.0, 1.0, 0.02)
-    limit.refused(1, 1.0, 1.0, 0.02)
-    assert serve(limit, 1) == [2]
-    serve(limit, 60)
-    limit.refused(1, 50.0, 1.0, 60.0)
+    limit = learned(2)
+    limit.refused(1, 2.0, 1.0, 0.02)
+    serve(limit, 2 * GAP_MEMORY)
+    limit.refused(1, 3.0, 1.0, 60.0)
     assert serve(limit, 3) == [1, 1, 2]
 
 

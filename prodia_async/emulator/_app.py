@@ -31,7 +31,7 @@ from ._accept import Wanted, asks_for_multipart, read_accept
 from ._forms import Form, FormReader, InputFile, Part, disposition_fields, go_json, write_form
 from ._jobs import Plan, completed, failed, plan, read_job, route
 from ._ledger import Ledger, ReceivedInput, Record
-from ._refusals import Refused, bad_request
+from ._refusals import TEXTS, Refused, bad_request
 from ._script import PlannedReply, Script, seconds_text
 from ._studio import Output, Studio
 
@@ -190,13 +190,13 @@ class App:
         tokens = self._settings.tokens
         known = bool(token) if tokens is None else token in tokens
         if scheme.lower() != "bearer" or not known:
-            raise Refused(401, "token is invalid")
+            raise Refused(401, TEXTS[401])
 
     async def _read(self, visit: _Visit) -> Form:
         """Read the body, refusing one that is too large before the rest of it."""
         limit = self._settings.max_upload_bytes
         if (visit.notes["content_length"] or 0) > limit:
-            raise Refused(413, "request entity too large")
+            raise Refused(413, TEXTS[413])
         media_type = visit.notes["content_type"]
         reader = None
         if media_type == "multipart/form-data":
@@ -211,7 +211,7 @@ class App:
             async for chunk in visit.request.stream():
                 received += len(chunk)
                 if received > limit:
-                    raise Refused(413, "request entity too large")
+                    raise Refused(413, TEXTS[413])
                 if reader is not None:
                     reader.feed(chunk)
                 else:
@@ -240,7 +240,7 @@ class App:
     async def _run(self, visit: _Visit, plan: Plan) -> _Answer:
         workers = self._capacity.pool(plan.kind.name)
         if not workers.acquire():
-            raise Refused(429, "no idle capacity")
+            raise Refused(429, TEXTS[429])
         # From here on the job runs and is charged, whether or not the client
         # stays to hear of it: this server never cancels a handler.
         created = datetime.now(UTC)

@@ -243,7 +243,7 @@ def cut_out(picture: Image.Image) -> Image.Image:
     red, green, blue = difference.split()
     most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     oval = ImageChops.invert(Image.radial_gradient("L")).resize(_SMALL, _SMOOTH)
-    oval = oval.point([_bounded((value - 60) * 3) for value in range(256)])
+    oval = oval.point([_bounded((value - 24) * 4) for value in range(256)])
     stands_out = ImageOps.autocontrast(most.filter(ImageFilter.GaussianBlur(0.8)), cutoff=2)
     mask = ImageChops.multiply(stands_out, oval).filter(ImageFilter.MedianFilter(5))
     mask = mask.point([_bounded((value - 84) * 5) for value in range(256)])

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+TEXTS = {
+    401: "token is invalid",
+    413: "request entity too large",
+    429: "no idle capacity",
+}
+"""
+Bodies by status. That of 401 is documented by the service's own tests; of the
+others only the status is, and the words are chosen.
+"""
+
 
 class Refused(Exception):  # noqa: N818  # it is an answer, not a fault of the emulator
     """

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from ._refusals import TEXTS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,6 +44,8 @@ class PlannedReply:
     @property
     def text(self) -> str:
         """The line that stands for a body that was not given."""
+        if self.status in TEXTS:
+            return TEXTS[self.status]
         try:
             return HTTPStatus(self.status).phrase.lower()
         except ValueError:
