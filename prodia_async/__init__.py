@@ -30,6 +30,7 @@ from ._errors import (
     TruncatedResponseError,
 )
 from ._formats import JPEG, PNG, WebP
+from ._hooks import AttemptDetails, AttemptHook
 from ._models import (
     Input,
     Job,
@@ -53,6 +54,8 @@ __all__ = [
     "APITimeoutError",
     "AsyncProdia",
     "Attempt",
+    "AttemptDetails",
+    "AttemptHook",
     "AuthenticationError",
     "BadRequestError",
     "CapacityError",

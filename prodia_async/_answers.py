@@ -7,8 +7,10 @@ reference "Inference", responses and status codes.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,6 +29,7 @@ from ._errors import (
     ResponseTooLargeError,
     ServerError,
     TruncatedResponseError,
+    shown,
 )
 from ._formats import MULTIPART
 from ._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
@@ -50,6 +53,12 @@ MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much of an error's body is read and kept. Chosen."""
+
+SMALL_CHUNK = 4096
+"""
+Chunks below this are gathered in one buffer: each costs some 200 bytes beside
+its own, so an answer in drips of one byte would take a hundred times its size. Chosen.
+"""
 
 MAX_MESSAGE = 500
 """How many characters of a text body are quoted in an error's message. Chosen."""
@@ -105,17 +114,21 @@ class AnswerReader:
     __slots__ = ("_body", "_fault", "bytes_received", "finished")
 
     def __init__(self, headers: Headers, *, multipart: bool) -> None:
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in {"", "identity"}:
+        encoding = _encoding(headers)
+        if encoding:
             raise MalformedResponseError(
-                f"the answer is encoded as {encoding[:80]!r}, which was not asked for"
+                f"the answer is encoded as {shown(encoding)}, which was not asked for"
             )
         content_type = headers.get("content-type")
         self._body: _MultipartAnswer | _DirectAnswer
-        if bare_type(content_type) == MULTIPART:
+        kind = bare_type(content_type) or ""
+        # Another multipart type is no output either; the decoder says what it expected.
+        if kind.startswith("multipart/"):
             self._body = _MultipartAnswer(content_type or "")
         else:
-            self._body = _DirectAnswer(content_type, multipart=multipart)
+            self._body = _DirectAnswer(
+                kind, multipart=multipart, length=headers.get("content-length")
+            )
         self._fault: ProdiaError | None = None
         self.bytes_received = 0
         self.finished = False
@@ -155,17 +168,28 @@ class AnswerReader:
             raise self._fault
 
 
-class _MultipartAnswer:
-    """A ``multipart/form-data`` answer: one `job` part and any number of `output` parts."""
+def _encoding(headers: Headers) -> str:
+    """Return the Content-Encoding, ``""`` where there is none."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return "" if encoding == "identity" else encoding
 
-    __slots__ = ("_decoder", "_job_bytes", "_job_size", "_part", "_seen_job", "finished")
+
+class _MultipartAnswer:
+    """
+    A ``multipart/form-data`` answer: one `job` part and any number of `output` parts.
+
+    What is wrong with the job part is raised at the end of the message only,
+    since the outputs after it are paid for.
+    """
+
+    __slots__ = ("_decoder", "_job_bytes", "_part", "_seen_job", "_wrong", "finished")
 
     def __init__(self, content_type: str) -> None:
         self._decoder = MultipartDecoder(content_type)
         self._part: str | None = None
-        self._job_bytes: list[memoryview] = []
-        self._job_size = 0
+        self._job_bytes = bytearray()
         self._seen_job = False
+        self._wrong: MalformedResponseError | None = None
         self.finished = False
 
     def receive_data(self, data: bytes, events: list[AnswerEvent]) -> None:
@@ -185,36 +209,40 @@ class _MultipartAnswer:
                     events.append(OutputStarted(event.filename, event.content_type))
                 elif event.name == "job":
                     if self._seen_job:
-                        raise MalformedResponseError("the answer has two job parts, not one")
+                        self._part = None
+                        self._wrong = MalformedResponseError(
+                            "the answer must have one job part, not two"
+                        )
                     self._seen_job = True
             case PartFinished():
                 if self._part == "output":
                     events.append(OutputFinished())
                 elif self._part == "job":
-                    events.append(JobReceived(self._job()))
+                    self._take_job(events)
                 self._part = None
             case MessageFinished():
-                if not self._seen_job:
-                    raise MalformedResponseError("the answer has no job part")
                 self.finished = True
+                if not self._seen_job:
+                    raise MalformedResponseError("the answer must have a job part, but has none")
+                if self._wrong is not None:
+                    raise self._wrong
 
     def _take_job_bytes(self, data: memoryview) -> None:
-        self._job_size += len(data)
-        if self._job_size > MAX_JOB_BYTES:
+        if len(self._job_bytes) + len(data) > MAX_JOB_BYTES:
             raise ResponseTooLargeError(
-                f"the answer's job part is larger than {MAX_JOB_BYTES} bytes"
+                f"the answer's job part must have at most {MAX_JOB_BYTES} bytes, and has more"
             )
-        self._job_bytes.append(data)
+        self._job_bytes += data
 
-    def _job(self) -> JobResult:
-        content = b"".join(self._job_bytes)
-        self._job_bytes.clear()
-        job = read_job_result(content)
-        if job is None:
-            raise MalformedResponseError(
-                f"the answer's job part must be a JSON object, not {content[:80]!r}"
+    def _take_job(self, events: list[AnswerEvent]) -> None:
+        job = read_job_result(self._job_bytes)
+        if job is not None:
+            events.append(JobReceived(job))
+        else:
+            self._wrong = MalformedResponseError(
+                f"the answer's job part must be a JSON object, not {bytes(self._job_bytes[:80])!r}"
             )
-        return job
+        self._job_bytes.clear()
 
     def receive_eof(self) -> list[AnswerEvent]:
         self._decoder.receive_eof()
@@ -222,51 +250,74 @@ class _MultipartAnswer:
 
 
 class _DirectAnswer:
-    """An answer that is one output's bytes, or the job result alone as JSON."""
+    """
+    An answer that is one output's bytes, or the job result alone as JSON.
 
-    __slots__ = (
-        "_content_type",
-        "_head",
-        "_is_json",
-        "_multipart",
-        "_started",
-        "_text",
-        "finished",
-    )
+    Args:
+        kind: The media type, ``""`` if the server did not say.
+        multipart: Whether the job result was asked for.
+        length: The Content-Length header.
+    """
 
-    def __init__(self, content_type: str | None, *, multipart: bool) -> None:
-        kind = bare_type(content_type)
-        self._is_json = kind == JSON_TYPE
+    __slots__ = ("_kind", "_length", "_multipart", "_received", "_text", "finished")
+
+    def __init__(self, kind: str, *, multipart: bool, length: str | None) -> None:
+        self._kind = kind
         self._multipart = multipart
-        self._content_type = kind
-        self._started = False
+        length = length or ""
+        self._length = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        self._received = 0
         self._text = bytearray()
-        self._head = b""
         self.finished = False  # only the end of the body tells
 
     def receive_data(self, data: bytes, events: list[AnswerEvent]) -> None:
-        if self._is_json or self._content_type == "text/html":
-            # Never an output: a job result, or a page that a proxy made up.
-            self._text += data
-            if len(self._text) > MAX_JOB_BYTES:
-                raise ResponseTooLargeError(f"the answer is larger than {MAX_JOB_BYTES} bytes")
+        if not data:
             return
-        if not self._started:
-            self._started = True
-            events.append(OutputStarted(None, self._content_type))
-        events.append(OutputData(data))
+        if self._kind in {JSON_TYPE, "text/html"}:
+            # What it is its end tells: a job result, or a page that a proxy made up.
+            if len(self._text) + len(data) > MAX_JOB_BYTES:
+                raise ResponseTooLargeError(
+                    f"an answer of {self._kind} must have at most {MAX_JOB_BYTES} bytes, "
+                    "and has more"
+                )
+            self._text += data
+        else:
+            if not self._received:
+                events.append(OutputStarted(None, self._kind or None))
+            events.append(OutputData(data))
+        self._received += len(data)
 
     def receive_eof(self) -> list[AnswerEvent]:
-        if self._is_json:
+        if self._length is not None and self._received < self._length:
+            raise TruncatedResponseError(
+                f"the answer must have {self._length} bytes by its Content-Length, and ended "
+                f"after {self._received}"
+            )
+        if self._kind == JSON_TYPE:
             job = read_job_result(self._text)
             if job is not None and (job.id or job.state.current):
                 return [JobReceived(job)]
-        if self._is_json or self._content_type == "text/html" or not self._started:
+            if not self._multipart and _is_json(self._text):
+                # Labels, for instance: the output itself, and paid for.
+                started = OutputStarted(None, self._kind)
+                return [started, OutputData(bytes(self._text)), OutputFinished()]
+        if self._text or not self._received:
+            start = f", beginning {bytes(self._text[:80])!r}" if self._text else ""
             raise MalformedResponseError(
-                f"the answer must be {'multipart/form-data' if self._multipart else 'an output'}, "
-                f"not {self._content_type or 'without a Content-Type'}: {bytes(self._text[:80])!r}"
+                f"the answer must be {MULTIPART if self._multipart else 'an output'}, not "
+                f"{self._received} bytes of {shown(self._kind) if self._kind else 'no type'}{start}"
             )
         return [OutputFinished()]
+
+
+def _is_json(text: bytearray) -> bool:
+    try:
+        json.loads(text)
+    except RecursionError:
+        return True  # too deep for us, which proves nothing against it
+    except ValueError:
+        return False
+    return True
 
 
 class Collector:
@@ -286,7 +337,7 @@ class Collector:
         self._max_bytes = max_bytes
         self._size = 0
         self._started: OutputStarted | None = None
-        self._chunks: list[bytes | memoryview] = []
+        self._chunks: list[bytes | bytearray | memoryview] = []
 
     def add(self, events: Iterable[AnswerEvent]) -> None:
         """
@@ -304,17 +355,25 @@ class Collector:
                             f"the outputs are larger than max_response_bytes={self._max_bytes}; "
                             "stream() has no such limit"
                         )
-                    self._chunks.append(data)
+                    self._keep(data)
                 case OutputStarted():
                     self._started = event
                 case OutputFinished():
-                    # A single chunk that is whole is not copied.
                     content = b"".join(self._chunks)
                     self._chunks.clear()
                     assert self._started is not None  # noqa: S101  (events come in this order)
                     self.outputs.append(make_output(self._started, content))
                 case JobReceived(job):
                     self.job = job
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        last = self._chunks[-1] if self._chunks else None
+        if len(data) >= SMALL_CHUNK:
+            self._chunks.append(data)
+        elif isinstance(last, bytearray):
+            last += data
+        else:
+            self._chunks.append(bytearray(data))
 
 
 def make_output(started: OutputStarted, content: bytes) -> Output:
@@ -334,21 +393,29 @@ def check_answer(
     """
     if job is None:
         if multipart:
-            return MalformedResponseError("the answer has no job result, which was asked for")
+            came = ", ".join(map(repr, outputs[:3])) or "nothing"
+            return MalformedResponseError(
+                f"the answer must bring the job result, which was asked for, and brought {came}",
+                outputs=outputs,
+            )
         if outputs and is_cut_short(outputs[0].content):
+            # By HTTP it is whole, so it is handed over all the same.
             return TruncatedResponseError(
-                f"the {outputs[0].content_type} is cut short: its last bytes are not an end"
+                f"the answer must be a whole file, and {outputs[0]!r} lacks the end that its "
+                "format prescribes",
+                outputs=outputs,
             )
         return None
     if job.failed:
         return JobFailedError(
-            f"the job failed: {job.failure or 'the server does not say why'}",
+            f"the job failed: {_one_line(job.failure or '') or 'the server does not say why'}",
             job=job,
             outputs=outputs,
         )
     if job.state.current and not job.succeeded and not outputs:
         return MalformedResponseError(
-            f"the answer is final, yet says that the job is {job.state.current!r}"
+            f"the answer must be final, yet says that the job is {shown(job.state.current)}",
+            job=job,
         )
     return None
 
@@ -391,7 +458,11 @@ def error_for(status_code: int, headers: Headers, body: bytes) -> APIStatusError
 
 def retry_after(headers: Headers) -> float | None:
     """Return the seconds an answer asks us to wait, or ``None``."""
-    return parse_retry_after(headers.get_all("retry-after"), date=headers.get("date"))
+    asked = headers.get_all("retry-after")
+    if not asked:
+        return None
+    # Without the server's clock, ours has to do.
+    return parse_retry_after(asked, date=headers.get("date"), now=datetime.now(UTC))
 
 
 def _job_in(headers: Headers, body: bytes) -> JobResult | None:
@@ -411,7 +482,12 @@ def _job_in(headers: Headers, body: bytes) -> JobResult | None:
     return collector.job
 
 
-_TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+# Each alternative takes what it looked at, so that a page full of "<" costs linear time.
+_TAGS = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1>|\Z)|<[a-z/!?][^<>]*>?",
+    re.DOTALL | re.IGNORECASE,
+)
+_QUOTED_TYPES = re.compile(r"text/.*|application/(.*\+)?(json|xml)|")
 
 
 def _message(status_code: int, headers: Headers, body: bytes, job: JobResult | None) -> str:
@@ -420,15 +496,23 @@ def _message(status_code: int, headers: Headers, body: bytes, job: JobResult | N
     except ValueError:
         phrase = str(status_code)
     said = (job.failure or _other_text(job)) if job is not None else None
-    if said is None and bare_type(headers.get("content-type")) != MULTIPART:
-        text = body[:MAX_ERROR_BYTES].decode(errors="replace")
-        said = _TAGS.sub(" ", text)
-    said = " ".join((said or "").split())[:MAX_MESSAGE]
+    kind = bare_type(headers.get("content-type")) or ""
+    if said is None and _QUOTED_TYPES.fullmatch(kind) and not _encoding(headers):
+        said = body[:MAX_ERROR_BYTES].decode(errors="replace")
+        if kind == "text/html" or said.lstrip()[:1] == "<":
+            said = _TAGS.sub(" ", said)
+    said = _one_line(said or "")
     if 300 <= status_code < 400:
-        said = (
-            f"redirects are not followed; it leads to {headers.get('location', 'nowhere')[:200]!r}"
-        )
+        said = f"redirects are not followed; it leads to {shown(headers.get('location'))}"
     return f"{phrase}: {said}" if said else phrase
+
+
+def _one_line(text: str) -> str:
+    """Fit a text of the server's into a message: one line, short, nothing a terminal obeys."""
+    words = " ".join(text[: 20 * MAX_MESSAGE].split())[:MAX_MESSAGE]
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words
+    )
 
 
 def _other_text(job: JobResult) -> str | None:

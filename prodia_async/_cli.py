@@ -100,8 +100,8 @@ def _describe(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _wrong(option: str, expected: str, *, cause: BaseException | None = None) -> NoReturn:
-    raise typer.BadParameter(f"{option}: {expected}") from cause
+def _wrong(option: str, why: str, *, cause: BaseException | None = None) -> NoReturn:
+    raise InvalidRequestError(f"{option} {why}") from cause
 
 
 def _seconds(option: str) -> Any:
@@ -181,17 +181,17 @@ def _demo(
 def _print_report(say: Console, report: DemoReport) -> None:
     from ._demo import LATENCY, WORKERS  # noqa: PLC0415
 
-    table = Table(title="One prompt and seed in six formats", title_justify="left", box=None)
-    table.add_column("Accept", no_wrap=True)
-    table.add_column("here", justify="right")
-    table.add_column("documented", justify="right", style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("One prompt, six formats", no_wrap=True)
+    table.add_column("here", justify="right", no_wrap=True)
+    table.add_column("documented", justify="right", style="dim", no_wrap=True)
     table.add_column("file", no_wrap=True)
     for picture in report.formats:
         table.add_row(
             str(picture.accept),
             f"{picture.size / 1000:.0f} KB",
             f"{picture.documented_kb} KB",
-            picture.path.relative_to(report.folder).as_posix(),
+            picture.path.name,
         )
     say.print()
     say.print(table)
@@ -298,11 +298,11 @@ def _job(
     option for it, since it would show in the list of processes.
     """
     if as_json and direct:
-        _wrong("--json", "there is no job result with --direct")
+        _wrong("--json", "needs the job result, which --direct leaves out")
     if as_json and out == "-":
-        _wrong("--json", "standard output can carry the job result or the output, not both")
+        _wrong("--json", "needs standard output for itself; give -o a file or a folder")
     if price and direct:
-        _wrong("--price", "the price is part of the job result, which --direct leaves out")
+        _wrong("--price", "needs the job result, which --direct leaves out")
     job = Job(job_type, _read_config(config or []))
     target = _Target(out)
     say = Console(
@@ -457,7 +457,8 @@ def _summary(response: JobResponse) -> Iterator[str]:
     if job is not None and (job.config or {}).get("seed") is not None:
         yield f"seed      {(job.config or {})['seed']}"
     waited = timing.queued + timing.backoff
-    yield f"time      {timing.total:.2f} s" + (f", {waited:.2f} s of it waiting" if waited else "")
+    waiting = f", {waited:.2f} s of it waiting" if waited >= 0.005 else ""
+    yield f"time      {timing.total:.2f} s{waiting}"
     tried = ", ".join(map(str, response.attempts))
     yield f"attempts  {len(response.attempts)} ({tried})"
     if job is not None and job.price is not None and job.price.dollars is not None:
@@ -525,7 +526,8 @@ def _emulator(
             allow_remote=allow_remote,
         )
     except ValueError as error:
-        _wrong("--host", str(error).replace("allow_remote=True", "--allow-remote"), cause=error)
+        why = str(error).removeprefix("host ").replace("allow_remote=True", "--allow-remote")
+        _wrong("--host", why, cause=error)
     with contextlib.suppress(KeyboardInterrupt), emulator:
         _print_welcome(emulator, shlex.quote(token[0] if token else "any-token"))
         emulator.wait()

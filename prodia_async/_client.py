@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._formats import Format
+    from ._hooks import AttemptHook
     from ._models import InputLike
     from ._wire import Headers
 
@@ -56,6 +57,7 @@ class Options(TypedDict, total=False):
     timeout: float
     deadline: float | None
     price: bool
+    hook: AttemptHook | None
 
 
 class AsyncProdia:
@@ -91,6 +93,7 @@ class AsyncProdia:
             token then travels where anybody can read it.
         max_response_bytes: The most that `job` collects in memory for one
             answer. Chosen: 1 GiB.
+        hook: A function to be told of every attempt; see `AttemptHook`.
 
     Raises:
         InvalidRequestError: No token was found, or an argument is out of its range.
@@ -112,6 +115,7 @@ class AsyncProdia:
         http_client: httpx.AsyncClient | None = None,
         allow_http: bool = False,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
+        hook: AttemptHook | None = None,
     ) -> None:
         if transport is not None and http_client is not None:
             raise InvalidRequestError("give transport or http_client, not both")
@@ -145,6 +149,7 @@ class AsyncProdia:
             timeout=timeout,
             deadline=deadline,
             price=price,
+            hook=hook,
         )
 
     def _set_options(
@@ -155,6 +160,7 @@ class AsyncProdia:
         timeout: float,
         deadline: float | None,
         price: bool,
+        hook: AttemptHook | None,
     ) -> None:
         """Check and keep what a view may have of its own."""
         if not callable(token):
@@ -164,11 +170,14 @@ class AsyncProdia:
         check_seconds("timeout", timeout)
         if deadline is not None:
             check_seconds("deadline", deadline)
+        if hook is not None and not callable(hook):
+            raise InvalidRequestError(f"hook must be a function, not {hook!r:.80}")
         self._token = token
         self._retry = retry
         self._timeout = timeout
         self._deadline = deadline
         self._price = price
+        self._hook = hook
 
     def __repr__(self) -> str:
         counts = self.statistics()
@@ -206,8 +215,8 @@ class AsyncProdia:
         closing either closes both.
 
         Args:
-            overrides: `token`, `retry`, `timeout`, `deadline` or `price`, as
-                the client takes them.
+            overrides: `token`, `retry`, `timeout`, `deadline`, `price` or
+                `hook`, as the client takes them.
 
         Raises:
             InvalidRequestError: Another option was given, or one is out of its range.
@@ -226,6 +235,7 @@ class AsyncProdia:
             timeout=overrides.get("timeout", self._timeout),
             deadline=overrides.get("deadline", self._deadline),
             price=overrides.get("price", self._price),
+            hook=overrides.get("hook", self._hook),
         )
         return view
 
@@ -352,6 +362,7 @@ class AsyncProdia:
             deadline=deadline,
             retry=self._retry,
             timeout=self._timeout,
+            hook=self._hook,
         )
         return _response(collected, finished)
 

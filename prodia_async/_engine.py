@@ -21,17 +21,17 @@ its own (a *session*), made on first use, and so does a forked child.
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from ._errors import DeadlineExceededError, ProdiaError
+from ._hooks import AttemptDetails, AttemptHook, logger, tell
 from ._retry import Attempt, History, RetryBudget, RetryPolicy, attempt_of, retrying
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Reply, Sender, Sending
@@ -50,9 +50,6 @@ MAX_ERROR_BYTES = 64 * 1024
 
 MIN_SECRET = 8
 """Shortest credential that is blotted out of errors. Chosen: real ones have hundreds of letters."""
-
-logger = logging.getLogger("prodia_async")
-logger.addHandler(logging.NullHandler())
 
 
 class Vocabulary(Protocol[T_co]):
@@ -195,6 +192,7 @@ class Engine:
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        hook: AttemptHook | None = None,
     ) -> tuple[T, Finished]:
         """
         Run one request to its end.
@@ -206,6 +204,7 @@ class Engine:
             deadline: Seconds for all of it.
             retry: A policy other than the engine's.
             timeout: Seconds of silence allowed, other than the sender's.
+            hook: Told of every attempt.
 
         Returns:
             What the vocabulary read, and what it took.
@@ -223,6 +222,7 @@ class Engine:
             policy=retry or self.retry,
             budget=self._budget,
             timeout=timeout,
+            hook=hook,
         )
         if deadline is None:
             return await flight.run()
@@ -271,7 +271,7 @@ class Flight(Generic[T]):
     """One request on its way, from its place in line to its end."""
 
     __slots__ = (
-        "_attempt_began", "_authorize", "_backoff", "_began", "_budget", "_finished", "_history",
+        "_attempt_began", "_authorize", "_backoff", "_began", "_budget", "_history", "_hook",
         "_policy", "_reply", "_request", "_running", "_scheduler", "_sender", "_sending",
         "_ticket", "_timeout", "_vocabulary",
     )  # fmt: skip
@@ -285,7 +285,8 @@ class Flight(Generic[T]):
         session: _Session,
         policy: RetryPolicy,
         budget: RetryBudget,
-        timeout: float | None = None,
+        timeout: float | None,
+        hook: AttemptHook | None,
     ) -> None:
         self._request = request
         self._vocabulary = vocabulary
@@ -295,11 +296,11 @@ class Flight(Generic[T]):
         self._policy = policy
         self._budget = budget
         self._timeout = timeout
+        self._hook = hook
         self._ticket = self._scheduler.ticket(request.kind)
         self._history = History()
         self._sending: Sending | None = None
         self._reply: Reply | None = None
-        self._finished = False
         self._began = self._attempt_began = anyio.current_time()
         self._running = self._backoff = 0.0
 
@@ -330,6 +331,7 @@ class Flight(Generic[T]):
         await self._ticket.start()
         self._attempt_began = anyio.current_time()
         self._sending = Sending()
+        self._tell("started", None)
         try:
             authorization = await self._authorize()
             reply = await self._sender.send(
@@ -364,6 +366,7 @@ class Flight(Generic[T]):
         self._history.add(attempt, now)
         self._sending = None
         logger.debug("%s: attempt %d: %s in %.3f s", self._request.kind, number, attempt, seconds)
+        self._tell("finished", attempt)
         # A refusal is given back by `_decide`, which knows how long to wait.
         if attempt.fate != "not run":
             self._ticket.released(served=attempt.fate in {"succeeded", "ran"})
@@ -382,10 +385,25 @@ class Flight(Generic[T]):
         logger.info(
             "%s: attempt %d: %s", self._request.kind, len(history.attempts), history.attempts[-1]
         )
+        self._tell("waiting", history.attempts[-1])
         if refused:
             return 0.0  # the ticket waits it out, and is first in line then
         self._backoff += decision.wait
         return decision.wait
+
+    def _tell(
+        self, event: Literal["started", "finished", "waiting"], attempt: Attempt | None
+    ) -> None:
+        if self._hook is not None:
+            number = attempt.number if attempt else len(self._history.attempts) + 1
+            details = AttemptDetails(
+                event=event,
+                job_type=self._request.kind,
+                number=number,
+                attempt=attempt,
+                seconds_queued=self._ticket.seconds_queued,
+            )
+            tell(self._hook, details)
 
     def finish(
         self, error: Exception | None, *, dollars: float = 0.0, cancelled: bool = False

@@ -25,7 +25,7 @@ MAX_NAME_BYTES = 200
 # Control characters, what Windows forbids, both kinds of separator, and the
 # marks that reverse the direction of text: they show "gpj.exe" as "exe.jpg".
 _FORBIDDEN = re.compile(
-    "[\\x00-\\x1f\\x7f-\\x9f<>:\"/\\\\|?*"
+    '[\\x00-\\x1f\\x7f-\\x9f<>:"/\\\\|?*'
     "\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]"
 )
 # Device names on Windows, with or without an extension.

@@ -30,7 +30,9 @@ def _check_whole_number(what: str, value: object, low: int, high: int) -> None:
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high
     ):
-        raise InvalidRequestError(f"{what} must be a whole number {low} to {high}, not {shown(value)}")
+        raise InvalidRequestError(
+            f"{what} must be a whole number {low} to {high}, not {shown(value)}"
+        )
 
 
 def _check_flag(what: str, value: object) -> None:

@@ -141,7 +141,9 @@ class Input:
                     f"iterator of bytes, not {type(content).__name__}"
                 ) from None
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
-            raise InvalidRequestError(f"an input's size must be a number of bytes, not {shown(size)}")
+            raise InvalidRequestError(
+                f"an input's size must be a number of bytes, not {shown(size)}"
+            )
         if callable(content) and size is None:
             raise InvalidRequestError(
                 "an input made by a function needs its size: Input(function, size=...)"
@@ -195,9 +197,7 @@ class _Received(BaseModel):
     """What the server sends: frozen, and unknown fields are kept."""
 
     # A price that is no number would spoil every sum it goes into.
-    model_config = ConfigDict(
-        extra="allow", frozen=True, defer_build=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True, allow_inf_nan=False)
 
     def __repr__(self) -> str:
         # A result may carry a whole picture in its config.

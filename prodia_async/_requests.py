@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from ._errors import InvalidRequestError
+from ._errors import InvalidRequestError, shown
 from ._formats import accept_header
 from ._media import OCTET_STREAM, SNIFF_BYTES, sniff, suffix_of, type_of_name
 from ._models import Input, JobRequest, wire_job
@@ -54,8 +55,9 @@ of limits. FLUX.2 flex has 8 in its schema and 10 in the guide; the larger holds
 # What would contradict the request that is built here.
 _OWN_HEADERS = frozenset(
     {
-        "accept", "accept-encoding", "authorization", "connection", "content-length",
-        "content-type", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade",
+        "accept", "accept-encoding", "authorization", "connection", "content-encoding",
+        "content-length", "content-type", "expect", "host", "keep-alive", "proxy-connection",
+        "te", "trailer", "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -118,7 +120,7 @@ def encode_json(value: object) -> bytes:
         )
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        where = _find_unfit(value, "job") or f"the job ({error})"
+        where = _find_unfit(value, "job") or f"the job ({error!s:.200})"
         raise InvalidRequestError(f"JSON cannot carry {where}") from error
 
 
@@ -132,11 +134,14 @@ def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:
     """Name the first value in depth-first order that JSON cannot carry, by its path."""
     if depth > 100:
         return f"{path[:80]}...: it is nested too deeply, or contains itself"
+    if len(path) > 200:
+        path = f"{path[:200]}..."
     pairs: Iterable[tuple[str, object]]
     if isinstance(value, Mapping):
         for key in value:
-            if not isinstance(key, str | int | float | bool | None):
-                return f"{path}: a key must be a text, not {key!r:.80}"
+            unfit = _find_unfit(key, "a key", depth + 1)
+            if unfit or not isinstance(key, str | int | float | bool | None):
+                return f"{path}: a key must be a text, not {shown(key)}"
         pairs = ((f"{path}.{key}", each) for key, each in value.items())
     elif isinstance(value, list | tuple):
         pairs = ((f"{path}[{index}]", each) for index, each in enumerate(value))
@@ -144,7 +149,7 @@ def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError):
-            return f"{path} = {value!r:.80}"
+            return f"{path} = {shown(value)}"
         return None
     found = (_find_unfit(each, inner, depth + 1) for inner, each in pairs)
     return next((unfit for unfit in found if unfit), None)
@@ -156,6 +161,9 @@ def _sequence_of_inputs(inputs: object) -> Sequence[InputLike]:
         raise InvalidRequestError(
             f"inputs must be a list of inputs, not one {type(inputs).__name__}; write inputs=[...]"
         )
+    # Of these it is unclear what the inputs are, or in which order.
+    if isinstance(inputs, Mapping | AbstractSet):
+        raise InvalidRequestError(f"inputs must be a list of inputs, not {type(inputs).__name__}")
     try:
         return list(inputs)  # type: ignore[call-overload,no-any-return]  # checked by trying
     except TypeError:
@@ -192,7 +200,7 @@ def input_parts(inputs: Sequence[Input]) -> list[FormPart]:
     for part in parts:
         if part.filename in seen:
             raise InvalidRequestError(
-                f"two inputs are named {part.filename!r}, and names must differ; "
+                f"two inputs are named {shown(part.filename)}, and names must differ; "
                 "give one of them another with Input(..., filename=...)"
             )
         seen.add(part.filename)
@@ -217,7 +225,7 @@ def _input_part(each: Input, number: int) -> FormPart:
     content_type = each.content_type or sniff(head) or type_of_name(name) or OCTET_STREAM
     if not _HEADER_VALUE.fullmatch(content_type):
         raise InvalidRequestError(
-            f"an input's content_type must be plain ASCII, not {content_type!r}"
+            f"an input's content_type must be plain ASCII, not {shown(content_type)}"
         )
     name = name or f"input-{number}{suffix_of(content_type)}"
     _check_filename(name)
@@ -228,8 +236,13 @@ def _check_filename(name: str) -> None:
     bad = _BAD_IN_FILENAME.search(name)
     if bad:
         raise InvalidRequestError(
-            f"an input's filename must be a plain name, without {bad.group()!r}: it is {name!r}; "
+            f"an input's filename must be a plain name, without {bad.group()!r}: it is "
+            f"{shown(name)}; "
             "no quotes, folders, control characters or broken Unicode arrive as they were sent"
+        )
+    if not name.strip(" ."):
+        raise InvalidRequestError(
+            f"an input's filename must be more than dots and blanks: it is {shown(name)}"
         )
 
 
@@ -243,33 +256,46 @@ def _check_names(config: object, names: Sequence[str]) -> None:
         for name in listed:
             # An address or a data URI is no name; the server decides about it.
             if isinstance(name, str) and name not in names and ":" not in name:
-                have = ", ".join(map(repr, names)) if names else "there are no inputs"
+                have = shown(list(names)) if names else "there are none"
                 raise InvalidRequestError(
-                    f"config.{field} names {name!r}, which no input bears; inputs: {have}"
+                    f"config.{field} names {shown(name)}, which no input bears; inputs: {have}"
                 )
 
 
 def _query(request: JobRequest, *, price: bool) -> tuple[tuple[str, str], ...]:
     wanted = price if request.price is None else request.price
     pairs = [("price", "true")] if wanted else []
-    for name, value in (request.extra_query or {}).items():
-        if not isinstance(name, str) or not isinstance(value, str):
+    for name, value in _items("extra_query", request.extra_query):
+        if not all(isinstance(each, str) and _is_unicode(each) for each in (name, value)):
+            # The value may be a secret, so it is not shown.
             raise InvalidRequestError(
-                f"extra_query must map texts to texts, not {name!r} to {value!r:.80}"
+                f"extra_query must map texts to texts, not {shown(name)} to "
+                f"{type(value).__name__}, nor to broken Unicode"
             )
         pairs.append((name, value))
     return tuple(pairs)
 
 
+def _items(what: str, given: Mapping[str, str] | None) -> Iterable[tuple[str, str]]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidRequestError(f"{what} must be a mapping, not {type(given).__name__}")
+    return (given or {}).items()
+
+
+def _is_unicode(text: str) -> bool:
+    return re.search(r"[\ud800-\udfff]", text) is None
+
+
 def _extra_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
     checked = []
-    for name, value in (headers or {}).items():
+    for name, value in _items("extra_headers", headers):
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidRequestError(f"{name!r} in extra_headers is no header name")
+            raise InvalidRequestError(f"{shown(name)} in extra_headers is no header name")
         if name.lower() in _OWN_HEADERS:
             raise InvalidRequestError(f"{name!r} cannot be set by extra_headers; the client does")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             # The value may be a secret, so it is not shown.
             raise InvalidRequestError(f"the value of {name!r} in extra_headers must be plain ASCII")
-        checked.append((name.lower(), value))
+        # Blanks around a value are no part of it, and h11 refuses them.
+        checked.append((name.lower(), value.strip(" \t")))
     return checked

@@ -298,7 +298,8 @@ class RetryPolicy:
         attempts = self.max_attempts
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise InvalidRequestError(
-                f"max_attempts counts from 1 (no retries) and must be at least 1, not {shown(attempts)}"
+                "max_attempts counts from 1 (no retries) and must be at least 1, "
+                f"not {shown(attempts)}"
             )
         for name in ("backoff_initial", "backoff_max", "max_retry_after", "max_capacity_wait"):
             value = getattr(self, name)

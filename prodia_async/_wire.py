@@ -37,7 +37,7 @@ class Headers(Mapping[str, str]):
         return f"<Headers {', '.join(self._values)}>"
 
     def without(self, secret: str) -> Headers:
-        """Return the same headers with ``secret``, unless it is empty, blotted out of every value."""
+        """Return the same headers with ``secret`` blotted out of every value."""
         if not secret:
             return self
         return Headers(

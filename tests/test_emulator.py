@@ -202,6 +202,17 @@ def test_a_picture_alone(http: httpx.Client, accept: str | None) -> None:
     assert opened(response.content).format == "JPEG"
 
 
+def test_the_heaviest_element_counts(http: httpx.Client) -> None:
+    """Of a list the element with the largest q is taken, the first of equals, and never q=0."""
+    for accept, media_type in (
+        ("image/png;q=0.5, image/webp", "image/webp"),
+        ("image/png, image/webp", "image/png"),
+        ("image/png;q=0, */*;q=0.1", "image/jpeg"),
+        ("audio/wav, image/webp;q=0.2;quality=1", "image/webp"),
+    ):
+        assert post(http, small(), accept).headers["content-type"] == media_type
+
+
 def test_json_alone(http: httpx.Client) -> None:
     """Accept: application/json brings the job result and no output."""
     response = post(http, small(), "application/json", price=True)
@@ -347,8 +358,15 @@ def test_a_body_that_is_no_job_is_400(http: httpx.Client, body: bytes) -> None:
 
 def test_damaged_forms_are_400(http: httpx.Client) -> None:
     """A form cut short, without a job, with two, or without a boundary is refused."""
-    part = b'--b\r\nContent-Disposition: form-data; name="job"\r\n\r\n{}\r\n'
-    forms = [(part, "b"), (part + part + b"--b--\r\n", "b"), (b"--b--\r\n", "b"), (part, "")]
+    part = b'--b\r\nContent-Disposition: form-data; name="job"\r\n\r\n%s\r\n'
+    part %= json.dumps(PING).encode()
+    forms = [
+        (part, "b"),
+        (part + b"--b", "b"),
+        (part + part + b"--b--\r\n", "b"),
+        (b"--b--\r\n", "b"),
+        (part, ""),
+    ]
     for body, boundary in forms:
         media_type = f"multipart/form-data; boundary={boundary}"
         response = http.post("/v2/job", content=body, headers={"content-type": media_type})
@@ -532,6 +550,11 @@ def test_remove_background(http: httpx.Client) -> None:
         alpha = cut.getpixel((5, 80))
         assert isinstance(alpha, tuple)
         assert alpha[3] == 0
+    exact = [
+        opened(send(http, {"type": CUT}, item, accept=accept).content).tobytes()
+        for accept in ("image/png", "image/webp;lossless=1")
+    ]
+    assert exact[0] == exact[1]
     flat = opened(send(http, {"type": CUT}, item, accept="image/jpeg;quality=95").content)
     corner = flat.getpixel((3, 2))
     assert isinstance(corner, tuple)

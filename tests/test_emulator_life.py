@@ -365,6 +365,16 @@ def test_equal_jobs_at_once_are_drawn_once_and_charged_each() -> None:
         assert emulator.ledger.totals().dollars == 0.02
 
 
+def test_answers_do_not_wait_for_acknowledgements(emulator: Emulator) -> None:
+    """Small answers leave at once: with Nagle's algorithm each would take 40 ms."""
+    headers = {"authorization": "Bearer x"}
+    with httpx.Client(verify=False) as client:
+        began = time.perf_counter()
+        for _ in range(50):
+            client.post(f"{emulator.base_url}/v2/job", json=PING, headers=headers)
+    assert time.perf_counter() - began < 1.5
+
+
 # The ledger.
 
 

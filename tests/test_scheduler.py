@@ -401,8 +401,8 @@ def test_statistics(clock: Clock) -> None:
     assert (statistics.refusals, statistics.retries, statistics.max_concurrency) == (1, 0, 100)
     assert (statistics.completed, statistics.failed, statistics.dollars) == (1, 1, 0.25)
     assert statistics.seconds_queued == third.seconds_queued == 3.0
-    assert dict(statistics.limits) == {"job": 2}
-    assert "1 of 100 in flight, 0 queued, 1 waiting, limits {job: 2}" in repr(scheduler)
+    assert dict(statistics.limits) == {"job": 1}
+    assert "1 of 100 in flight, 0 queued, 1 waiting, limits {job: 1}" in repr(scheduler)
 
 
 def test_waiting_out_a_refusal_is_not_queueing(clock: Clock) -> None:

@@ -17,10 +17,11 @@ values; only `_app` knows that there is a network.
     _app        the routes: who waits, who is refused, what is recorded
     _jobs       a received job to a plan, a plan to its job result
     _studio     a plan to its outputs, drawn once and remembered
-    _pictures   drawing; _encoding: Pillow's encoders
+    _pictures   drawing; _encoding: Pillow's encoders by their Accept parameters
     _catalogue  what each job type is, as data; _schema: its configuration checked
     _accept     the Accept header; _forms: request bodies read, answers written
     _capacity   idle workers; _ledger: what happened; _script: planned replies
+    _refusals   the one way to say no
 
 It needs the extra ``emulator``: Starlette, uvicorn and Pillow.
 """

@@ -176,8 +176,8 @@ def restyle(picture: Image.Image, look: str, seed: int, size: Size, strength: fl
     scale = min(1.0, (_WORK_PIXELS / (size[0] * size[1])) ** 0.5)
     work = (max(8, round(size[0] * scale)), max(8, round(size[1] * scale)))
     original = picture.resize(work, _SMOOTH)
-    # Broad strokes: medians flatten areas and keep edges
-    # (at half the size, since medians are slow).
+    # Broad strokes: medians flatten areas and keep edges. At half the size,
+    # since they are slow.
     half = (max(4, work[0] // 2), max(4, work[1] // 2))
     painted = original.resize(half, Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))
     painted = painted.resize(work, _SMOOTH).filter(ImageFilter.UnsharpMask(3, 170, 1))
