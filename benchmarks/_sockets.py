@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from _policies import wait_after
+
 from prodia_async._scheduler import Scheduler, Ticket
 
 if TYPE_CHECKING:
@@ -100,8 +101,10 @@ async def with_pool(send: Send, jobs: int, size: int) -> list[float]:
 
     async def job() -> None:
         try:
-            while (retry_after := await send()) is not None:
+            retry_after = await send()
+            while retry_after is not None:
                 await asyncio.sleep(wait_after(1, retry_after, rng))
+                retry_after = await send()
         finally:
             places.release()
         ended.append(time.perf_counter())

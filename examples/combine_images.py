@@ -1,8 +1,4 @@
-"""
-Two pictures into one: send files along with a job, and name them in its config.
-
-Runs on your account if PRODIA_TOKEN is set, else on a local emulator.
-"""
+"""Two pictures into one: files travel with the job, and its config names them."""
 
 import asyncio
 import os
@@ -15,29 +11,26 @@ from prodia_async.emulator import Emulator
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "pictures")
 
 
-async def show(client: AsyncProdia) -> None:
-    for name, prompt in {"fruit": "a bowl of fruit", "hills": "misty hills at dawn"}.items():
-        made = await client.job(Job("inference.flux-fast.schnell.txt2img.v2", {"prompt": prompt}))
-        print("made", await made.output.save(FOLDER / f"{name}.jpg"))
-
-    combined = await client.job(
-        Job(
-            "inference.nano-banana.img2img.v2",
-            {"prompt": "the fruit in front of the hills", "images": ["fruit.jpg", "hills.jpg"]},
-        ),
-        inputs=[FOLDER / "fruit.jpg", FOLDER / "hills.jpg"],
-    )
-    print("combined them into", await combined.output.save(FOLDER / "combined.jpg"))
-
-
 async def main() -> None:
-    if os.environ.get("PRODIA_TOKEN"):
-        async with AsyncProdia() as client:
-            await show(client)
-    else:
-        async with Emulator() as api, AsyncProdia("any-token", base_url=api.base_url) as client:
-            await show(client)
+    """Make a picture of fruit and one of hills, then put the one before the other."""
+    async with AsyncProdia() as client:
+        for name, prompt in {"fruit.jpg": "a bowl of fruit", "hills.jpg": "hills at dawn"}.items():
+            job = Job("inference.flux-fast.schnell.txt2img.v2", {"prompt": prompt})
+            response = await client.job(job)
+            print("made", await response.output.save(FOLDER / name))
+
+        config = {"prompt": "put the fruit on the hills", "images": ["fruit.jpg", "hills.jpg"]}
+        response = await client.job(
+            Job("inference.nano-banana.img2img.v2", config),
+            inputs=[FOLDER / "fruit.jpg", FOLDER / "hills.jpg"],
+        )
+        print("combined them into", await response.output.save(FOLDER / "combined.jpg"))
 
 
 FOLDER.mkdir(parents=True, exist_ok=True)
-asyncio.run(main())
+if os.environ.get("PRODIA_TOKEN"):
+    asyncio.run(main())
+else:  # no account: a local stand-in for the API answers
+    with Emulator() as emulator:
+        os.environ |= {"PRODIA_TOKEN": "any", "PRODIA_BASE_URL": emulator.base_url}
+        asyncio.run(main())

@@ -205,12 +205,12 @@ class _Limit:
         self._confirmed_at = inf
         self._credit = 0
 
-    def _probe_due(self, now: float) -> float:
+    def _probe_due(self, now: float) -> int:
         """After how many completions a probe is due."""
-        if self._strangers:
-            # All probe equally often, whatever they have: that makes shares equal. And
-            # none before the latest Retry-After has passed: that keeps the crowd quiet.
-            return self._base if now >= self._asked_until or now < self._refused_at else inf
+        if self._strangers and not self._refused_at <= now < self._asked_until:
+            # All probe equally often, whatever they have: that makes shares equal. While
+            # the latest Retry-After lasts they do not: that keeps the crowd quiet.
+            return self._base
         return max(self._base, min(PROBE_JOB_TIMES * self._base, PROBE_JOBS))
 
     def _raise(self, step: int) -> None:
@@ -637,13 +637,24 @@ class Scheduler:
     # What tickets call.
 
     def enqueue(self, ticket: Ticket) -> None:
+        """Queue a ticket that has not asked yet, or asks again; it may start at once."""
         now = self.clock()
+        kind = ticket.kind
         if ticket.state is _State.NEW:
             self._new -= 1
-        self._queue(ticket, now)
-        self._deal(ticket.kind, now)
+        if (
+            kind.queued == 0
+            and self._in_flight < self._max
+            and kind.limit.may_start(kind.in_flight, now)
+        ):
+            self._start(ticket, kind, now)  # the same as below, without the detour
+            self._open_rooms()
+        else:
+            self._queue(ticket, now)
+            self._deal(kind, now)
 
     def look(self, ticket: Ticket) -> None:
+        """Do what the time that has passed allows."""
         now = self.clock()
         if ticket.state is _State.WAITING and now >= ticket.alarm:
             self._waiting -= 1
@@ -664,6 +675,7 @@ class Scheduler:
         ticket.kind.push(ticket)
 
     def refuse(self, ticket: Ticket, wait: float) -> None:
+        """Take a slot back after a 429."""
         now = self.clock()
         kind = ticket.kind
         self._in_flight -= 1
@@ -678,6 +690,7 @@ class Scheduler:
         self._deal(kind, now)
 
     def release(self, ticket: Ticket, state: _State, *, served: bool) -> None:
+        """Take a slot back after anything else."""
         now = self.clock()
         kind = ticket.kind
         if served:
@@ -693,6 +706,7 @@ class Scheduler:
         self._deal(kind, now)
 
     def withdraw(self, ticket: Ticket, state: _State) -> None:
+        """Take back whatever a ticket holds; it goes on in `state`."""
         before = ticket.state
         if before is _State.CLOSED:
             return
@@ -733,7 +747,9 @@ class Scheduler:
         while self._ready and self._in_flight < self._max:
             # The type with the fewest in flight, so that none starves another.
             kind = min(self._ready, key=_IN_FLIGHT)
-            self._grant(kind, now)
+            ticket = kind.pop()
+            self._leave_queue(ticket, now)
+            self._start(ticket, kind, now)
             del self._ready[kind]
             self._offer(kind, now)
         self._open_rooms()
@@ -747,9 +763,7 @@ class Scheduler:
         if kind.queued:
             self._set_alarm(kind, kind.limit.next_change(kind.in_flight, now))
 
-    def _grant(self, kind: _Kind, now: float) -> None:
-        ticket = kind.pop()
-        self._leave_queue(ticket, now)
+    def _start(self, ticket: Ticket, kind: _Kind, now: float) -> None:
         ticket.state = _State.IN_FLIGHT
         ticket.since = now
         ticket.attempts += 1

@@ -363,6 +363,7 @@ def test_damaged_forms_are_400(http: httpx.Client) -> None:
     forms = [
         (part, "b"),
         (part + b"--b", "b"),
+        (part + b"--b\r\n", "b"),
         (part + part + b"--b--\r\n", "b"),
         (b"--b--\r\n", "b"),
         (part, ""),

@@ -1,0 +1,173 @@
+"""The error tree: its shape, its messages, and that it survives pickling whole."""
+
+import copy
+import pickle
+
+import pytest
+
+from prodia_async import _errors
+from prodia_async._errors import (
+    MAX_SHOWN,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    BadRequestError,
+    CapacityError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    InternalServerError,
+    InvalidRequestError,
+    JobFailedError,
+    ProdiaError,
+    RateLimitError,
+    ResponseError,
+    ServerError,
+    TruncatedResponseError,
+    shown,
+)
+from prodia_async._models import JobResult, JobState, Output
+from prodia_async._retry import Attempt
+
+CLASSES = [each for each in vars(_errors).values() if isinstance(each, type)]
+ERRORS = sorted({each for each in CLASSES if issubclass(each, ProdiaError)}, key=str)
+
+
+def full(kind: type[ProdiaError]) -> ProdiaError:
+    """An error with every attribute set to something that is not its default."""
+    job = JobResult(id="j-1", state=JobState(current="failed"), seed=7)
+    attempts = [Attempt(1, "not run", 429, "r-0", 0.1, retry_after=2.0, wait=2.5, error="X")]
+    if issubclass(kind, APIStatusError):
+        return kind(
+            "what came",
+            status_code=418,
+            body=b"\x00body",
+            headers={"a": "b"},
+            retry_after=1.5,
+            attempts=attempts,
+            request_id="r-1",
+            may_have_run=True,
+            job=job,
+        )
+    output = Output(b"picture", "image/png", "a.png")
+    error = kind("what came", attempts=attempts, request_id="r-1", job=job, outputs=[output])
+    if isinstance(error, ResponseError):
+        error.bytes_received = 99
+    return error
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_every_error_pickles_with_all_it_knows(kind: type[ProdiaError], protocol: int) -> None:
+    """Class, message and every attribute come out of a pickle as they went in."""
+    error = full(kind)
+    error.add_note("a note")
+    again = pickle.loads(pickle.dumps(error, protocol))
+    assert type(again) is kind
+    assert again.__dict__ == error.__dict__
+    assert (again.args, str(again)) == (error.args, str(error))
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_every_error_copies(kind: type[ProdiaError]) -> None:
+    """A copy is equal in all attributes, and of the same class."""
+    error = full(kind)
+    for again in (copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is kind
+        assert again.__dict__ == error.__dict__
+
+
+def test_the_stdlibs_families() -> None:
+    """Code that catches ValueError or TimeoutError catches ours."""
+    assert issubclass(InvalidRequestError, ValueError)
+    assert issubclass(DeadlineExceededError, TimeoutError)
+    assert issubclass(APITimeoutError, TimeoutError)
+    assert RateLimitError is CapacityError
+    assert InternalServerError is ServerError
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_may_have_run_is_what_the_tree_says(kind: type[ProdiaError]) -> None:
+    """Uncertain, server fault, and what ran may have cost money; all else has not."""
+    paid = (ConnectionLostError, APITimeoutError, ServerError, ResponseError, JobFailedError)
+    extra = {"status_code": 400} if issubclass(kind, APIStatusError) else {}
+    error = kind("x", **extra)
+    assert error.may_have_run is issubclass(kind, paid)
+    assert ("may have run and been charged" in str(error)) is error.may_have_run
+
+
+def test_a_doubt_can_be_stated_either_way() -> None:
+    """The raiser knows better than the class."""
+    assert ServerError("x", status_code=500, may_have_run=False).may_have_run is False
+    assert APIConnectionError("x", may_have_run=True).may_have_run is True
+
+
+def test_the_text_tells_history_and_ids() -> None:
+    """The last four attempts, the wait after each, and both ids are in the text."""
+    attempts = [Attempt(n, "server fault", 500 + n, None, 0.1, wait=n / 2) for n in range(1, 6)]
+    error = BadRequestError(
+        "bad.", status_code=400, attempts=attempts, request_id="r-1", job=JobResult(id="j-1")
+    )
+    assert error.message == "bad."
+    assert str(error) == (
+        "bad. Tried 5 times (..., 502 then 1.0 s, 503 then 1.5 s, 504 then 2.0 s, "
+        "505 then 2.5 s). Ids: job j-1, request r-1"
+    )
+
+
+def test_a_short_history_is_told_whole() -> None:
+    """One attempt is not worth a word; two are, without an ellipsis."""
+    one = Attempt(1, "undelivered", None, None, 0.1, error="ConnectError")
+    assert str(ProdiaError("x", attempts=[one])) == "x"
+    assert (
+        str(ProdiaError("x", attempts=[one, one]))
+        == "x. Tried 2 times (ConnectError, ConnectError)"
+    )
+
+
+def test_ids_from_the_network_cannot_flood_or_break_the_text() -> None:
+    """A request id of 200 KB with line ends shows as one short line."""
+    error = TruncatedResponseError("x", request_id="a\nb" * 70_000)
+    assert len(str(error)) < 400
+    assert "\n" not in str(error)
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Verbose:
+    def __repr__(self) -> str:
+        return "line\n" * 1000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10**6,
+        "\ud800",
+        10**6000,
+        [b"secret" * 10] * 1000,
+        {"k": {"k": {"k": {"k": b"secret"}}}},
+        bytearray(b"secret"),
+        memoryview(b"secret"),
+        Hostile(),
+        Verbose(),
+        [Hostile()],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_shown_is_short_and_safe(value: object) -> None:
+    """Any value is shown on one encodable line, cut, without the contents of bytes."""
+    text = shown(value)
+    assert len(text) <= MAX_SHOWN
+    assert "\n" not in text
+    assert "secret" not in text
+    assert text.encode()
+
+
+def test_shown_shows_what_is_small() -> None:
+    """Values that fit read as their repr does, blanks included; bytes are counted."""
+    for value in ("a  b", 5, None, 1.5, {"a": [1, "b"]}, float("nan")):
+        assert shown(value) == repr(value)
+    assert shown([b"ab", memoryview(b"abc")]) == "[<2 bytes>, <3 bytes>]"
