@@ -24,8 +24,8 @@ async def main() -> None:
     async with AsyncProdia() as client:
         for number, accept in enumerate(FORMATS, start=1):
             output = (await client.job(JOB, accept=accept)).output
-            path = FOLDER / f"format-{number}{output.suffix}"
-            with Image.open(await output.save(path)) as picture:
+            path = await output.save(FOLDER / f"format-{number}{output.suffix}")
+            with Image.open(path) as picture:
                 pixels = zlib.crc32(picture.convert("RGB").tobytes())
                 print(f"{len(output.content):>8,} bytes  pixels {pixels:08x}  {accept}")
                 if isinstance(picture, JpegImageFile):

@@ -44,6 +44,7 @@ from ._models import (
 )
 from ._retry import Attempt, RetryPolicy
 from ._scheduler import SchedulerStatistics
+from ._stream import JobStream, OutputPart
 from ._version import __version__
 
 __all__ = [
@@ -72,8 +73,10 @@ __all__ = [
     "JobRequest",
     "JobResponse",
     "JobResult",
+    "JobStream",
     "MalformedResponseError",
     "Output",
+    "OutputPart",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Price",

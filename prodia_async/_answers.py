@@ -48,6 +48,12 @@ JSON_TYPE = "application/json"
 MAX_JOB_BYTES = 8 * 1024 * 1024
 """Largest job result that is read. Chosen: live ones have 1 KB, one with embedded data some 100."""
 
+MAX_EARLY_BYTES = 64 * 1024
+"""
+Largest job result that is given out before its part has ended. Chosen: trying
+costs a look at the JSON each time a piece of the body ends in a brace.
+"""
+
 MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
 """Largest answer that is collected in memory. Chosen: far above the videos of known types."""
 
@@ -150,8 +156,18 @@ class AnswerReader:
             self._fault = fault
             if not events:
                 raise
+        self._fault = self._fault or self._body.fault
         self.finished = self._body.finished
         return events
+
+    def check(self) -> None:
+        """
+        Raise the fault that the next call would raise, rather than wait for more bytes.
+
+        Raises:
+            ResponseError: What came before is not what the API promises.
+        """
+        self._raise_fault()
 
     def receive_eof(self) -> list[AnswerEvent]:
         """
@@ -179,22 +195,39 @@ class _MultipartAnswer:
     A ``multipart/form-data`` answer: one `job` part and any number of `output` parts.
 
     What is wrong with the job part is raised at the end of the message only,
-    since the outputs after it are paid for.
+    since the outputs after it are paid for. The job result is given out when
+    its JSON is complete: the delimiter that ends its part may come much
+    later, together with the first output.
     """
 
-    __slots__ = ("_decoder", "_job_bytes", "_part", "_seen_job", "_wrong", "finished")
+    __slots__ = (
+        "_decoder", "_job_bytes", "_job_given", "_part", "_seen_job", "_wrong", "finished",
+    )  # fmt: skip
 
     def __init__(self, content_type: str) -> None:
         self._decoder = MultipartDecoder(content_type)
         self._part: str | None = None
         self._job_bytes = bytearray()
+        self._job_given = 0  # bytes of the part that made the job result given out early
         self._seen_job = False
         self._wrong: MalformedResponseError | None = None
         self.finished = False
 
+    @property
+    def fault(self) -> ResponseError | None:
+        return self._decoder.error
+
     def receive_data(self, data: bytes, events: list[AnswerEvent]) -> None:
         for event in self._decoder.receive_data(data):
             self._take(event, events)
+        if self._part == "job" and not self._job_given:
+            self._give_early(events)
+
+    def _give_early(self, events: list[AnswerEvent]) -> None:
+        text = bytes(self._job_bytes[:MAX_EARLY_BYTES]).rstrip()
+        if text.endswith(b"}") and (job := read_job_result(text)) is not None:
+            events.append(JobReceived(job))
+            self._job_given = len(text)
 
     def _take(self, event: MultipartEvent, events: list[AnswerEvent]) -> None:
         match event:
@@ -236,7 +269,9 @@ class _MultipartAnswer:
 
     def _take_job(self, events: list[AnswerEvent]) -> None:
         job = read_job_result(self._job_bytes)
-        if job is not None:
+        if self._job_given and self._job_given == len(bytes(self._job_bytes).rstrip()):
+            pass
+        elif job is not None:
             events.append(JobReceived(job))
         else:
             self._wrong = MalformedResponseError(
@@ -259,7 +294,7 @@ class _DirectAnswer:
         length: The Content-Length header.
     """
 
-    __slots__ = ("_kind", "_length", "_multipart", "_received", "_text", "finished")
+    __slots__ = ("_kind", "_length", "_multipart", "_received", "_text", "fault", "finished")
 
     def __init__(self, kind: str, *, multipart: bool, length: str | None) -> None:
         self._kind = kind
@@ -268,6 +303,7 @@ class _DirectAnswer:
         self._length = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         self._received = 0
         self._text = bytearray()
+        self.fault: ResponseError | None = None  # always raised where it is found
         self.finished = False  # only the end of the body tells
 
     def receive_data(self, data: bytes, events: list[AnswerEvent]) -> None:
@@ -382,6 +418,14 @@ def make_output(started: OutputStarted, content: bytes) -> Output:
     return Output(content, content_type, started.filename)
 
 
+def failure_of(job: JobResult, outputs: Sequence[Output] = ()) -> JobFailedError | None:
+    """Return the error for a job that ended ``failed``, or ``None``."""
+    if not job.failed:
+        return None
+    why = _one_line(job.failure or "") or "the server does not say why"
+    return JobFailedError(f"the job failed: {why}", job=job, outputs=outputs)
+
+
 def check_answer(
     job: JobResult | None, outputs: Sequence[Output], *, multipart: bool
 ) -> ProdiaError | None:
@@ -406,12 +450,9 @@ def check_answer(
                 outputs=outputs,
             )
         return None
-    if job.failed:
-        return JobFailedError(
-            f"the job failed: {_one_line(job.failure or '') or 'the server does not say why'}",
-            job=job,
-            outputs=outputs,
-        )
+    failure = failure_of(job, outputs)
+    if failure is not None:
+        return failure
     if job.state.current and not job.succeeded and not outputs:
         return MalformedResponseError(
             f"the answer must be final, yet says that the job is {shown(job.state.current)}",

@@ -34,7 +34,7 @@ from ._models import Job
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ._demo import DemoReport
     from ._models import JobResponse, Output
@@ -150,32 +150,37 @@ def _demo(
     from ._demo import JOBS, STEPS, run_demo  # noqa: PLC0415
 
     page = out / "index.html"
-    say = Console(highlight=False, soft_wrap=True)
     titles = {
         "formats": "One prompt, six formats",
         "combined": "Two pictures into one",
         "hundred": f"{JOBS} jobs at once",
     }
-    with Progress(
+    with _progress(STEPS + 1) as advance:
+        report = anyio.run(run_demo, out, lambda guide: advance(titles[guide]))
+        page.write_text(contact_sheet(report), encoding="utf-8")
+        advance("Contact sheet")
+    say = Console(highlight=False, soft_wrap=True)
+    _print_report(say, report)
+    say.print(f"\nThe pictures are in {out.resolve()}", markup=False)
+    say.print(f"Open {page.resolve().as_uri()}", markup=False, style="bold")
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Show a progress bar, on a terminal only; what is yielded advances it under a title."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _title: None
+        return
+    columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as progress:
-        bar = progress.add_task("Starting", total=STEPS + 1)
-
-        def advance(guide: str) -> None:
-            progress.update(bar, advance=1, description=titles[guide])
-
-        report = anyio.run(run_demo, out, advance)
-        progress.update(bar, description="Contact sheet")
-        page.write_text(contact_sheet(report), encoding="utf-8")
-        progress.update(bar, advance=1, description="Done")
-    _print_report(say, report)
-    say.print(f"\nThe pictures are in {out.resolve()}", markup=False)
-    say.print(f"Open {page.resolve().as_uri()}", markup=False, style="bold")
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("Starting", total=total)
+        yield lambda title: progress.update(bar, advance=1, description=title)
 
 
 def _print_report(say: Console, report: DemoReport) -> None:

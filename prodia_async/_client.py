@@ -6,44 +6,36 @@ import ipaddress
 import os
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-import anyio
 import httpx
 
-from ._answers import (
-    MAX_RESPONSE_BYTES,
-    AnswerReader,
-    Collector,
-    check_answer,
-    error_for,
-)
+from ._answers import MAX_RESPONSE_BYTES, Collector, check_answer, error_for
 from ._connections import default_transport
-from ._engine import Engine, Finished
-from ._errors import InvalidRequestError, ProdiaError, ResponseError
+from ._engine import Engine, Finished, Terms
+from ._errors import InvalidRequestError, ProdiaError
 from ._map import Outcomes
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
 from ._requests import encode_job
 from ._retry import RetryPolicy, check_seconds
 from ._scheduler import Scheduler, SchedulerStatistics
+from ._stream import AnswerFeed, JobStream
 from ._transport import Reply, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
     from ._formats import Format
     from ._hooks import AttemptHook
-    from ._models import InputLike
+    from ._models import InputLike, JobResult
     from ._wire import Headers
 
 BASE_URL = "https://inference.prodia.com"
 """Documented: reference "Inference"."""
-
-DRAIN_SECONDS = 1.0
-"""How long we wait for the end of an answer whose closing boundary has come. Chosen."""
 
 JobLike = Job | Mapping[str, Any]
 TokenSource = str | Callable[[], Awaitable[str]]
@@ -133,16 +125,13 @@ class AsyncProdia:
                 address,
                 transport=own,
                 client=http_client,
-                timeout=timeout,
                 connect_timeout=connect_timeout,
             )
 
         def make_scheduler() -> Scheduler:
             return Scheduler(max_concurrency=max_concurrency, adaptive=adaptive)
 
-        self._engine = Engine(
-            make_sender=make_sender, make_scheduler=make_scheduler, retry=retry or RetryPolicy()
-        )
+        self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
         self._set_options(
             token=token if token is not None else os.environ.get("PRODIA_TOKEN", ""),
             retry=retry or RetryPolicy(),
@@ -289,6 +278,49 @@ class AsyncProdia:
             JobRequest(job, inputs, accept, multipart, price, deadline, extra_headers, extra_query)
         )
 
+    def stream(
+        self,
+        job: JobLike,
+        *,
+        inputs: Sequence[InputLike] = (),
+        accept: Format | str | None = None,
+        multipart: bool = True,
+        price: bool | None = None,
+        deadline: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, str] | None = None,
+    ) -> AbstractAsyncContextManager[JobStream]:
+        """
+        Run one job and read its answer while it comes.
+
+        ::
+
+            async with client.stream(job, accept="video/mp4") as stream:
+                async for part in stream:
+                    match part:
+                        case JobResult():
+                            print(part.id)
+                        case OutputPart():
+                            await part.save("clip.mp4")
+
+        Until the answer begins it is tried again as with `job`; once it has
+        begun the job has run, and nothing is sent again. Memory is bounded
+        by the piece in hand, whatever the size. Leaving the block early
+        closes the connection and frees the slot.
+
+        Args: as `job` takes them.
+
+        Returns:
+            A context manager that gives a `JobStream` when the answer begins.
+
+        Raises:
+            ProdiaError: As `job` does; on entering the block what concerns
+                the request, while reading what concerns the answer.
+        """
+        return self._stream(
+            JobRequest(job, inputs, accept, multipart, price, deadline, extra_headers, extra_query)
+        )
+
     def map(
         self,
         jobs: Iterable[JobLike | JobRequest] | AsyncIterable[JobLike | JobRequest],
@@ -350,21 +382,40 @@ class AsyncProdia:
             return JobOutcome(index, request, None, error)
 
     async def _run(self, request: JobRequest) -> JobResponse:
+        terms = self._terms(request)
+        wire = await encode_job(request, price=self._price)
+        answer = _Answer(multipart=request.multipart, max_bytes=self._max_response_bytes)
+        collected, finished = await self._engine.run(wire, answer, terms)
+        return _response(collected, finished)
+
+    def _terms(self, request: JobRequest) -> Terms:
         deadline = self._deadline if request.deadline is None else request.deadline
         if deadline is not None:
             check_seconds("deadline", deadline)
-        wire = await encode_job(request, price=self._price)
-        answer = _Answer(multipart=request.multipart, max_bytes=self._max_response_bytes)
-        collected, finished = await self._engine.run(
-            wire,
-            answer,
+        return Terms(
             authorize=self._authorize,
-            deadline=deadline,
             retry=self._retry,
+            deadline=deadline,
             timeout=self._timeout,
             hook=self._hook,
         )
-        return _response(collected, finished)
+
+    @asynccontextmanager
+    async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
+        terms = self._terms(request)
+        wire = await encode_job(request, price=self._price)
+        answer = _Answer(multipart=request.multipart, max_bytes=0)
+        flight = self._engine.flight(wire, answer, terms)
+        reply = await flight.within(flight.begin)
+        try:
+            feed = AnswerFeed(reply, multipart=request.multipart)
+            stream = JobStream(feed, flight.within, request_id=reply.request_id)
+            yield stream
+        except BaseException as error:
+            await flight.end(error)
+            raise
+        answer.note(stream.job)
+        await flight.end()
 
     async def _authorize(self) -> str:
         if callable(self._token):
@@ -384,13 +435,9 @@ class _Answer:
     async def read(self, reply: Reply) -> Collector:
         collector = self._collector
         try:
-            reader = AnswerReader(reply.headers, multipart=self._multipart)
-            try:
-                await self._feed(reader, reply)
-                collector.add(reader.receive_eof())
-            except ResponseError as fault:
-                fault.bytes_received = reader.bytes_received
-                raise
+            feed = AnswerFeed(reply, multipart=self._multipart)
+            while (events := await feed.next()) is not None:
+                collector.add(events)
             wrong = check_answer(collector.job, collector.outputs, multipart=self._multipart)
             if wrong is not None:
                 raise wrong
@@ -399,27 +446,9 @@ class _Answer:
             raise
         return collector
 
-    async def _feed(self, reader: AnswerReader, reply: Reply) -> None:
-        chunks = aiter(reply)
-        async for chunk in chunks:
-            self._collector.add(reader.receive_data(chunk))
-            if reader.finished:
-                break
-        if not reader.finished:
-            return
-        # All that counts is here. Reading on to the end lets the connection be
-        # used again, but what goes wrong there costs nobody the answer.
-        try:
-            if reply.headers.get("content-length") == str(reader.bytes_received):
-                await anext(chunks, None)  # the end, which is here already
-                return
-            with anyio.move_on_after(DRAIN_SECONDS):
-                async for chunk in chunks:
-                    reader.receive_data(chunk)
-        except ResponseError:
-            pass
-        finally:
-            await chunks.aclose()
+    def note(self, job: JobResult | None) -> None:
+        """Take a job result that was read elsewhere, for its price."""
+        self._collector.job = job
 
     def partial(self) -> dict[str, object]:
         job = self._collector.job

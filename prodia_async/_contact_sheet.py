@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops
 
-from ._demo import LATENCY, PROMPT, SEED, WORKERS
+from ._demo import LATENCY, PROMPT, SEED, WORKERS, decode
 from ._formats import JPEG, PNG, WebP
 from ._version import __version__
 
@@ -71,10 +71,10 @@ def contact_sheet(report: DemoReport) -> str:
 
 
 def _thumbnail(path: Path, side: int) -> Image.Image:
-    picture = Image.open(path)
-    picture.draft("RGB", (side, side))
-    picture.thumbnail((side, side))
-    return picture.convert("RGB")
+    with Image.open(path) as picture:
+        picture.draft("RGB", (side, side))
+        picture.thumbnail((side, side))
+        return picture.convert("RGB")
 
 
 def _image(picture: Image.Image, text: str, *, exact: bool = False) -> str:
@@ -121,7 +121,7 @@ def _format_row(picture: FormatPicture, largest: int) -> str:
 
 def _details(report: DemoReport) -> list[str]:
     """Cut the same spot out of each format: there, where the smallest JPEG differs most."""
-    opened = {picture.path: Image.open(picture.path).convert("RGB") for picture in report.formats}
+    opened = {picture.path: decode(picture.path) for picture in report.formats}
     exact = next(opened[shot.path] for shot in report.formats if shot.accept == PNG())
     rough = next(opened[shot.path] for shot in report.formats if shot.accept == JPEG(quality=50))
     loss = ImageChops.difference(exact, rough).convert("L").reduce(_DETAIL)

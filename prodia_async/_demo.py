@@ -143,10 +143,14 @@ class DemoReport:
     @property
     def lossless_agree(self) -> bool:
         """Whether PNG and lossless WebP decode to the same pixels."""
-        first, second = (
-            Image.open(picture.path).convert("RGB") for picture in self.formats if lossless(picture)
-        )
+        first, second = (decode(picture.path) for picture in self.formats if lossless(picture))
         return ImageChops.difference(first, second).getbbox() is None
+
+
+def decode(path: Path) -> Image.Image:
+    """Return the pixels of a picture, its file closed."""
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
 
 
 def lossless(picture: FormatPicture) -> bool:

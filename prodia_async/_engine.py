@@ -4,13 +4,13 @@ The path of one request: slot, attempts, reply. Not a word of any API's vocabula
 ::
 
     run                      within its deadline
-      Flight.open            until an answer of success has begun
+      Flight.begin           until an answer of success has begun
         retrying             decides after each attempt (_retry)
           ticket.start       waits for its turn (_scheduler)
           sender.send        one exchange (_transport)
           error_for          an error status, in the vocabulary's words
       vocabulary.read        the answer; from here on nothing is sent again
-      Flight.finish          gives the slot back, counts
+      Flight.end             gives the slot back, counts
 
 A success status means that the job ran, so reading its answer lies outside
 the attempts: whatever goes wrong there, sending it again would pay twice.
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from ._wire import WireRequest
 
+S = TypeVar("S")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -72,6 +73,26 @@ class Vocabulary(Protocol[T_co]):
 
     def dollars(self) -> float:
         """Return what the answer that was read says it cost; 0 if it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """
+    On which terms a request is run.
+
+    Attributes:
+        authorize: Returns the Authorization header for an attempt.
+        retry: When to try again.
+        deadline: Seconds for all of it, or ``None``.
+        timeout: Seconds of silence allowed within an attempt.
+        hook: Told of every attempt.
+    """
+
+    authorize: Callable[[], Awaitable[str]]
+    retry: RetryPolicy
+    deadline: float | None
+    timeout: float
+    hook: AttemptHook | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +142,6 @@ class Engine:
     Args:
         make_sender: Makes what sends, for the running event loop.
         make_scheduler: Makes a scheduler.
-        retry: When to try again.
     """
 
     def __init__(
@@ -129,13 +149,11 @@ class Engine:
         *,
         make_sender: Callable[[], Sender],
         make_scheduler: Callable[[], Scheduler],
-        retry: RetryPolicy,
     ) -> None:
         self._sessions: dict[object, _Session] = {}
         self.closed = False
         self._make_sender = make_sender
         self._make_scheduler = make_scheduler
-        self.retry = retry
         self._budget = RetryBudget()
         # Made now, since it checks its arguments; the first session gets it.
         self._spare_scheduler: Scheduler | None = make_scheduler()
@@ -183,52 +201,25 @@ class Engine:
         for session in sessions:
             session.sender.abandon()
 
+    def flight(self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms) -> Flight[T]:
+        """Give a request its place in line; nothing is sent yet."""
+        return Flight(request, vocabulary, terms, self.session(), self._budget)
+
     async def run(
-        self,
-        request: WireRequest,
-        vocabulary: Vocabulary[T],
-        *,
-        authorize: Callable[[], Awaitable[str]],
-        deadline: float | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        hook: AttemptHook | None = None,
+        self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms
     ) -> tuple[T, Finished]:
         """
         Run one request to its end.
-
-        Args:
-            request: What to send, as often as it takes.
-            vocabulary: Reads the answer.
-            authorize: Returns the Authorization header for an attempt.
-            deadline: Seconds for all of it.
-            retry: A policy other than the engine's.
-            timeout: Seconds of silence allowed, other than the sender's.
-            hook: Told of every attempt.
 
         Returns:
             What the vocabulary read, and what it took.
 
         Raises:
-            DeadlineExceededError: It took longer than ``deadline``.
+            DeadlineExceededError: It took longer than the deadline.
             ProdiaError: It failed; the attempts are attached.
         """
-        session = self.session()
-        flight = Flight(
-            request,
-            vocabulary,
-            authorize=authorize,
-            session=session,
-            policy=retry or self.retry,
-            budget=self._budget,
-            timeout=timeout,
-            hook=hook,
-        )
-        if deadline is None:
-            return await flight.run()
-        with anyio.move_on_after(deadline):
-            return await flight.run()
-        raise flight.out_of_time(deadline)
+        flight = self.flight(request, vocabulary, terms)
+        return await flight.within(flight.run)
 
     def statistics(self) -> SchedulerStatistics:
         """Return what all sessions do and have done, added up."""
@@ -268,64 +259,94 @@ def _sum(each: list[SchedulerStatistics], *, past: bool = False) -> SchedulerSta
 
 
 class Flight(Generic[T]):
-    """One request on its way, from its place in line to its end."""
+    """
+    One request on its way, from its place in line to its end.
+
+    `begin`, then read the reply, then `end`, in whatever way it went. Each
+    step goes through `within`, which keeps the deadline.
+    """
 
     __slots__ = (
-        "_attempt_began", "_authorize", "_backoff", "_began", "_budget", "_history", "_hook",
-        "_policy", "_reply", "_request", "_running", "_scheduler", "_sender", "_sending",
-        "_ticket", "_timeout", "_vocabulary",
+        "_attempt_began",
+        "_backoff",
+        "_began",
+        "_budget",
+        "_deadline_at",
+        "_history",
+        "_reply",
+        "_request",
+        "_running",
+        "_sending",
+        "_session",
+        "_terms",
+        "_ticket",
+        "_vocabulary",
     )  # fmt: skip
 
     def __init__(
         self,
         request: WireRequest,
         vocabulary: Vocabulary[T],
-        *,
-        authorize: Callable[[], Awaitable[str]],
+        terms: Terms,
         session: _Session,
-        policy: RetryPolicy,
         budget: RetryBudget,
-        timeout: float | None,
-        hook: AttemptHook | None,
     ) -> None:
         self._request = request
         self._vocabulary = vocabulary
-        self._authorize = authorize
-        self._scheduler = session.scheduler
-        self._sender = session.sender
-        self._policy = policy
+        self._terms = terms
+        self._session = session
         self._budget = budget
-        self._timeout = timeout
-        self._hook = hook
-        self._ticket = self._scheduler.ticket(request.kind)
+        self._ticket = session.scheduler.ticket(request.kind)
         self._history = History()
         self._sending: Sending | None = None
         self._reply: Reply | None = None
         self._began = self._attempt_began = anyio.current_time()
+        self._deadline_at = None if terms.deadline is None else self._began + terms.deadline
         self._running = self._backoff = 0.0
 
-    async def run(self) -> tuple[T, Finished]:
-        """Open, read and finish."""
-        try:
-            reply = await self.open()
-            try:
-                value = await self._vocabulary.read(reply)
-            except BaseException:
-                with anyio.CancelScope(shield=True):
-                    await reply.aclose()
-                raise
-            await reply.aclose()
-        except Exception as error:
-            self.finish(error)
-            raise
-        except BaseException:
-            self.finish(None, cancelled=True)
-            raise
-        return value, self.finish(None, dollars=self._vocabulary.dollars())
+    async def within(self, step: Callable[[], Awaitable[S]]) -> S:
+        """
+        Do one step within what is left of the deadline.
 
-    async def open(self) -> Reply:
+        Raises:
+            DeadlineExceededError: Nothing was left; the step was cancelled.
+        """
+        if self._deadline_at is None:
+            return await step()
+        with anyio.CancelScope(deadline=self._deadline_at):
+            return await step()
+        raise self._out_of_time()
+
+    async def run(self) -> tuple[T, Finished]:
+        """Begin, read and end."""
+        reply = await self.begin()
+        try:
+            value = await self._vocabulary.read(reply)
+        except BaseException as error:
+            await self.end(error)
+            raise
+        return value, await self.end()
+
+    async def begin(self) -> Reply:
         """Make attempts until an answer of success has begun; its body is not read yet."""
-        return await retrying(self._attempt, decide=self._decide)
+        try:
+            return await retrying(self._attempt, decide=self._decide)
+        except BaseException as error:
+            self._finish(error)
+            raise
+
+    async def end(self, error: BaseException | None = None) -> Finished:
+        """Close the reply, give the slot back and count; the last thing that happens."""
+        assert self._reply is not None  # noqa: S101  (`begin` returned it)
+        try:
+            if error is None:
+                await self._reply.aclose()
+            else:
+                with anyio.CancelScope(shield=True):
+                    await self._reply.aclose()
+        finally:
+            finished = self._finish(error)
+        return finished
 
     async def _attempt(self) -> Reply:
         await self._ticket.start()
@@ -333,9 +354,9 @@ class Flight(Generic[T]):
         self._sending = Sending()
         self._tell("started", None)
         try:
-            authorization = await self._authorize()
-            reply = await self._sender.send(
-                self._request, authorization, self._sending, timeout=self._timeout
+            authorization = await self._terms.authorize()
+            reply = await self._session.sender.send(
+                self._request, authorization, self._sending, self._terms.timeout
             )
             if 200 <= reply.status_code < 300:
                 self._reply = reply
@@ -360,7 +381,12 @@ class Flight(Generic[T]):
         reply = self._reply
         attempt = attempt_of(number, error, seconds)
         if reply is not None:
-            attempt = replace(attempt, status_code=reply.status_code, request_id=reply.request_id)
+            attempt = replace(
+                attempt,
+                fate="ran" if error is not None else "succeeded",
+                status_code=reply.status_code,
+                request_id=reply.request_id,
+            )
             if isinstance(error, ProdiaError):
                 error.request_id = error.request_id or reply.request_id
         self._history.add(attempt, now)
@@ -373,7 +399,7 @@ class Flight(Generic[T]):
 
     def _decide(self, error: BaseException) -> float | None:
         history = self._history
-        decision = self._policy.decide(history, self._budget, now=anyio.current_time())
+        decision = self._terms.retry.decide(history, self._budget, now=anyio.current_time())
         refused = history.attempts[-1].fate == "not run"
         if refused:
             self._ticket.refused(decision.wait or 0.0)
@@ -394,7 +420,7 @@ class Flight(Generic[T]):
     def _tell(
         self, event: Literal["started", "finished", "waiting"], attempt: Attempt | None
     ) -> None:
-        if self._hook is not None:
+        if self._terms.hook is not None:
             number = attempt.number if attempt else len(self._history.attempts) + 1
             details = AttemptDetails(
                 event=event,
@@ -403,30 +429,25 @@ class Flight(Generic[T]):
                 attempt=attempt,
                 seconds_queued=self._ticket.seconds_queued,
             )
-            tell(self._hook, details)
+            tell(self._terms.hook, details)
 
-    def finish(
-        self, error: Exception | None, *, dollars: float = 0.0, cancelled: bool = False
-    ) -> Finished:
-        """
-        Give the slot back and count; the last thing that happens to a flight.
-
-        Args:
-            error: What it failed with; the attempts are attached to it.
-            dollars: What it cost, as far as the answer said.
-            cancelled: Whether it was cut off.
-        """
-        if self._reply is not None and not cancelled:
-            self._attempt_ended(error)
+    def _finish(self, error: BaseException | None) -> Finished:
+        """Give the slot back and count. A cancellation is an error that leaves no attempt."""
+        cut_off = error is not None and not isinstance(error, Exception)
+        if self._reply is not None and not cut_off:
+            self._attempt_ended(error if isinstance(error, Exception) else None)
         self._ticket.close()
-        completed = error is None and not cancelled
-        self._scheduler.record(completed=completed, dollars=dollars)
+        completed = error is None
+        self._session.scheduler.record(
+            completed=completed, dollars=self._vocabulary.dollars() if completed else 0.0
+        )
         attempts = tuple(self._history.attempts)
-        if isinstance(error, ProdiaError):
+        if completed:
+            self._budget.succeeded(self._history.server_faults)
+        elif isinstance(error, ProdiaError) and not error.attempts:
+            # One that has attempts came out of another request, through a stream's block.
             error.attempts = attempts
             error.may_have_run = error.may_have_run or self._earlier_may_have_run()
-        elif completed:
-            self._budget.succeeded(self._history.server_faults)
         total = anyio.current_time() - self._began
         return Finished(
             self._reply.request_id if self._reply else None,
@@ -441,12 +462,13 @@ class Flight(Generic[T]):
         fates = {attempt.fate for attempt in self._history.attempts}
         return not fates.isdisjoint({"server fault", "uncertain", "ran"})
 
-    def out_of_time(self, deadline: float) -> DeadlineExceededError:
+    def _out_of_time(self) -> DeadlineExceededError:
         """Return the error for a deadline that passed."""
         with_server = self._sending is not None and self._sending.may_have_run
         where = "it was with the server" if with_server else "it was not with the server"
         error = DeadlineExceededError(
-            f"the job did not finish within its deadline of {deadline:g} s; {where} when it passed",
+            f"the job did not finish within its deadline of {self._terms.deadline:g} s; "
+            f"{where} when it passed",
             attempts=self._history.attempts,
             request_id=self._reply.request_id if self._reply else None,
             may_have_run=with_server or self._earlier_may_have_run(),

@@ -68,6 +68,24 @@ def numbered(name: str, number: int) -> str:
     return f"{stem}-{number}{extension}"
 
 
+def choose_target(path: Path, received: str | None, suffix: str) -> tuple[Path, bool]:
+    """
+    Decide where a received file goes. Blocks.
+
+    Args:
+        path: What the user gave: a file, or an existing folder.
+        received: The name the file came under.
+        suffix: Extension, with its dot, for a name that has none.
+
+    Returns:
+        The file to write, and whether one of that name may be replaced: only
+        if the user named it.
+    """
+    if path.is_dir():
+        return path / safe_name(received, fallback="output", suffix=suffix), False
+    return path, True
+
+
 class PendingFile:
     """
     A file being written under a temporary name, until `publish` names it.

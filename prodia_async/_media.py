@@ -7,6 +7,9 @@ OCTET_STREAM = "application/octet-stream"
 SNIFF_BYTES = 32
 """How many leading bytes `sniff` looks at."""
 
+# How many last bytes an end mark may lie in; some writers pad.
+_TAIL_BYTES = 64
+
 # One extension first for each type: the one that is written. The stdlib's
 # mimetypes reads whatever tables a machine happens to have, so it is not used.
 _EXTENSIONS: dict[str, tuple[str, ...]] = {
@@ -93,21 +96,45 @@ def suffix_of(content_type: str | None) -> str:
     return _EXTENSIONS.get(bare_type(content_type) or "", ("",))[0]
 
 
-def is_cut_short(content: bytes) -> bool:
+class EndCheck:
     """
-    Tell whether a file lacks the end that its own format prescribes.
+    Looks for the end that a file's own format prescribes, while the file goes by.
 
     Only formats that mark their end are judged (PNG, JPEG, GIF, WebP); for
-    any other the answer is ``False``, which proves nothing.
+    any other the answer is that nothing is wrong, which proves nothing.
     """
-    match sniff(content[:SNIFF_BYTES]):
-        case "image/png":
-            return b"IEND\xaeB`\x82" not in content[-64:]
-        case "image/jpeg":
-            return b"\xff\xd9" not in content[-64:]
-        case "image/gif":
-            return b";" not in content[-64:]
-        case "image/webp":
-            return len(content) < int.from_bytes(content[4:8], "little") + 8
-        case _:
-            return False
+
+    __slots__ = ("_head", "_size", "_tail")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._tail = b""
+        self._size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        if len(self._head) < SNIFF_BYTES:
+            self._head += bytes(data[: SNIFF_BYTES - len(self._head)])
+        self._tail = (self._tail + bytes(data[-_TAIL_BYTES:]))[-_TAIL_BYTES:]
+        self._size += len(data)
+
+    def is_cut_short(self) -> bool:
+        """Whether what went by lacks its end."""
+        match sniff(self._head):
+            case "image/png":
+                return b"IEND\xaeB`\x82" not in self._tail
+            case "image/jpeg":
+                return b"\xff\xd9" not in self._tail
+            case "image/gif":
+                return b";" not in self._tail
+            case "image/webp":
+                return self._size < int.from_bytes(self._head[4:8], "little") + 8
+            case _:
+                return False
+
+
+def is_cut_short(content: bytes) -> bool:
+    """Tell whether a file lacks the end that its own format prescribes; see `EndCheck`."""
+    check = EndCheck()
+    check.add(content)
+    return check.is_cut_short()

@@ -18,7 +18,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ._errors import MAX_SHOWN, InvalidRequestError, ResponseError, shown
-from ._files import safe_name, write_file
+from ._files import choose_target, write_file
 from ._media import bare_type, suffix_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Input:
             )
         if isinstance(content, bytes) and size is not None and size != len(content):
             raise InvalidRequestError(
-                f"an input of {len(content)} bytes was said to have size={size}"
+                f"an input of {len(content)} bytes was said to have size={shown(size)}"
             )
         for name, value in (("filename", filename), ("content_type", content_type)):
             if value is not None and (not isinstance(value, str) or not value):
@@ -395,10 +395,8 @@ class Output:
         return await anyio.to_thread.run_sync(self._save, Path(path))
 
     def _save(self, path: Path) -> Path:
-        if path.is_dir():
-            name = safe_name(self.filename, fallback="output", suffix=self.suffix)
-            return write_file(path / name, self.content, replace=False)
-        return write_file(path, self.content, replace=True)
+        target, replace = choose_target(path, self.filename, self.suffix)
+        return write_file(target, self.content, replace=replace)
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None

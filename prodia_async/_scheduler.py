@@ -16,11 +16,10 @@ strangers and changes. What is known:
   doubling, after a refusal again from a *probe* of one job, by 1, 2, 4 and so
   on while nothing is refused. A probe is due once per job time, seldom enough
   to cost few refusals.
-
 * A refusal without a probe under way says that a *stranger* took the worker.
   Whoever has many jobs in flight then leaves a worker idle for a moment now
-  and then, in proportion to what it has, and all probe equally often, but not
-  before the latest `Retry-After` has passed. What is given up grows with the
+  and then, in proportion to what it has, and all probe equally often (less
+  often while the latest `Retry-After` lasts). What is given up grows with the
   share and what is found does not, so shares become equal.
 
 A refused job waits out its own `Retry-After`, gives its place to others
@@ -462,11 +461,12 @@ class Ticket:
         """
         if self.state not in _MAY_ASK:
             raise RuntimeError(f"a ticket must be idle to start, not {self.state.name.lower()}")
-        self.wake = wake
+        self.wake = None
         if self.state is _State.WAITING:
             self.scheduler.look(self)
         else:
             self.scheduler.enqueue(self)
+        self.wake = wake
         return self.holds_slot()
 
     def proceed(self) -> bool:

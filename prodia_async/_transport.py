@@ -180,7 +180,6 @@ class Sender:
         base_url: Checked before; no trailing slash.
         transport: What sends; closed by `aclose`.
         client: The user's own client instead; never closed by us.
-        timeout: Seconds of silence allowed on the wire within one attempt.
         connect_timeout: Seconds a connection may take.
     """
 
@@ -190,7 +189,6 @@ class Sender:
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         client: httpx.AsyncClient | None = None,
-        timeout: float = 600.0,
         connect_timeout: float = 10.0,
     ) -> None:
         self._transport = transport
@@ -203,7 +201,6 @@ class Sender:
             raise TypeError("a sender needs a transport or a client")
         self._base_url = base_url
         self._host = httpx.URL(base_url).netloc.decode("ascii")
-        self._timeout = timeout
         self._connect_timeout = connect_timeout
         # Parsing a URL takes longer than anything else here; jobs share a few.
         self._url = lru_cache(maxsize=64)(self._make_url)
@@ -219,8 +216,7 @@ class Sender:
         request: WireRequest,
         authorization: str,
         sending: Sending,
-        *,
-        timeout: float | None = None,
+        timeout: float,
     ) -> Reply:
         """
         Send a request and wait for the head of its answer.
@@ -229,7 +225,7 @@ class Sender:
             request: What to send.
             authorization: The Authorization header.
             sending: Told how far it came.
-            timeout: Seconds of silence allowed, other than the sender's.
+            timeout: Seconds of silence allowed on the wire.
 
         Raises:
             ConnectError: It was not delivered.
@@ -238,12 +234,11 @@ class Sender:
             MalformedResponseError: What came is no HTTP.
             InvalidRequestError: It cannot be sent.
         """
-        silence = self._timeout if timeout is None else timeout
-        wire = self._build(request, authorization, sending, silence)
+        wire = self._build(request, authorization, sending, timeout)
         try:
             return Reply(await self._exchange(wire))
         except _FOREIGN as error:
-            raise self._translate(error, silence, sent=sending.may_have_run) from error
+            raise self._translate(error, timeout, sent=sending.may_have_run) from error
         finally:
             if sending.body is not None and not sending.body.exhausted:
                 with anyio.CancelScope(shield=True):

@@ -11,6 +11,7 @@ block costs nothing that can be measured, smaller blocks do (measured).
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import stat
@@ -174,15 +175,13 @@ class FormBody:
         # What is small is joined, up to one view: one write carries the heads around it.
         pending = b""
         for part in self._parts:
-            head = part.head(self._boundary)
-            if len(pending) + len(head) + part.size + 2 + len(self._tail) > VIEW_BYTES:
-                yield pending
-                pending = b""
-            pending += head
-            if isinstance(part.source, bytes) and len(pending) + part.size <= VIEW_BYTES:
+            pending += part.head(self._boundary)
+            joined = len(pending) + part.size + 2 + len(self._tail)
+            if isinstance(part.source, bytes) and joined <= VIEW_BYTES:
                 pending += part.source
             else:
-                yield pending
+                for view in _views(pending):
+                    yield view
                 pending = b""
                 # Closed here and now if sending stops, not whenever it is collected.
                 async with aclosing(_chunks(part)) as chunks:
@@ -211,6 +210,8 @@ async def _chunks(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
         case factory:
             made = factory()
             if not isinstance(made, AsyncIterable):
+                if inspect.iscoroutine(made):
+                    made.close()  # or Python warns that nobody awaited it
                 raise InvalidRequestError(
                     f"the function of the input {part.filename!r} must return an async iterator "
                     f"of bytes, not {type(made).__name__}"

@@ -127,10 +127,10 @@ async def test_a_source_that_raises_loses_nothing() -> None:
     with RawServer() as server:
         async with client(server, max_concurrency=2) as prodia:
             found: list[JobOutcome] = []
-            with pytest.raises(LookupError, match="the disk is gone"):  # noqa: PT012
+            with pytest.raises(LookupError, match="the disk is gone"):
                 async with prodia.map(failing()) as outcomes:
                     async for outcome in outcomes:
-                        found.append(outcome)  # noqa: PERF401  (an error ends the loop)
+                        found.append(outcome)
     assert [each.error for each in found] == [None] * 5
 
 

@@ -1,0 +1,333 @@
+"""
+An answer while it comes: the job result, then outputs one after another, as fast as they are read.
+
+`AnswerFeed` is the one way from a reply to events; `AsyncProdia.job` collects
+them, a `JobStream` hands them on. No cancel scope and no task is open between
+two steps, so a stream may be left anywhere.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from ._answers import (
+    AnswerEvent,
+    AnswerReader,
+    JobReceived,
+    OutputData,
+    OutputFinished,
+    OutputStarted,
+    failure_of,
+)
+from ._errors import ProdiaError, ResponseError, TruncatedResponseError
+from ._files import PendingFile, choose_target
+from ._media import OCTET_STREAM, SNIFF_BYTES, EndCheck, sniff, suffix_of
+
+if TYPE_CHECKING:
+    import os
+
+    from ._models import JobResult
+    from ._transport import Reply
+
+S = TypeVar("S")
+
+DRAIN_SECONDS = 1.0
+"""How long we wait for the end of an answer whose closing boundary has come. Chosen."""
+
+WRITE_BYTES = 1024 * 1024
+"""How much is gathered for one write to disk. Measured: a thread hop for so much costs nothing."""
+
+
+class AnswerFeed:
+    """
+    Reads a reply to its end, in steps.
+
+    Args:
+        reply: A success.
+        multipart: Whether the job result was asked for.
+
+    Attributes:
+        bytes_received: Body bytes so far.
+
+    Raises:
+        MalformedResponseError: Its headers are not what the API promises.
+    """
+
+    __slots__ = ("_chunks", "_ended", "_reader", "_reply")
+
+    def __init__(self, reply: Reply, *, multipart: bool) -> None:
+        self._reader = AnswerReader(reply.headers, multipart=multipart)
+        self._reply = reply
+        self._chunks = aiter(reply)
+        self._ended = False
+
+    @property
+    def bytes_received(self) -> int:
+        return self._reader.bytes_received
+
+    async def next(self) -> list[AnswerEvent] | None:
+        """
+        Return the events of the next piece of the body, often none; ``None`` after the end.
+
+        Raises:
+            ResponseError: The answer broke off, or is not what the API promises.
+        """
+        try:
+            self._reader.check()
+            return None if self._ended else await self._step()
+        except ResponseError as fault:
+            fault.bytes_received = self._reader.bytes_received
+            raise
+
+    async def _step(self) -> list[AnswerEvent]:
+        chunk = await anext(self._chunks, None)
+        if chunk is None:
+            self._ended = True
+            return self._reader.receive_eof()
+        events = self._reader.receive_data(chunk)
+        if self._reader.finished:
+            self._ended = True
+            await self._drain()
+        return events
+
+    async def _drain(self) -> None:
+        """
+        Read on to the end of the body, though all that counts is here.
+
+        The connection can then be used again. What goes wrong here costs
+        nobody the answer.
+        """
+        try:
+            if self._reply.headers.get("content-length") == str(self._reader.bytes_received):
+                await anext(self._chunks, None)  # the end, which is here already
+                return
+            with anyio.move_on_after(DRAIN_SECONDS):
+                async for chunk in self._chunks:
+                    self._reader.receive_data(chunk)
+        except ResponseError:
+            pass
+        finally:
+            await self._chunks.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        await self._chunks.aclose()
+
+
+class Within(Protocol):
+    """Does one step within what is left of a deadline."""
+
+    async def __call__(self, step: Callable[[], Awaitable[S]], /) -> S:
+        """Do it."""
+
+
+class JobStream:
+    """
+    One answer while it comes; iterate it for its parts, in wire order.
+
+    The first is the `JobResult`, complete, before the first byte of an
+    output has arrived (unless ``multipart=False``: then there is none). The
+    others are `OutputPart`, each as soon as its first byte is here. A part
+    that was not read, or not to its end, is skipped by the next step.
+
+    Attributes:
+        request_id: The ``x-request-id`` header.
+        job: The job result, once it has come.
+
+    Raises:
+        ResponseError: While iterating or reading: the answer broke off, or is
+            not what the API promises. `job` is on the error.
+        JobFailedError: While iterating: the job failed.
+        DeadlineExceededError: While iterating or reading.
+    """
+
+    def __init__(self, feed: AnswerFeed, within: Within, *, request_id: str | None) -> None:
+        self._feed = feed
+        self._within = within
+        self._events: deque[AnswerEvent] = deque()
+        self._part: OutputPart | None = None
+        self.request_id = request_id
+        self.job: JobResult | None = None
+        self.is_complete = False
+
+    def __repr__(self) -> str:
+        state = "complete" if self.is_complete else f"{self._feed.bytes_received} bytes so far"
+        return f"<JobStream {self.job.id if self.job else 'no job result yet'}: {state}>"
+
+    def __aiter__(self) -> AsyncIterator[JobResult | OutputPart]:
+        return self
+
+    async def __anext__(self) -> JobResult | OutputPart:
+        if self._part is not None:
+            await self._part.skip()
+            self._part = None
+        while (event := await self._next_event()) is not None:
+            match event:
+                case JobReceived(job):
+                    self.job = job
+                    failure = failure_of(job)
+                    if failure is not None:
+                        raise failure
+                    return job
+                case OutputStarted():
+                    self._part = await self._start(event)
+                    return self._part
+                case _:  # the data of no part: nothing of ours
+                    continue
+        self.is_complete = True
+        raise StopAsyncIteration
+
+    async def _start(self, event: OutputStarted) -> OutputPart:
+        content_type = event.content_type
+        if content_type is None:
+            await self._fill()
+            first = self._events[0] if self._events else None
+            head = bytes(first.data[:SNIFF_BYTES]) if isinstance(first, OutputData) else b""
+            content_type = sniff(head) or OCTET_STREAM
+        return OutputPart(self, event.filename, content_type)
+
+    async def next_data(self, check: EndCheck) -> bytes | memoryview | None:
+        """Return the next bytes of the part at hand, or ``None`` at its end."""
+        event = await self._next_event()
+        if isinstance(event, OutputData):
+            check.add(event.data)
+            return event.data
+        assert isinstance(event, OutputFinished)  # noqa: S101  (or reading had raised)
+        if self.job is None and check.is_cut_short():
+            raise self._told(
+                TruncatedResponseError("the output is cut short: its last bytes are not an end")
+            )
+        return None
+
+    async def _next_event(self) -> AnswerEvent | None:
+        await self._fill()
+        return self._events.popleft() if self._events else None
+
+    async def _fill(self) -> None:
+        """Read until there is an event, or the answer is over."""
+        while not self._events:
+            try:
+                events = await self._within(self._feed.next)
+            except ProdiaError as error:
+                raise self._told(error) from error.__cause__
+            if events is None:
+                return
+            self._events.extend(events)
+
+    def _told(self, error: ProdiaError) -> ProdiaError:
+        error.job = self.job
+        error.job_id = self.job.id if self.job else None
+        return error
+
+
+class OutputPart:
+    """
+    One output while it comes. Read it once, in one way, before the next part is asked for.
+
+    Attributes:
+        filename: The name it came under, if any. `save` makes it safe.
+        content_type: As the server said it, else what the first bytes tell.
+    """
+
+    def __init__(self, stream: JobStream, filename: str | None, content_type: str) -> None:
+        self._stream = stream
+        self._check = EndCheck()
+        self._is_over = False
+        self._is_taken = False
+        self.filename = filename
+        self.content_type = content_type
+
+    def __repr__(self) -> str:
+        name = f" {self.filename!r}" if self.filename else ""
+        return f"<OutputPart {self.content_type}{name}>"
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """
+        Return an iterator over the bytes as they come, in whatever pieces the network makes.
+
+        Nothing is read ahead: a slow reader slows the server down.
+        """
+        self._take()
+        return _Bytes(self)
+
+    async def read(self) -> bytes:
+        """Return all of it. Memory is not bounded here; `save` and `aiter_bytes` bound it."""
+        self._take()
+        pieces = []
+        while (data := await self.next_data()) is not None:
+            pieces.append(data)
+        return b"".join(pieces)
+
+    async def save(self, path: str | os.PathLike[str]) -> Path:
+        """
+        Write it to a file as it comes.
+
+        Args:
+            path: A file, which is replaced if it exists; or an existing
+                folder, in which it keeps the name it came under, made safe,
+                and numbered rather than put over another file.
+
+        Returns:
+            Where it was written.
+
+        Raises:
+            OSError: The folder is missing or cannot be written, or the disk
+                is full. Nothing is left under the final name then.
+        """
+        self._take()
+        run = anyio.to_thread.run_sync
+        suffix = suffix_of(self.content_type)
+        target, replace = await run(choose_target, Path(path), self.filename, suffix)
+        pending = await run(PendingFile, target.parent)
+        try:
+            batch: list[bytes | memoryview] = []
+            size = 0
+            while (data := await self.next_data()) is not None:
+                batch.append(data)
+                size += len(data)
+                if size >= WRITE_BYTES:
+                    await run(pending.write, batch)
+                    batch, size = [], 0
+            await run(pending.write, batch)
+            return await run(lambda: pending.publish(target, replace=replace))
+        finally:
+            pending.discard()
+
+    async def skip(self) -> None:
+        """Read past what is left of it."""
+        while await self.next_data() is not None:
+            pass
+
+    async def next_data(self) -> bytes | memoryview | None:
+        """Return the next bytes, or ``None`` at the end and ever after."""
+        if self._is_over:
+            return None
+        data = await self._stream.next_data(self._check)
+        self._is_over = data is None
+        return data
+
+    def _take(self) -> None:
+        if self._is_taken or self._is_over:
+            raise RuntimeError(
+                "an output of a stream can be read once, and before the next part is asked for"
+            )
+        self._is_taken = True
+
+
+class _Bytes(AsyncIterator[bytes]):
+    """Not a generator: one left half-way would be finished who knows when."""
+
+    def __init__(self, part: OutputPart) -> None:
+        self._part = part
+
+    async def __anext__(self) -> bytes:
+        data = await self._part.next_data()
+        if data is None:
+            raise StopAsyncIteration
+        return bytes(data)

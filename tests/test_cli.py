@@ -1,0 +1,463 @@
+"""The command line, as a process of its own against an emulator on this machine."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import prodia_async
+from prodia_async import Output, _cli
+from prodia_async.emulator import Emulator
+
+TOKEN = "token-that-must-not-show"
+SCENE = "inference.flux-fast.schnell.txt2img.v2"
+COMBINE = "inference.nano-banana.img2img.v2"
+
+
+Done = subprocess.CompletedProcess[bytes]
+Run = Callable[..., Done]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Ours, without what would lead to an account, and with a terminal of a known width."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PRODIA_")}
+    return kept | {"COLUMNS": "100"} | variables
+
+
+def cli(*arguments: object, cwd: Path, **variables: str) -> Done:
+    return subprocess.run(
+        [sys.executable, "-m", "prodia_async", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def python(program: str) -> Done:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def picture(path: Path) -> tuple[str | None, tuple[int, int]]:
+    """Return the format and the size in pixels of a picture that decodes to its end."""
+    with Image.open(path) as opened:
+        opened.load()
+        return opened.format, opened.size
+
+
+def error_line(done: Done) -> str:
+    """Return the one line that was said, after looking for what must never be."""
+    shown = (done.stdout + done.stderr).decode()
+    assert "Traceback" not in shown
+    assert TOKEN not in shown
+    assert done.stdout == b""
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("prodia-async: ")
+    return line.removeprefix("prodia-async: ")
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Emulator]:
+    with Emulator(tokens=[TOKEN]) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def job(api: Emulator, tmp_path: Path) -> Run:
+    """Run ``prodia-async job`` in an empty folder, with the emulator's address and token."""
+
+    def run(*arguments: object, **variables: str) -> Done:
+        ready = {"PRODIA_BASE_URL": api.base_url, "PRODIA_TOKEN": TOKEN}
+        return cli("job", *arguments, cwd=tmp_path, **(ready | variables))
+
+    return run
+
+
+@pytest.fixture
+def here(
+    api: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> Run:
+    """Run the command line in this process, for what does not get far."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRODIA_BASE_URL", api.base_url)
+    monkeypatch.setenv("PRODIA_TOKEN", TOKEN)
+
+    def run(arguments: list[str]) -> Done:
+        return Done(arguments, _cli.run(arguments), *capfdbinary.readouterr())
+
+    return run
+
+
+# What it does.
+
+
+def test_help_tells_the_commands_and_where_the_token_comes_from(tmp_path: Path) -> None:
+    """Without arguments there is help; the job's tells that no option takes a token."""
+    overview = cli(cwd=tmp_path)
+    assert overview.returncode == 0
+    assert {"demo", "job", "emulator"} <= set(re.findall(r"\w+", overview.stdout.decode()))
+    detail = cli("job", "--help", cwd=tmp_path).stdout.decode()
+    assert "PRODIA_TOKEN" in detail
+    assert "--token" not in detail
+
+
+def test_version(tmp_path: Path) -> None:
+    """The version is the package's."""
+    done = cli("--version", cwd=tmp_path)
+    assert done.stdout.decode().split() == ["prodia-async", prodia_async.__version__]
+    assert done.returncode == 0
+
+
+def test_a_job_writes_its_picture_and_tells_about_it(job: Run, tmp_path: Path) -> None:
+    """The named file holds the picture; size, seed, time and attempts are told."""
+    done = job(SCENE, "-c", "prompt=a cat", "-c", "seed=7", "-o", "cat.jpg", "--price")
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = dict(line.split(None, 1) for line in done.stdout.decode().splitlines())
+    size = (tmp_path / "cat.jpg").stat().st_size
+    assert told["wrote"] == f"cat.jpg (image/jpeg, {size:,} bytes)"
+    assert told["seed"] == "7"
+    assert told["attempts"] == "1 (200)"
+    assert re.fullmatch(r"\d+\.\d\d s.*", told["time"])
+    assert told["price"] == "$0.0025"
+
+
+def test_the_current_folder_is_the_default(job: Run, tmp_path: Path) -> None:
+    """Without -o the picture keeps the name it came under, with the right extension."""
+    assert job(SCENE, "-c", "prompt=cat", "--accept", "image/webp").returncode == 0
+    (written,) = tmp_path.iterdir()
+    assert written.suffix == ".webp"
+    assert picture(written) == ("WEBP", (1024, 1024))
+
+
+def test_a_folder_is_made(job: Run, tmp_path: Path) -> None:
+    """A name that ends in a slash is a folder, made with its parents."""
+    assert job(SCENE, "-c", "prompt=cat", "-o", "deep/down/").returncode == 0
+    assert [path.suffix for path in (tmp_path / "deep" / "down").iterdir()] == [".jpg"]
+
+
+def test_standard_output_carries_the_bytes_alone(job: Run, tmp_path: Path) -> None:
+    """With -o - the picture goes to standard output, what is told to standard error."""
+    done = job(SCENE, "-c", "prompt=cat", "-c", "seed=1", "-o", "-", "--accept", "image/png")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"\x89PNG")
+    assert done.stdout.endswith(b"IEND\xaeB`\x82")
+    assert b"standard output (image/png" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_the_whole_job_result(job: Run, tmp_path: Path) -> None:
+    """With --json standard output is one JSON object, as the server sent it."""
+    done = job(SCENE, "-c", "prompt=cat", "-c", "seed=3", "-o", "cat.jpg", "--json")
+    result = json.loads(done.stdout)
+    assert result["config"] == {
+        "prompt": "cat",
+        "seed": 3,
+        "steps": 4,
+        "width": 1024,
+        "height": 1024,
+    }
+    assert result["state"]["current"] == "completed"
+    assert b"wrote     cat.jpg" in done.stderr
+
+
+def test_values_are_json_or_text(job: Run, api: Emulator, tmp_path: Path) -> None:
+    """Numbers and lists arrive as such, other values as text; a file is merged in order."""
+    (tmp_path / "base.json").write_text('{"prompt": "from the file", "steps": 2}')
+    done = job(
+        *(SCENE, "-c", "@base.json", "-c", "steps=3", "-c", 'loras=["a", "b"]'),
+        *("-c", "style_preset=anime", "-c", "note=a=b: NaN, 1e", "-c", "odd=NaN", "-o", "x.jpg"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert api.ledger[-1].config == {
+        "prompt": "from the file",
+        "steps": 3,
+        "loras": ["a", "b"],
+        "style_preset": "anime",
+        "note": "a=b: NaN, 1e",
+        "odd": "NaN",
+    }
+
+
+def test_inputs_travel_by_name_and_in_order(job: Run, api: Emulator, tmp_path: Path) -> None:
+    """Files given with -i arrive under their base names, in order, whole."""
+    (tmp_path / "in").mkdir()
+    for name, colour in (("b.png", "red"), ("a.png", "blue")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / "in" / name)
+    done = job(
+        *(COMBINE, "-c", "prompt=join them", "-c", 'images=["b.png", "a.png"]'),
+        *("-i", "in/b.png", "-i", tmp_path / "in" / "a.png", "-o", "joined.jpg"),
+    )
+    assert done.returncode == 0, done.stderr
+    received = [(file.filename, file.size) for file in api.ledger[-1].inputs]
+    assert received == [
+        (name, (tmp_path / "in" / name).stat().st_size) for name in ("b.png", "a.png")
+    ]
+
+
+def test_direct_leaves_the_job_result_out(job: Run, api: Emulator, tmp_path: Path) -> None:
+    """With --direct the output comes alone, and no seed is known."""
+    done = job(SCENE, "-c", "prompt=cat", "-c", "seed=5", "--direct", "-o", "cat.jpg")
+    assert done.returncode == 0
+    assert b"seed" not in done.stdout
+    assert picture(tmp_path / "cat.jpg") == ("JPEG", (1024, 1024))
+
+
+def test_a_job_without_outputs_says_so(job: Run, tmp_path: Path) -> None:
+    """A ping makes nothing, which is no error."""
+    done = job("inference.ping.v1")
+    assert done.returncode == 0
+    assert b"nothing: this job made no output" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_for_several_outputs_is_numbered(tmp_path: Path) -> None:
+    """A second output never replaces the first: it gets a number."""
+    target = _cli._Target(str(tmp_path / "cut.png"))
+    written = dict(enumerate(target.write([Output(b"1", "image/png"), Output(b"2", "image/png")])))
+    assert [path.name for _, path in written.values() if path] == ["cut.png", "cut-2.png"]
+    assert (tmp_path / "cut-2.png").read_bytes() == b"2"
+
+
+def test_base_url_option_wins_over_the_environment(job: Run, api: Emulator) -> None:
+    """--base-url is used although the environment names another address."""
+    done = job(
+        *("inference.ping.v1", "--base-url", f"{api.base_url}/v2"),
+        PRODIA_BASE_URL="http://127.0.0.1:1",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# Bad input and bad luck: one line, and a status.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--bogus"], "No such option: --bogus"),
+        (["bogus"], "No such command 'bogus'"),
+        (["job"], "Missing argument 'TYPE'"),
+        (["job", SCENE, "--bogus"], "No such option: --bogus"),
+        (["job", SCENE, "-c", "prompt"], "-c must read key=value or @file.json, not 'prompt'"),
+        (["job", SCENE, "-c", "=x"], "-c must read key=value or @file.json, not '=x'"),
+        (["job", SCENE, "-c", "@no.json"], "-c @no.json cannot be read: No such file"),
+        (["job", SCENE, "-c", "@list.json"], "-c @list.json must hold a JSON object, not list"),
+        (["job", SCENE, "-c", "@bad.json"], "-c @bad.json is not JSON"),
+        (["job", SCENE, "-i", "no.png"], "cannot read the input 'no.png'"),
+        (["job", SCENE, "--accept", "image/jpeg;quality=96"], "0 to 95, not 96"),
+        (["job", " "], "a job needs a type"),
+        (["job", COMBINE, "-c", 'images=["x.png"]'], "x.png"),
+        (["job", SCENE, "--deadline-seconds", "-1"], "deadline must be"),
+        (["job", SCENE, "--timeout-seconds", "nan"], "timeout must be"),
+        (["job", SCENE, "--direct", "--json"], "--json needs the job result"),
+        (["job", SCENE, "--direct", "--price"], "--price needs the job result"),
+        (["job", SCENE, "--json", "-o", "-"], "--json needs standard output"),
+        (["job", SCENE, "--base-url", "http://example.com"], "plain http to example.com"),
+        (["emulator", "--port", "http"], "'--port'"),
+        (["emulator", "--port", "65536"], "'--port'"),
+        (["emulator", "--workers", "-1"], "'--workers'"),
+        (["emulator", "--latency", "nan"], "must be a number of seconds from 0, not nan"),
+        (["emulator", "--retry-after", "-1"], "must be a number of seconds from 0, not -1"),
+        (["emulator", "--host", "0.0.0.0"], "--allow-remote lets other machines in"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    arguments: list[str], expected: str, api: Emulator, here: Run
+) -> None:
+    """What was asked wrongly is said in one line, and nothing is sent."""
+    Path("list.json").write_text("[1]")
+    Path("bad.json").write_text("{")
+    before = api.ledger.totals().received
+    done = here(arguments)
+    assert expected in error_line(done)
+    assert done.returncode == 2
+    assert api.ledger.totals().received == before
+
+
+def test_wrong_usage_ends_the_process_with_status_2(tmp_path: Path) -> None:
+    """The status of a wrong option is that of the process, too."""
+    done = cli("demo", "--bogus", cwd=tmp_path)
+    assert error_line(done).startswith("No such option: --bogus")
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("token", ["", f"{TOKEN}\n", f"{TOKEN} x"])
+def test_a_token_that_cannot_be_one(token: str, job: Run) -> None:
+    """A missing or cut token is found before anything is sent."""
+    done = job(SCENE, "-c", "prompt=cat", PRODIA_TOKEN=token)
+    assert "token" in error_line(done)
+    assert done.returncode == 2
+
+
+def test_what_the_server_refuses_is_one_line(job: Run) -> None:
+    """A 401 and a 400 end with status 1 and the server's words."""
+    refused = job(SCENE, "-c", "prompt=cat", PRODIA_TOKEN="another-token-altogether")
+    assert "token is invalid" in error_line(refused)
+    unknown = job("inference.unknown.v1", "-c", "prompt=cat")
+    assert "400" in error_line(unknown)
+    assert (refused.returncode, unknown.returncode) == (1, 1)
+
+
+def test_no_server_within_the_deadline(job: Run) -> None:
+    """When nobody listens, the deadline ends it."""
+    done = job(
+        "inference.ping.v1", "--deadline-seconds", "0.2", PRODIA_BASE_URL="http://127.0.0.1:1"
+    )
+    assert "deadline of 0.2 s" in error_line(done)
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("out", ["file/", "file/cat.jpg", "missing/cat.jpg"])
+def test_a_folder_that_cannot_be_written_is_found_before_the_job_runs(
+    out: str, job: Run, api: Emulator, tmp_path: Path
+) -> None:
+    """Where the picture cannot be kept, none is paid for."""
+    (tmp_path / "file").write_bytes(b"")
+    before = api.ledger.totals().received
+    done = job(SCENE, "-c", "prompt=cat", "-o", out)
+    assert out.partition("/")[0] in error_line(done)
+    assert done.returncode == 1
+    assert api.ledger.totals().received == before
+
+
+def test_a_demo_that_cannot_be_written(tmp_path: Path) -> None:
+    """A demo into what is a file is one line."""
+    (tmp_path / "file").write_bytes(b"")
+    done = cli("demo", "--out", "file", cwd=tmp_path)
+    assert "file" in error_line(done)
+    assert done.returncode == 1
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(api: Emulator, tmp_path: Path) -> None:
+    """A broken pipe on standard output ends without a word about it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "prodia_async", "job", SCENE, "-c", "prompt=cat", "-o", "-"],
+        cwd=tmp_path,
+        env=environment(PRODIA_BASE_URL=api.base_url, PRODIA_TOKEN=TOKEN),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich", "starlette"])
+def test_without_its_extra_it_says_which(missing: str, tmp_path: Path) -> None:
+    """A missing dependency is named, with the command that installs it."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['emulator'];"
+        "from prodia_async.__main__ import main; sys.exit(main())"
+    )
+    done = python(program)
+    assert "pip install 'prodia-async[cli]'" in error_line(done)
+    assert done.returncode != 0
+
+
+def test_the_package_does_not_import_the_command_line() -> None:
+    """Importing the package imports nothing that only an extra brings."""
+    # httpx comes first: it has a command line of its own, and takes rich if it is there.
+    program = (
+        "import httpx, sys; before = set(sys.modules); import prodia_async;"
+        "new = set(sys.modules) - before;"
+        "print(*{'typer', 'click', 'rich', 'PIL', 'starlette', 'uvicorn'} & new)"
+    )
+    done = python(program)
+    assert (done.returncode, done.stdout.strip()) == (0, b"")
+
+
+# The emulator, until it is told to end.
+
+
+@contextlib.contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start ``prodia-async emulator`` and yield it with its export line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prodia_async", "emulator", *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            yield process, next(line for line in process.stdout if line.startswith("export "))
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_emulator_serves_until_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """What it prints is enough to run a job; a signal ends it with status 0, in order."""
+    with serving("--token", TOKEN, "--workers", "3") as (process, line):
+        exported = dict(pair.split("=", 1) for pair in shlex.split(line)[1:])
+        assert exported["PRODIA_TOKEN"] == TOKEN
+        assert cli("job", "inference.ping.v1", cwd=tmp_path, **exported).returncode == 0
+        wrong = exported | {"PRODIA_TOKEN": "another-token"}
+        assert cli("job", "inference.ping.v1", cwd=tmp_path, **wrong).returncode == 1
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert "Stopped after 2 requests; 1 jobs ran." in out
+    assert (process.returncode, err) == (0, "")
+
+
+def test_the_emulator_refuses_as_it_is_told(tmp_path: Path) -> None:
+    """Without workers each job is refused, with the Retry-After of the option."""
+    with serving("--workers", "0", "--retry-after", "200") as (_, line):
+        exported = dict(pair.split("=", 1) for pair in shlex.split(line)[1:])
+        done = cli("job", "inference.ping.v1", cwd=tmp_path, **exported)
+    assert "200" in error_line(done)
+    assert done.returncode == 1
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    """The line names the port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = cli("emulator", "--port", port, cwd=tmp_path)
+    assert str(port) in error_line(done)
+    assert done.returncode == 1
+
+
+def test_interrupting_a_job_is_one_line(tmp_path: Path) -> None:
+    """Ctrl-C ends with status 130, and tells that the job may have run."""
+    with Emulator(tokens=[TOKEN], latency=60) as api:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prodia_async", "job", SCENE, "-c", "prompt=cat"],
+            cwd=tmp_path,
+            env=environment(PRODIA_BASE_URL=api.base_url, PRODIA_TOKEN=TOKEN),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            while not api.busy:
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    assert "may have run" in error_line(done)
+    assert done.returncode == 130

@@ -1,0 +1,130 @@
+"""Each example as its user runs it: without an account, and against an API with a token."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
+
+from prodia_async.emulator import Emulator
+
+FOLDER = Path(__file__).parents[1] / "examples"
+PICTURES = {
+    "output_formats": {
+        *("format-1.webp", "format-2.jpg", "format-3.jpg", "format-4.jpg"),
+        *("format-5.webp", "format-6.png", "format-7.png"),
+    },
+    "combine_images": {"fruit.jpg", "hills.jpg", "combined.jpg"},
+    "many_jobs": {f"lake-{number:02}.jpg" for number in range(100)},
+}
+
+
+def run(name: str, *arguments: object, cwd: Path, **variables: str) -> str:
+    """Run an example to its good end and return what it printed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PRODIA_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", FOLDER / f"{name}.py", *map(str, arguments)],
+        cwd=cwd,
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_every_example_is_known_here() -> None:
+    """An example that nobody runs would rot."""
+    assert {path.stem for path in FOLDER.glob("*.py")} >= set(PICTURES)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_it_is_short_and_imports_only_what_is_public(name: str) -> None:
+    """20 to 40 lines, give or take, and no private room."""
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    assert 20 <= len(text.splitlines()) <= 45
+    assert "prodia_async._" not in text
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_it_runs_against_an_api_with_a_token(name: str, tmp_path: Path) -> None:
+    """With PRODIA_TOKEN and PRODIA_BASE_URL every job goes there, and none is refused for good."""
+    with Emulator(tokens=["the-account"], retry_after=0.2) as api:
+        run(
+            *(name, tmp_path / "chosen" / "folder"),
+            cwd=tmp_path,
+            PRODIA_TOKEN="the-account",
+            PRODIA_BASE_URL=api.base_url,
+        )
+        assert api.ledger.totals().ran == len(PICTURES[name])
+        assert set(api.ledger.totals().statuses) <= {200, 429}
+    assert {path.name for path in (tmp_path / "chosen" / "folder").iterdir()} == PICTURES[name]
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Run ``output_formats`` once without an account: what it printed, and its folder."""
+    folder = tmp_path_factory.mktemp("formats")
+    return run("output_formats", cwd=folder), folder / "pictures"
+
+
+def test_output_formats_without_an_account(formats: tuple[str, Path]) -> None:
+    """Sizes have the documented order, and the three lossless files hold the same pixels."""
+    told, _ = formats
+    rows = re.findall(r"([\d,]+) bytes  pixels (\w{8})  (\S+)", told)
+    assert [accept for *_, accept in rows] == [
+        "image/webp",
+        "image/jpeg;quality=50",
+        "image/jpeg",
+        "image/jpeg;quality=95;subsampling=444",
+        "image/webp;lossless=1;method=6",
+        "image/png;compress-level=9;optimize=1",
+        "image/png",
+    ]
+    sizes = [int(size.replace(",", "")) for size, *_ in rows]
+    assert sizes[:5] == sorted(sizes[:5])
+    assert sizes[4] < sizes[6]
+    assert len({pixels for _, pixels, _ in rows[4:]}) == 1
+    assert len({pixels for _, pixels, _ in rows}) == 5
+
+
+def test_output_formats_reads_back_what_was_asked_for(
+    formats: tuple[str, Path], tmp_path: Path
+) -> None:
+    """Chroma and tables in the JPEG files are those of the quality in the Accept header."""
+    told, folder = formats
+    found = re.findall(r"chroma (\d+), luma table \[(.*)\]", told)
+    for number, chroma, quality in ((2, 2, 50), (3, 2, 75), (4, 0, 95)):
+        Image.new("RGB", (8, 8)).save(tmp_path / "same.jpg", quality=quality)
+        with (
+            JpegImageFile(str(folder / f"format-{number}.jpg")) as jpeg,
+            JpegImageFile(str(tmp_path / "same.jpg")) as same,
+        ):
+            assert jpeg.quantization == same.quantization
+            assert get_sampling(jpeg) == chroma
+            luma = ", ".join(map(str, jpeg.quantization[0][:4]))
+            assert found[number - 2] == ({0: "444", 2: "420"}[chroma], luma)
+
+
+def test_combine_images_without_an_account(tmp_path: Path) -> None:
+    """It names the three pictures, which are written and whole."""
+    told = run("combine_images", cwd=tmp_path)
+    for name in PICTURES["combine_images"]:
+        assert str(Path("pictures") / name) in told
+        with Image.open(tmp_path / "pictures" / name) as picture:
+            picture.load()
+
+
+def test_many_jobs_without_an_account(tmp_path: Path) -> None:
+    """All hundred complete, although twenty workers had to refuse some."""
+    told = run("many_jobs", cwd=tmp_path)
+    assert "100 completed, 0 failed" in told
+    (refusals,) = re.findall(r"(\d+) refusals", told)
+    assert int(refusals) > 0
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == PICTURES["many_jobs"]

@@ -1,0 +1,354 @@
+"""One answer while it comes: order, back-pressure, skipping, leaving, damage."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from conftest import on_both_loops, until
+from raw_server import (
+    JOB_JSON,
+    JOB_PART,
+    OUTPUT_PART,
+    PICTURE,
+    Conversation,
+    RawServer,
+    http,
+    multipart,
+    part,
+    say,
+)
+
+from prodia_async import (
+    AsyncProdia,
+    BadRequestError,
+    DeadlineExceededError,
+    JobFailedError,
+    JobResult,
+    MalformedResponseError,
+    OutputPart,
+    ProdiaError,
+    TruncatedResponseError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prodia_async import JobStream
+
+VIDEO = {"type": "inference.veo.txt2vid.v1"}
+
+
+def client(server: RawServer, **options: object) -> AsyncProdia:
+    return AsyncProdia("token", base_url=server.url, max_concurrency=1, **options)  # type: ignore[arg-type]
+
+
+async def collect(stream: JobStream) -> list[object]:
+    return [await each.read() if isinstance(each, OutputPart) else each async for each in stream]
+
+
+@on_both_loops
+async def test_the_job_result_comes_before_the_first_output_byte() -> None:
+    """The job part is handed over while the server has not begun the output yet."""
+    import threading
+
+    seen = threading.Event()
+
+    def reply(conversation: Conversation) -> None:
+        body = multipart(JOB_PART, OUTPUT_PART)
+        head = http(body=b"", length=len(body))
+        conversation.send(head + JOB_PART)
+        assert seen.wait(5)
+        conversation.send(body[len(JOB_PART) :])
+
+    with RawServer([reply]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            first = await anext(aiter(stream))
+            assert isinstance(first, JobResult)
+            seen.set()
+            output = await anext(aiter(stream))
+            assert isinstance(output, OutputPart)
+            assert (output.filename, output.content_type) == ("picture", "image/png")
+            assert await output.read() == PICTURE
+            assert [each async for each in stream] == []
+            assert "complete" in repr(stream)
+            assert "image/png 'picture'" in repr(output)
+
+
+@on_both_loops
+async def test_an_unread_output_is_skipped() -> None:
+    """The next step passes over what was not read, or not to its end."""
+    parts = [part("output", str(at), None, bytes([at]) * 100_000) for at in range(4)]
+    with RawServer([say(http(body=multipart(JOB_PART, *parts)))]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            read = []
+            async for each in stream:
+                if isinstance(each, OutputPart) and each.filename == "1":
+                    read.append(await anext(each.aiter_bytes()))
+                elif isinstance(each, OutputPart) and each.filename == "3":
+                    read.append(await each.read())
+        assert set(read[0]) == {1}
+        assert read[1] == bytes([3]) * 100_000
+        assert prodia.statistics().completed == 1
+
+
+@on_both_loops
+async def test_an_output_can_be_read_once() -> None:
+    """Reading twice, or after the stream moved on, is a clear mistake."""
+    body = multipart(JOB_PART, OUTPUT_PART, OUTPUT_PART)
+    with RawServer([say(http(body=body))]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            outputs = [each async for each in stream if isinstance(each, OutputPart)]
+            with pytest.raises(RuntimeError, match="once"):
+                await outputs[0].read()
+
+
+@on_both_loops
+async def test_saving_as_it_comes(tmp_path: Path) -> None:
+    """Outputs go to disk in a folder under safe, different names, or to the file that is named."""
+    big = os.urandom(3_000_000)
+    parts = [
+        part("output", "../clip.mp4", "video/mp4", big),
+        part("output", "../clip.mp4", "video/mp4", b"2"),
+        part("output", None, None, PICTURE),
+    ]
+    with RawServer([say(http(body=multipart(JOB_PART, *parts)))]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            saved = [
+                await each.save(tmp_path) async for each in stream if isinstance(each, OutputPart)
+            ]
+    assert [each.name for each in saved] == ["clip.mp4", "clip-2.mp4", "output.png"]
+    assert await anyio.Path(saved[0]).read_bytes() == big
+    assert sorted(os.listdir(tmp_path)) == sorted(each.name for each in saved)
+
+
+@on_both_loops
+async def test_leaving_early_closes_and_frees() -> None:
+    """A block left after the job result closes the connection and gives the slot back."""
+
+    def endless(conversation: Conversation) -> None:
+        opening = JOB_PART + part("output", "a", "video/mp4", b"")[:-2]
+        conversation.send(http(body=opening, length=10**12))
+        while True:
+            conversation.send(bytes(100_000))
+
+    with RawServer([endless]) as server:
+        async with client(server) as prodia:
+            async with prodia.stream(VIDEO) as stream:
+                async for _ in stream:
+                    break
+            assert prodia.statistics().in_flight == 0
+            await until(lambda: server.open == 0)
+            assert (await prodia.job(VIDEO)).outputs
+        assert server.connections == 2
+
+
+@on_both_loops
+async def test_a_slow_reader_slows_the_server_down() -> None:
+    """Nothing is read ahead beyond what the socket and one buffer hold."""
+    sent = 0
+
+    def flood(conversation: Conversation) -> None:
+        nonlocal sent
+        head = part("output", "a", "video/mp4", b"")[:-2]
+        conversation.send(http(body=JOB_PART + head, length=10**12))
+        while True:
+            conversation.send(bytes(100_000))
+            sent += 100_000
+
+    with RawServer([flood]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            async for each in stream:
+                if isinstance(each, OutputPart):
+                    await anext(each.aiter_bytes())
+                    before = -1
+                    while sent != before:
+                        before = sent
+                        await anyio.sleep(0.2)
+                    break
+    assert sent < 30_000_000
+
+
+@on_both_loops
+async def test_a_gigabyte_needs_no_memory(tmp_path: Path) -> None:
+    """A large output is written as it comes; memory stays flat."""
+    size = 200_000_000
+
+    def reply(conversation: Conversation) -> None:
+        opening = JOB_PART + part("output", "big.mp4", "video/mp4", b"")[:-2]
+        closing = multipart(b"")
+        closing = b"\r\n" + closing
+        conversation.send(http(body=opening, length=len(opening) + size + len(closing)))
+        piece = bytes(1_000_000)
+        for _ in range(size // len(piece)):
+            conversation.send(piece)
+        conversation.send(closing)
+
+    with RawServer([reply]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            async for each in stream:
+                if isinstance(each, OutputPart):
+                    saved = await each.save(tmp_path)
+                    assert (await anyio.Path(saved).stat()).st_size == size
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000
+
+
+@on_both_loops
+async def test_a_cut_answer_leaves_no_file(tmp_path: Path) -> None:
+    """A truncated output is an error with the job result, and no file under its final name."""
+    body = JOB_PART + part("output", "a.mp4", "video/mp4", bytes(2_000_000))[:-10]
+    with RawServer([say(http(body=body, length=None), close=True)]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(TruncatedResponseError) as caught:
+                async with prodia.stream(VIDEO) as stream:
+                    async for each in stream:
+                        if isinstance(each, OutputPart):
+                            await each.save(tmp_path / "a.mp4")
+            assert prodia.statistics().in_flight == 0
+            assert prodia.statistics().failed == 1
+    assert caught.value.job is not None
+    assert [each.fate for each in caught.value.attempts] == ["ran"]
+    assert caught.value.bytes_received > 1_900_000
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", ["missing", "a-file"])
+@on_both_loops
+async def test_a_folder_that_cannot_be_written(tmp_path: Path, folder: str) -> None:
+    """An output that cannot be saved is an OSError of the caller's, and frees all the same."""
+    await anyio.Path(tmp_path / "a-file").write_bytes(b"")
+    with RawServer() as server:
+        async with client(server) as prodia:
+            with pytest.raises(OSError, match=folder):
+                async with prodia.stream(VIDEO) as stream:
+                    async for each in stream:
+                        if isinstance(each, OutputPart):
+                            await each.save(tmp_path / folder / "x.png")
+            assert prodia.statistics().in_flight == 0
+
+
+@on_both_loops
+async def test_a_fault_behind_a_whole_output_is_raised_after_it() -> None:
+    """What is whole is handed over first, even when the fault came in the same piece."""
+    body = multipart(JOB_PART, OUTPUT_PART, JOB_PART)
+    with RawServer([say(http(body=body, length=len(body) + 10))]) as server:
+        async with client(server) as prodia:
+            got: list[object] = []
+            with pytest.raises(MalformedResponseError, match="one job part, not two"):
+                async with prodia.stream(VIDEO) as stream:
+                    async for each in stream:
+                        got.append(await each.read() if isinstance(each, OutputPart) else each)
+    assert isinstance(got[0], JobResult)
+    assert got[1] == PICTURE
+
+
+@on_both_loops
+async def test_a_failed_job_is_an_error() -> None:
+    """A job part that says "failed" raises while iterating."""
+    failed = JOB_JSON.replace(b'"completed"', b'"failed"')
+    body = multipart(part("job", "job.json", "application/json", failed))
+    with RawServer([say(http(body=body))]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(JobFailedError):
+                async with prodia.stream(VIDEO) as stream:
+                    await collect(stream)
+
+
+@on_both_loops
+async def test_retries_come_before_the_block() -> None:
+    """A refusal is waited out on entering; a 400 is raised there."""
+    busy = say(http("429 Busy", b"", "Retry-After: 0.05"))
+    bad = say(http("400 Bad", b"no", content_type="text/plain"))
+    with RawServer([busy]) as server:
+        async with client(server) as prodia:
+            async with prodia.stream(VIDEO) as stream:
+                assert len(await collect(stream)) == 2
+            server.replies.append(bad)
+            with pytest.raises(BadRequestError):
+                async with prodia.stream(VIDEO):
+                    pytest.fail("the block must not be entered")
+            assert prodia.statistics().in_flight == 0
+        assert len(server.requests) == 3
+
+
+@on_both_loops
+async def test_a_deadline_covers_reading() -> None:
+    """A drip that goes on beyond the deadline is ended on time."""
+
+    def drip(conversation: Conversation) -> None:
+        conversation.send(http()[:400])
+        while not conversation.server.over.wait(0.05):
+            conversation.send(b"x")
+
+    with RawServer([drip]) as server:
+        async with client(server) as prodia:
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceededError) as caught:
+                async with prodia.stream(VIDEO, deadline=0.4) as stream:
+                    await collect(stream)
+            assert time.monotonic() - began < 0.4 + 0.1
+            assert prodia.statistics().in_flight == 0
+    assert caught.value.may_have_run
+
+
+@on_both_loops
+async def test_a_direct_answer_streams_too() -> None:
+    """With multipart=False the one output comes without a job result; its end is checked."""
+    whole = PICTURE + b"IEND\xaeB`\x82"
+    answers = [say(http(body=each, content_type="image/png")) for each in (whole, PICTURE)]
+    with RawServer(answers) as server:
+        async with client(server) as prodia:
+            async with prodia.stream(VIDEO, multipart=False) as stream:
+                assert await collect(stream) == [whole]
+            with pytest.raises(TruncatedResponseError, match="cut short"):
+                async with prodia.stream(VIDEO, multipart=False) as stream:
+                    await collect(stream)
+
+
+@on_both_loops
+async def test_an_untyped_output_is_recognised() -> None:
+    """An output without Content-Type gets its type from its first bytes."""
+    body = multipart(JOB_PART, part("output", None, None, PICTURE), part("output", None, None, b""))
+    with RawServer([say(http(body=body))]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            kinds = [each.content_type async for each in stream if isinstance(each, OutputPart)]
+    assert kinds == ["image/png", "application/octet-stream"]
+
+
+@on_both_loops
+async def test_errors_of_others_pass_through_the_block() -> None:
+    """What the block raises comes out as it is, and keeps its own attempts."""
+    bad = say(http("400 Bad", b"no", content_type="text/plain"))
+    with RawServer() as server, RawServer([bad]) as other:
+        async with client(server) as prodia, client(other) as second:
+            with pytest.raises(LookupError):
+                async with prodia.stream(VIDEO):
+                    raise LookupError
+            with pytest.raises(ProdiaError) as caught:
+                async with prodia.stream(VIDEO):
+                    await second.job(VIDEO)
+    assert [each.status_code for each in caught.value.attempts] == [400]
+
+
+@on_both_loops
+async def test_cancelled_in_the_middle_of_a_part() -> None:
+    """Cancelled while reading: out at once, slot and connection back."""
+
+    def stall(conversation: Conversation) -> None:
+        conversation.send(http()[:-100])
+        conversation.stall()
+
+    with RawServer([stall]) as server:
+        async with client(server) as prodia:
+            began = time.monotonic()
+            with anyio.move_on_after(0.3):
+                async with prodia.stream(VIDEO) as stream:
+                    await collect(stream)
+            assert time.monotonic() - began < 0.4
+            assert prodia.statistics().in_flight == 0
+            await until(lambda: server.open == 0)
