@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from _policies import wait_after
 
+from prodia_async import AsyncProdia
 from prodia_async._scheduler import Scheduler, Ticket
 
 if TYPE_CHECKING:
@@ -90,6 +91,22 @@ async def with_scheduler(send: Send, jobs: int, max_concurrency: int) -> list[fl
         for _ in range(jobs):
             await scheduler.room()
             tasks.create_task(job(scheduler.ticket("ping")))
+    return ended
+
+
+async def with_client(port: int, jobs: int, max_concurrency: int) -> list[float]:
+    """Send `jobs` through the whole package; when each ended, in order of ending."""
+    ended: list[float] = []
+    requests = ({"type": "inference.ping.v1"} for _ in range(jobs))
+    async with (
+        AsyncProdia(
+            token="t", base_url=f"http://127.0.0.1:{port}", max_concurrency=max_concurrency
+        ) as client,
+        client.map(requests) as outcomes,
+    ):
+        async for outcome in outcomes:
+            outcome.unwrap()
+            ended.append(time.perf_counter())
     return ended
 
 

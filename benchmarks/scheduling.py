@@ -12,7 +12,7 @@ today.
     python benchmarks/scheduling.py                    # everything, about two minutes
     python benchmarks/scheduling.py --quick            # fewer seeds and sizes, some ten seconds
     python benchmarks/scheduling.py --plot dip.svg     # and a picture of a capacity dip
-    python benchmarks/scheduling.py --sockets          # the same scheduler over TCP
+    python benchmarks/scheduling.py --sockets          # AsyncProdia over TCP, real time
 
 Simulated: virtual time, the package's own `Scheduler` and `Ticket`, waiting
 replaced by callbacks. 20 ms on the network, jobs of 0.3 to 20 s give or take
@@ -85,10 +85,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _capacity_server import serving
 from _policies import POLICIES, Client, Pool
 from _simulation import Server, World
-from _sockets import Send, ask, bare_sender, with_pool, with_scheduler
+from _sockets import ask, bare_sender, with_client, with_pool, with_scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
 OURS = next(iter(POLICIES))
 NETWORK = 0.02
@@ -396,14 +396,17 @@ def many_clients(seeds: Sequence[int], goals: Goals, *, quick: bool) -> None:
 # Real sockets.
 
 
-async def _over_sockets(
-    run: Callable[[Send, int, int], Awaitable[list[float]]], port: int, jobs: int, bound: int
-) -> tuple[float, int]:
+async def _over_sockets(policy: str, port: int, jobs: int, bound: int) -> tuple[float, int]:
     """Return the jobs per second until 95 % have ended, and the refusals."""
     async with bare_sender(port) as send:
         before = (await ask(port, "GET /ledger"))["refused"]
         began = time.perf_counter()
-        ended = await run(send, jobs, bound)
+        if policy == "AsyncProdia.map":
+            ended = await with_client(port, jobs, bound)
+        elif policy == "its scheduler alone":
+            ended = await with_scheduler(send, jobs, bound)
+        else:
+            ended = await with_pool(send, jobs, bound)
         refused = (await ask(port, "GET /ledger"))["refused"] - before
     nearly_all = int(0.95 * jobs)
     return nearly_all / (sorted(ended)[nearly_all - 1] - began), refused
@@ -415,11 +418,11 @@ def sockets(goals: Goals, *, quick: bool) -> None:
     for workers in (5, 20):
         jobs = workers * (40 if quick else 100)
         with serving(workers, 0.3) as port:
-            ceiling, _ = asyncio.run(_over_sockets(with_pool, port, jobs, workers))
-            for policy, run in (("self-clocked (ours)", with_scheduler), ("fixed 64", with_pool)):
-                rate, refused = asyncio.run(_over_sockets(run, port, jobs, 64))
+            ceiling, _ = asyncio.run(_over_sockets("knows K", port, jobs, workers))
+            for policy in ("AsyncProdia.map", "its scheduler alone", "fixed 64"):
+                rate, refused = asyncio.run(_over_sockets(policy, port, jobs, 64))
                 print(f"  K={workers:<4} {policy:23} {rate / ceiling:5.0%} {refused / jobs:6.2f}")
-                if run is with_scheduler:
+                if policy == "AsyncProdia.map":
                     goal = 0.97 if workers >= 20 else 0.95
                     what = f"over TCP, goodput, K={workers}"
                     goals.check(what, rate / ceiling, goal, at_least=True)

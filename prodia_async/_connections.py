@@ -723,6 +723,11 @@ class _ShardBody(httpx.AsyncByteStream):
         self._is_closed = True
         try:
             await self._stream.aclose()
+            # Runs httpx's generators to their end, at once, since the connection is closed:
+            # left half-way they would be finished later, and trio warns of that.
+            with contextlib.suppress(Exception):
+                while True:
+                    await anext(self._chunks)
         finally:
             self._on_close()
 

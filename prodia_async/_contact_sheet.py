@@ -112,7 +112,8 @@ def _name(picture: FormatPicture) -> str:
 
 def _format_row(picture: FormatPicture, largest: int) -> str:
     return (
-        f"<tr><th scope=row>{escape(_name(picture))}<code>{escape(str(picture.accept))}</code></th>"
+        f"<tr><th scope=row>{escape(_name(picture))}<code>"
+        f"{escape(str(picture.accept)).replace(';', ';<wbr>')}</code></th>"
         f"<td class=bar><i style='width:{100 * picture.size / largest:.1f}%'></i></td>"
         f"<td>{picture.size / 1000:,.0f} KB</td><td class=muted>{picture.documented_kb} KB</td>"
         "</tr>"
@@ -223,7 +224,7 @@ th, td { padding: .55rem 0; border-bottom: 1px solid var(--line); text-align: le
 thead th { font-size: .8rem; font-weight: 500; color: var(--muted); }
 tbody tr:last-child > * { border-bottom: 0; }
 tbody th { font-weight: 600; line-height: 1.3; }
-tbody th code { display: block; font-weight: 400; color: var(--muted); overflow-wrap: anywhere; }
+tbody th code { display: block; font-weight: 400; color: var(--muted); overflow-wrap: break-word; }
 td:nth-last-child(-n+2), thead th:nth-last-child(-n+2) {
   text-align: right; white-space: nowrap; padding-left: .9rem;
 }
@@ -298,7 +299,7 @@ PNG and lossless WebP hold $agreement.</p>
 </section>
 
 <section>
-<h2>A hundred jobs at once, twenty workers</h2>
+<h2>$count jobs at once, $workers workers</h2>
 <p>With no worker idle the server refuses (429) and says when to ask again. The client learns from
 the refusals how many jobs the server takes, and keeps just that many with it.</p>
 <div class="tiles">$tiles</div>

@@ -139,7 +139,7 @@ def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:
     pairs: Iterable[tuple[str, object]]
     if isinstance(value, Mapping):
         for key in value:
-            unfit = _find_unfit(key, "a key", depth + 1)
+            unfit = _find_unfit(key, "a key")
             if unfit or not isinstance(key, str | int | float | bool | None):
                 return f"{path}: a key must be a text, not {shown(key)}"
         pairs = ((f"{path}.{key}", each) for key, each in value.items())

@@ -59,12 +59,11 @@ class AnswerFeed:
         MalformedResponseError: Its headers are not what the API promises.
     """
 
-    __slots__ = ("_chunks", "_ended", "_reader", "_reply")
+    __slots__ = ("_ended", "_reader", "_reply")
 
     def __init__(self, reply: Reply, *, multipart: bool) -> None:
         self._reader = AnswerReader(reply.headers, multipart=multipart)
         self._reply = reply
-        self._chunks = aiter(reply)
         self._ended = False
 
     @property
@@ -86,7 +85,7 @@ class AnswerFeed:
             raise
 
     async def _step(self) -> list[AnswerEvent]:
-        chunk = await anext(self._chunks, None)
+        chunk = await anext(self._reply, None)
         if chunk is None:
             self._ended = True
             return self._reader.receive_eof()
@@ -105,19 +104,13 @@ class AnswerFeed:
         """
         try:
             if self._reply.headers.get("content-length") == str(self._reader.bytes_received):
-                await anext(self._chunks, None)  # the end, which is here already
+                await anext(self._reply, None)  # the end, which is here already
                 return
             with anyio.move_on_after(DRAIN_SECONDS):
-                async for chunk in self._chunks:
+                async for chunk in self._reply:
                     self._reader.receive_data(chunk)
         except ResponseError:
             pass
-        finally:
-            await self._chunks.aclose()
-
-    async def aclose(self) -> None:
-        """Stop reading."""
-        await self._chunks.aclose()
 
 
 class Within(Protocol):

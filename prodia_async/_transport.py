@@ -9,8 +9,9 @@ cannot have had the whole request, so nothing ran; from then on it may have.
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncGenerator
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlencode
 
 import anyio
@@ -30,7 +31,7 @@ from ._version import __version__
 from ._wire import Headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ._wire import Body, WireRequest
 
@@ -113,17 +114,22 @@ class Sending:
 
 class Reply:
     """
-    An answer whose headers are here. Iterate it for the body; `aclose` it in any case.
+    An answer whose headers are here. Iterate it once for the body; `aclose` it in any case.
+
+    Its own iterator rather than a generator, so that it can be left anywhere.
 
     Attributes:
         status_code: The HTTP status.
         headers: The headers.
     """
 
-    __slots__ = ("_received", "_response", "headers", "status_code")
+    __slots__ = ("_chunks", "_received", "_response", "headers", "status_code")
 
     def __init__(self, response: httpx.Response) -> None:
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  (async transports only)
         self._response = response
+        self._chunks = aiter(stream)
         self._received = 0
         self.status_code = response.status_code
         self.headers = Headers(response.headers.multi_items())
@@ -133,19 +139,18 @@ class Reply:
         """The ``x-request-id`` header."""
         return self.headers.get("x-request-id")
 
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         """
-        Yield the body as it comes, undecoded, in whatever pieces the transport has.
+        Return the next piece of the body, undecoded, in whatever pieces the transport has.
 
         Raises:
             TruncatedResponseError: The connection broke, or was silent for too long.
         """
-        stream = self._response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  (async transports only)
         try:
-            async for chunk in stream:
-                self._received += len(chunk)
-                yield chunk
+            chunk = await anext(self._chunks)
         except _FOREIGN as error:
             what = "fell silent" if isinstance(error, _SILENCE) else "broke"
             fault = TruncatedResponseError(
@@ -154,6 +159,8 @@ class Reply:
             )
             fault.bytes_received = self._received
             raise fault from error
+        self._received += len(chunk)
+        return chunk
 
     async def read_start(self, most: int) -> bytes:
         """Return the first bytes of the body, as many as came, ``most`` at the most."""
@@ -170,6 +177,8 @@ class Reply:
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
         await self._response.aclose()
+        if isinstance(self._chunks, AsyncGenerator):
+            await self._chunks.aclose()
 
 
 class Sender:

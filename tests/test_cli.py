@@ -327,6 +327,26 @@ def test_no_server_within_the_deadline(job: Run) -> None:
     assert done.returncode == 1
 
 
+def test_what_came_whole_is_kept_when_the_rest_did_not(
+    job: Run, api: Emulator, tmp_path: Path
+) -> None:
+    """An answer that ends too early is an error, but the outputs before the cut are written."""
+    parts = [
+        'Content-Disposition: form-data; name="job"; filename="job.json"\r\n\r\n{"id": "1"}',
+        'Content-Disposition: form-data; name="output"; filename="a.png"\r\n\r\nwhole',
+        'Content-Disposition: form-data; name="output"; filename="b.png"\r\n\r\nno end',
+    ]
+    cut = "".join(f"--x\r\n{part}\r\n" for part in parts).removesuffix("\r\n")
+    api.fail_next(1, 200, body=cut, content_type="multipart/form-data; boundary=x", charged=True)
+    done = job(SCENE, "-c", "prompt=cat", "-o", "kept/")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "kept").iterdir()] == [
+        ("a.png", b"whole")
+    ]
+    assert done.stdout.startswith(b"wrote     kept/a.png")
+    assert "may have run" in error_line(Done(done.args, done.returncode, b"", done.stderr))
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize("out", ["file/", "file/cat.jpg", "missing/cat.jpg"])
 def test_a_folder_that_cannot_be_written_is_found_before_the_job_runs(
     out: str, job: Run, api: Emulator, tmp_path: Path
