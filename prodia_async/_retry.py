@@ -417,6 +417,15 @@ async def retrying(
             about a cancellation, which always goes through.
         sleep: Waits.
     """
+    # Most jobs succeed at once, and then tenacity has nothing to do.
+    try:
+        return await attempt()
+    except Exception as error:
+        seconds = decide(error)
+        if seconds is None:
+            raise
+    await sleep(seconds)
+
     giving_up = False
 
     def wait(state: _t.RetryCallState) -> float:
@@ -434,4 +443,9 @@ async def retrying(
         sleep=sleep,
         reraise=True,
     )
-    return await controller(attempt)
+    try:
+        return await controller(attempt)
+    finally:
+        # They refer back to the controller, and through it to the job's whole
+        # answer, which would wait for the garbage collector.
+        controller.iter_state.actions.clear()
