@@ -12,7 +12,7 @@ today.
     python benchmarks/scheduling.py                    # everything, about two minutes
     python benchmarks/scheduling.py --quick            # fewer seeds and sizes, some ten seconds
     python benchmarks/scheduling.py --plot dip.svg     # and a picture of a capacity dip
-    python benchmarks/scheduling.py --sockets          # AsyncProdia over TCP, real time
+    python benchmarks/scheduling.py --sockets          # AsyncProdia over TCP, some minutes
 
 Simulated: virtual time, the package's own `Scheduler` and `Ticket`, waiting
 replaced by callbacks. 20 ms on the network, jobs of 0.3 to 20 s give or take
@@ -416,7 +416,7 @@ def sockets(goals: Goals, *, quick: bool) -> None:
     """Print what one client reaches over TCP, beside a fixed pool and one that knows K."""
     print("\nOver TCP, jobs of 0.3 s, Retry-After 1 s: goodput, 429s per job")
     for workers in (5, 20):
-        jobs = workers * (40 if quick else 100)
+        jobs = workers * (25 if quick else 60)
         with serving(workers, 0.3) as port:
             ceiling, _ = asyncio.run(_over_sockets("knows K", port, jobs, workers))
             for policy in ("AsyncProdia.map", "its scheduler alone", "fixed 64"):

@@ -21,6 +21,7 @@ its own (a *session*), made on first use, and so does a forked child.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from dataclasses import dataclass, fields, replace
@@ -120,13 +121,16 @@ class Finished:
 class _Session:
     """What belongs to one event loop in one process."""
 
-    __slots__ = ("_loop", "pid", "scheduler", "sender")
+    __slots__ = ("_loop", "clock", "pid", "scheduler", "sender")
 
     def __init__(self, sender: Sender, scheduler: Scheduler, token: object) -> None:
         self.sender = sender
         self.scheduler = scheduler
         self.pid = os.getpid()
         self._loop = getattr(token, "native_token", token)
+        # The same clock as anyio's, without looking for the loop at each reading.
+        self.clock: Callable[[], float] = getattr(self._loop, "time", anyio.current_time)
+        scheduler.clock = self.clock
 
     def is_gone(self) -> bool:
         """Whether its loop was closed, or belongs to the process we were forked from."""
@@ -267,19 +271,8 @@ class Flight(Generic[T]):
     """
 
     __slots__ = (
-        "_attempt_began",
-        "_backoff",
-        "_began",
-        "_budget",
-        "_deadline_at",
-        "_history",
-        "_reply",
-        "_request",
-        "_running",
-        "_sending",
-        "_session",
-        "_terms",
-        "_ticket",
+        "_attempt_began", "_backoff", "_began", "_budget", "_clock", "_deadline_at", "_history",
+        "_reply", "_request", "_running", "_sending", "_session", "_terms", "_ticket",
         "_vocabulary",
     )  # fmt: skip
 
@@ -300,7 +293,8 @@ class Flight(Generic[T]):
         self._history = History()
         self._sending: Sending | None = None
         self._reply: Reply | None = None
-        self._began = self._attempt_began = anyio.current_time()
+        self._clock = session.clock
+        self._began = self._attempt_began = self._clock()
         self._deadline_at = None if terms.deadline is None else self._began + terms.deadline
         self._running = self._backoff = 0.0
 
@@ -350,7 +344,7 @@ class Flight(Generic[T]):
 
     async def _attempt(self) -> Reply:
         await self._ticket.start()
-        self._attempt_began = anyio.current_time()
+        self._attempt_began = self._clock()
         self._sending = Sending()
         self._tell("started", None)
         try:
@@ -374,24 +368,29 @@ class Flight(Generic[T]):
             raise
 
     def _attempt_ended(self, error: Exception | None) -> None:
-        now = anyio.current_time()
+        now = self._clock()
         seconds = now - self._attempt_began
         self._running += seconds
         number = len(self._history.attempts) + 1
         reply = self._reply
-        attempt = attempt_of(number, error, seconds)
-        if reply is not None:
-            attempt = replace(
-                attempt,
-                fate="ran" if error is not None else "succeeded",
-                status_code=reply.status_code,
-                request_id=reply.request_id,
+        if reply is None:
+            attempt = attempt_of(number, error, seconds)
+        else:
+            attempt = Attempt(
+                number,
+                "succeeded" if error is None else "ran",
+                reply.status_code,
+                reply.request_id,
+                seconds,
+                error=None if error is None else type(error).__name__,
             )
             if isinstance(error, ProdiaError):
                 error.request_id = error.request_id or reply.request_id
         self._history.add(attempt, now)
         self._sending = None
-        logger.debug("%s: attempt %d: %s in %.3f s", self._request.kind, number, attempt, seconds)
+        if logger.isEnabledFor(logging.DEBUG):
+            kind = self._request.kind
+            logger.debug("%s: attempt %d: %s in %.3f s", kind, number, attempt, seconds)
         self._tell("finished", attempt)
         # A refusal is given back by `_decide`, which knows how long to wait.
         if attempt.fate != "not run":
@@ -399,7 +398,7 @@ class Flight(Generic[T]):
 
     def _decide(self, error: BaseException) -> float | None:
         history = self._history
-        decision = self._terms.retry.decide(history, self._budget, now=anyio.current_time())
+        decision = self._terms.retry.decide(history, self._budget, now=self._clock())
         refused = history.attempts[-1].fate == "not run"
         if refused:
             self._ticket.refused(decision.wait or 0.0)
@@ -448,7 +447,7 @@ class Flight(Generic[T]):
             # One that has attempts came out of another request, through a stream's block.
             error.attempts = attempts
             error.may_have_run = error.may_have_run or self._earlier_may_have_run()
-        total = anyio.current_time() - self._began
+        total = self._clock() - self._began
         return Finished(
             self._reply.request_id if self._reply else None,
             attempts,
