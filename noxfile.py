@@ -79,6 +79,13 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0])
+def soak(session: nox.Session) -> None:
+    """Long runs: ten thousand cancellations, a million jobs; minutes, and outside CI."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-m", "soak", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
 def bench(session: nox.Session) -> None:
     """Every benchmark; slow, and outside CI."""
     session.install("-e", ".[dev]")

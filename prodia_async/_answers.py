@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from ._errors import (
     APIStatusError,
@@ -259,6 +259,8 @@ class _MultipartAnswer:
                     raise MalformedResponseError("the answer must have a job part, but has none")
                 if self._wrong is not None:
                     raise self._wrong
+            case _:
+                assert_never(event)
 
     def _take_job_bytes(self, data: memoryview) -> None:
         if len(self._job_bytes) + len(data) > MAX_JOB_BYTES:
@@ -401,6 +403,8 @@ class Collector:
                     self.outputs.append(make_output(self._started, content))
                 case JobReceived(job):
                     self.job = job
+                case _:
+                    assert_never(event)
 
     def _keep(self, data: bytes | memoryview) -> None:
         last = self._chunks[-1] if self._chunks else None

@@ -68,6 +68,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error), status=2)
     except ProdiaError as error:
         return _say(str(error), status=1)
+    except _InterruptedError as error:
+        return _say(str(error), status=130)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", status=130)
     except BrokenPipeError:
@@ -77,7 +79,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _say(_describe(error), status=1)
+    if status == 130:
+        # Typer's own answer to KeyboardInterrupt, which is to say nothing.
+        return _say("interrupted", status=130)
     return status if isinstance(status, int) else 0
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C, with what there is to say about it."""
 
 
 def _say(text: str, *, status: int) -> int:
@@ -326,8 +335,8 @@ def _job(
         with _spinner(job_type):
             response = anyio.run(run_job)
     except KeyboardInterrupt:
-        raise typer.Exit(
-            _say("interrupted; a job that was under way may have run and been charged", status=130)
+        raise _InterruptedError(
+            "interrupted; a job that was under way may have run and been charged"
         ) from None
     except ProdiaError as error:
         # What came whole is paid for, and worth having.

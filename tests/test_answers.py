@@ -224,7 +224,7 @@ def test_nothing_received_is_lost_to_a_fault_in_the_same_chunk() -> None:
         OutputStarted,
         OutputFinished,
     ]
-    for call in (lambda: reader.receive_data(b"x"), reader.receive_eof, reader.receive_eof):
+    for call in (reader.check, lambda: reader.receive_data(b"x"), reader.receive_eof, reader.check):
         with pytest.raises(MalformedResponseError, match="no header"):
             call()
 

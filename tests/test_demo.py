@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from base64 import b64decode
@@ -106,6 +107,23 @@ def test_the_hundred_met_refusals_and_none_was_lost(demo: Demo) -> None:
     assert float(elapsed) >= float(ideal) == 2.5
     (refusals,) = re.findall(r"(\d+) refusals \(429\) waited out, none lost", told)
     assert int(refusals) > 0
+
+
+def test_interrupting_it_is_one_line(tmp_path: Path) -> None:
+    """Ctrl-C ends it with status 130 and no traceback, whatever it was doing."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prodia_async", "demo", "--out", str(tmp_path / "demo")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        while not (tmp_path / "demo" / "formats" / "webp.webp").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=20)
+    assert told == ("", "prodia-async: interrupted\n")
+    assert process.returncode == 130
 
 
 class Page(HTMLParser):

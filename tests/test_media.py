@@ -5,6 +5,7 @@ import pytest
 from prodia_async._media import (
     OCTET_STREAM,
     SNIFF_BYTES,
+    EndCheck,
     bare_type,
     is_cut_short,
     sniff,
@@ -92,3 +93,14 @@ def test_formats_without_an_end_prove_nothing() -> None:
     assert not is_cut_short(b"")
     assert not is_cut_short(b"text")
     assert not is_cut_short(b"\x00\x00\x00\x20ftypisom")
+
+
+@pytest.mark.parametrize("step", [1, 7, SNIFF_BYTES, 1000])
+@pytest.mark.parametrize("whole", [PNG, JPEG, GIF, WEBP], ids=["png", "jpeg", "gif", "webp"])
+def test_a_cut_shows_in_pieces_too(whole: bytes, step: int) -> None:
+    """However a file goes by, the judgement is that on the whole."""
+    for file in (whole, whole[:-13]):
+        check = EndCheck()
+        for at in range(0, len(file), step):
+            check.add(memoryview(file)[at : at + step])
+        assert check.is_cut_short() is is_cut_short(file) is (file is not whole)

@@ -1,0 +1,148 @@
+"""The house: each room imports from floors below its own only, and one room owns each dependency."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import prodia_async
+
+HOUSE = Path(prodia_async.__file__).parent
+
+FLOORS: dict[int, set[str]] = {
+    0: {"_errors", "_media", "_files", "_version"},
+    1: {
+        "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
+        "_network", "_hooks",
+    },
+    2: {"_requests", "_answers", "_connections"},
+    3: {"_transport"},
+    4: {"_engine", "_map", "_stream"},
+    5: {"_client", "fireworks"},
+    6: {"batch"},
+    7: {"_cli", "_demo", "_contact_sheet", "__main__"},
+}  # fmt: skip
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+
+# _contact_sheet draws for _demo, in the one floor whose rooms know each other.
+TOP_FLOOR = 7
+
+OWNERS: dict[str, set[str]] = {
+    "httpx": {"_connections", "_transport", "_client", "fireworks"},
+    "httpcore": {"_network", "_connections"},
+    "pydantic": {"_models"},
+    "python_multipart": {"_multipart"},
+    "tenacity": {"_retry"},
+}
+ONLY_ON_TOP = {"typer", "rich", "starlette", "uvicorn", "PIL"}
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def files() -> list[Path]:
+    return sorted(HOUSE.rglob("*.py"))
+
+
+def imports(file: Path, *, typing_too: bool = True) -> Iterator[str]:
+    """Yield each imported module: ours as ``.room``, theirs by its first name."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if not typing_too and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            skipped.update(inner for each in node.body for inner in ast.walk(each))
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from absolute(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            yield from from_import(file, node)
+
+
+def absolute(name: str) -> Iterator[str]:
+    first, _, rest = name.partition(".")
+    yield f".{rest.partition('.')[0]}" if first == "prodia_async" else first
+
+
+def from_import(file: Path, node: ast.ImportFrom) -> Iterator[str]:
+    if not node.level:
+        yield from absolute(node.module or "")
+        return
+    folder = file.relative_to(HOUSE).parent.parts
+    base = folder[: len(folder) - node.level + 1]
+    path = [*base, *(node.module or "").split(".")] if node.module else list(base)
+    if path:
+        yield f".{path[0]}"
+    else:
+        yield from (f".{alias.name}" for alias in node.names)
+
+
+HOUSE_FILES = [file for file in files() if room_of(file) not in {"emulator", "__init__"}]
+ROOMS = pytest.mark.parametrize("file", HOUSE_FILES, ids=lambda file: file.stem)
+
+
+@ROOMS
+def test_every_room_has_a_floor(file: Path) -> None:
+    """A new room is put into the plan above, or it does not pass."""
+    assert room_of(file) in FLOOR_OF
+
+
+@ROOMS
+def test_imports_go_down_only(file: Path) -> None:
+    """No room imports from its own floor or above; what is for the type checker alone may."""
+    room = room_of(file)
+    floor = FLOOR_OF[room]
+    for imported in imports(file, typing_too=False):
+        if not imported.startswith(".") or imported == f".{room}":
+            continue
+        if imported == ".emulator":
+            assert floor == TOP_FLOOR
+        else:
+            below = FLOOR_OF[imported[1:]]
+            assert below < floor or floor == below == TOP_FLOOR, f"{room} imports {imported}"
+
+
+@ROOMS
+def test_each_dependency_has_its_room(file: Path) -> None:
+    """Not even for types is a library known outside the room that owns it."""
+    room = room_of(file)
+    for imported in imports(file):
+        assert room in OWNERS.get(imported, {room}), f"{room} imports {imported}"
+        if imported in ONLY_ON_TOP:
+            assert FLOOR_OF[room] == TOP_FLOOR, f"{room} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in files() if room_of(file) == "emulator"], ids=lambda file: file.stem
+)
+def test_the_annex_shares_nothing_with_the_house(file: Path) -> None:
+    """A server built on our decoder would agree with our mistakes."""
+    for imported in imports(file):
+        assert not imported.startswith(".") or imported == ".emulator", imported
+
+
+def test_the_test_sees_imports() -> None:
+    """Each form of import is understood, or the tests above would prove nothing."""
+    found = {room_of(file): set(imports(file)) for file in HOUSE_FILES}
+    assert {"._errors", "._media", "json"} <= found["_requests"]
+    assert "._retry" in found["_errors"]
+    here = {room_of(file): set(imports(file, typing_too=False)) for file in HOUSE_FILES}
+    assert not {each for each in here["_errors"] if each.startswith(".")}
+    assert "httpx" in here["_transport"]
+
+
+def test_the_front_door_is_light() -> None:
+    """A fresh import loads no room of the top floor, and nothing that only that floor needs."""
+    code = "import sys, prodia_async; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE.parent
+    )
+    loaded = set(done.stdout.split())
+    assert "prodia_async._client" in loaded
+    top = {f"prodia_async.{room}" for room in FLOORS[TOP_FLOOR]} | {"prodia_async.emulator"}
+    assert loaded.isdisjoint(ONLY_ON_TOP | top), sorted(loaded & (ONLY_ON_TOP | top))

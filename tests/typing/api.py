@@ -1,0 +1,145 @@
+"""The public surface as a user types it. Checked by mypy, never run."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, assert_type
+
+import httpx
+
+from prodia_async import (
+    JPEG,
+    PNG,
+    APIStatusError,
+    AsyncProdia,
+    Attempt,
+    AttemptDetails,
+    CapacityError,
+    Input,
+    Job,
+    JobFailedError,
+    JobOutcome,
+    JobRequest,
+    JobResponse,
+    JobResult,
+    JobStream,
+    Output,
+    OutputPart,
+    Price,
+    ProdiaError,
+    RateLimitError,
+    ResponseError,
+    RetryPolicy,
+    SchedulerStatistics,
+    Timing,
+    WebP,
+)
+
+
+async def token() -> str:
+    return "t"
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    yield b"x"
+
+
+def hook(details: AttemptDetails) -> None:
+    assert_type(details.attempt, Attempt | None)
+
+
+async def build() -> None:
+    AsyncProdia()
+    AsyncProdia("token", max_concurrency=5, adaptive=False, price=True, hook=hook)
+    AsyncProdia(token, transport=httpx.AsyncHTTPTransport(), deadline=None)
+    AsyncProdia(http_client=httpx.AsyncClient(), retry=RetryPolicy(max_attempts=1))
+    AsyncProdia(tokn="x")  # type: ignore[call-arg]  # no such option
+    AsyncProdia("t", "https://x")  # type: ignore[call-arg]  # by keyword only
+    RetryPolicy(max_attempts="4")  # type: ignore[arg-type]  # a number
+    async with AsyncProdia() as client:
+        assert_type(client, AsyncProdia)
+        assert_type(client.with_options(price=True, deadline=None), AsyncProdia)
+        client.with_options(max_concurrency=3)  # type: ignore[call-arg]  # not shared by views
+        assert_type(client.statistics(), SchedulerStatistics)
+
+
+async def one_job(client: AsyncProdia) -> None:
+    config: Mapping[str, Any] = {"prompt": "x"}
+    job = Job("t", config)
+    assert_type(await client.job(job), JobResponse)
+    await client.job({"type": "t", "config": {"prompt": "x"}})
+    await client.job(job, inputs=["a.png", Path("b.png"), b"bytes", Input(b"x", "c.png")])
+    await client.job(job, inputs=[Input(chunks, size=1), bytearray(b"x"), memoryview(b"x")])
+    await client.job(job, accept=JPEG(quality=95, subsampling="444"), multipart=False)
+    await client.job(job, accept="video/mp4", extra_headers={"x": "y"}, extra_query={"a": "b"})
+    await client.job(job, accept=5)  # type: ignore[arg-type]  # no format
+    await client.job("t")  # type: ignore[arg-type]  # no job
+    await client.job(job, inputs=[5])  # type: ignore[list-item]  # no input
+    JPEG(subsampling="411")  # type: ignore[arg-type]  # not documented
+    PNG(compress_level=9, optimize=True)
+    WebP(9)  # type: ignore[call-arg]  # by keyword only
+    Job("t", config=[1])  # type: ignore[arg-type]  # a mapping
+
+
+async def the_answer(response: JobResponse) -> None:
+    assert_type(response.job, JobResult | None)
+    assert_type(response.outputs, tuple[Output, ...])
+    assert_type(response.output, Output)
+    assert_type(response.output.content, bytes)
+    assert_type(response.output.filename, str | None)
+    assert_type(response.output.suffix, str)
+    assert_type(await response.output.save("x"), Path)
+    assert_type(response.request_id, str | None)
+    assert_type(response.attempts, tuple[Attempt, ...])
+    assert_type(response.timing, Timing)
+    if response.job is not None:
+        assert_type(response.job.created_at, datetime | None)
+        assert_type(response.job.price, Price | None)
+        assert_type(response.job.state.current, str | None)
+        assert_type(response.job.succeeded, bool)
+        response.job.id = "x"
+
+
+async def streaming(client: AsyncProdia) -> None:
+    async with client.stream(Job("t"), accept="video/mp4") as stream:
+        assert_type(stream, JobStream)
+        async for part in stream:
+            match part:
+                case JobResult():
+                    assert_type(part.id, str | None)
+                case OutputPart():
+                    assert_type(await part.save("clip.mp4"), Path)
+                    async for chunk in part.aiter_bytes():
+                        assert_type(chunk, bytes)
+
+
+async def many(client: AsyncProdia) -> None:
+    async def jobs() -> AsyncIterator[Job]:
+        yield Job("t")
+
+    async with client.map(jobs(), ordered=True) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, JobOutcome)
+            assert_type(outcome.index, int)
+            assert_type(outcome.response, JobResponse | None)
+            assert_type(outcome.error, Exception | None)
+            assert_type(outcome.unwrap(), JobResponse)
+    async with client.map([Job("t"), {"type": "t"}, JobRequest(Job("t"), [b"x"])]):
+        pass
+
+
+def errors(error: ProdiaError) -> None:
+    assert_type(error.may_have_run, bool)
+    assert_type(error.job, JobResult | None)
+    assert_type(error.outputs, tuple[Output, ...])
+    match error:
+        case CapacityError() | RateLimitError():
+            assert_type(error.retry_after, float | None)
+        case APIStatusError():
+            assert_type(error.status_code, int)
+            assert_type(error.body, bytes)
+            assert_type(error.headers, Mapping[str, str])
+        case ResponseError():
+            assert_type(error.bytes_received, int)
+        case JobFailedError():
+            assert_type(error.job_id, str | None)
