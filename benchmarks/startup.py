@@ -53,6 +53,7 @@ asyncio.run(main())
 """
 
 OURS, PEER = "import prodia_async", "import httpx, pydantic"
+MODEL = "the same with BaseModel"
 OUR_CLIENT, THEIR_CLIENT = "AsyncProdia(...)", "httpx.AsyncClient()"
 
 
@@ -67,6 +68,10 @@ def main() -> None:
         Contender(name, command=_script(_IMPORT.format(modules=name.removeprefix("import "))))
         for name in (OURS, PEER, "import httpx", "import pydantic", "import asyncio")
     ]
+    # `import pydantic` loads hardly anything; a model class does.
+    imports.insert(
+        2, Contender(MODEL, command=_script(_IMPORT.format(modules="httpx, pydantic.main")))
+    )
     clients = [
         Contender(OUR_CLIENT, command=_script(_CLIENTS.format(module="prodia_async", make="ours"))),
         Contender(THEIR_CLIENT, command=_script(_CLIENTS.format(module="httpx", make="theirs"))),

@@ -121,7 +121,7 @@ class Finished:
 class _Session:
     """What belongs to one event loop in one process."""
 
-    __slots__ = ("_loop", "clock", "pid", "scheduler", "sender")
+    __slots__ = ("_loop", "accepted", "clock", "pid", "scheduler", "sender")
 
     def __init__(self, sender: Sender, scheduler: Scheduler, token: object) -> None:
         self.sender = sender
@@ -131,6 +131,8 @@ class _Session:
         # The same clock as anyio's, without looking for the loop at each reading.
         self.clock: Callable[[], float] = getattr(self._loop, "time", anyio.current_time)
         scheduler.clock = self.clock
+        self.accepted: dict[str, float] = {}
+        """When the server last accepted a request, by kind."""
 
     def is_gone(self) -> bool:
         """Whether its loop was closed, or belongs to the process we were forked from."""
@@ -354,6 +356,7 @@ class Flight(Generic[T]):
             )
             if 200 <= reply.status_code < 300:
                 self._reply = reply
+                self._session.accepted[self._request.kind] = self._clock()
                 return reply
             try:
                 body = await reply.read_start(MAX_ERROR_BYTES)
@@ -387,6 +390,11 @@ class Flight(Generic[T]):
             if isinstance(error, ProdiaError):
                 error.request_id = error.request_id or reply.request_id
         self._history.add(attempt, now)
+        if attempt.fate == "not run":
+            # A job waits for capacity in the queue too, while the server takes none of its kind.
+            accepted = self._session.accepted.get(self._request.kind, self._began)
+            waiting_since = max(self._began, accepted)
+            self._history.first_refused = min(self._history.first_refused, waiting_since)
         self._sending = None
         if logger.isEnabledFor(logging.DEBUG):
             kind = self._request.kind

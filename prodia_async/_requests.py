@@ -215,7 +215,8 @@ def _input_part(each: Input, number: int) -> FormPart:
         size, head, name = facts.size, facts.head, content.name
         if each.size is not None and each.size != size:
             raise InvalidRequestError(
-                f"the input {str(content)!r} has {size} bytes and was said to have {shown(each.size)}"
+                f"the input {str(content)!r} has {size} bytes and was said to have "
+                f"{shown(each.size)}"
             )
     else:
         head = content[:SNIFF_BYTES] if isinstance(content, bytes) else b""

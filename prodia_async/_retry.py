@@ -239,7 +239,8 @@ class History:
         faults: Attempts that ended in anything but a refusal for capacity.
         server_faults: Those of them that were server faults.
         refusals: Refusals for capacity since anything else happened.
-        first_refused: When the first of those refusals came.
+        first_refused: When the first of those refusals came, or since when
+            the job has waited for the server to accept any of its kind.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -278,8 +279,8 @@ class RetryPolicy:
         backoff_max: Longest such wait. Chosen.
         max_retry_after: A server that asks for more is not waited for: the
             error is raised at once, with the number in `retry_after`. Chosen.
-        max_capacity_wait: How long one job may go on being refused for
-            capacity. Chosen.
+        max_capacity_wait: How long one job may wait while the server, busy,
+            accepts none of its type. Chosen.
         retry_uncertain: Also retry when the job may already have run. It can
             then be charged twice.
 

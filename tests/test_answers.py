@@ -423,7 +423,7 @@ class TestCollector:
     def test_it_has_a_limit(self) -> None:
         """All outputs together; those that were complete stay."""
         collector = Collector(max_bytes=10)
-        one = [OutputStarted(None, None), OutputData(b"12345"), OutputFinished()]
+        one: list[AnswerEvent] = [OutputStarted(None, None), OutputData(b"12345"), OutputFinished()]
         collector.add([*one, *one])
         with pytest.raises(ResponseTooLargeError, match="max_response_bytes=10"):
             collector.add(one)

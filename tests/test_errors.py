@@ -34,7 +34,7 @@ ERRORS = sorted({each for each in CLASSES if issubclass(each, ProdiaError)}, key
 
 def full(kind: type[ProdiaError]) -> ProdiaError:
     """An error with every attribute set to something that is not its default."""
-    job = JobResult(id="j-1", state=JobState(current="failed"), seed=7)
+    job = JobResult(id="j-1", state=JobState(current="failed"), config={"seed": 7})
     attempts = [Attempt(1, "not run", 429, "r-0", 0.1, retry_after=2.0, wait=2.5, error="X")]
     if issubclass(kind, APIStatusError):
         return kind(
@@ -89,8 +89,7 @@ def test_the_stdlibs_families() -> None:
 def test_may_have_run_is_what_the_tree_says(kind: type[ProdiaError]) -> None:
     """Uncertain, server fault, and what ran may have cost money; all else has not."""
     paid = (ConnectionLostError, APITimeoutError, ServerError, ResponseError, JobFailedError)
-    extra = {"status_code": 400} if issubclass(kind, APIStatusError) else {}
-    error = kind("x", **extra)
+    error = kind("x", status_code=400) if issubclass(kind, APIStatusError) else kind("x")
     assert error.may_have_run is issubclass(kind, paid)
     assert ("may have run and been charged" in str(error)) is error.may_have_run
 

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -104,37 +103,39 @@ def test_any_text_gives_a_clean_header_or_an_error(text: str) -> None:
     try:
         wire = accept_header(text, multipart=True)
     except InvalidRequestError as error:
-        assert len(str(error)) < 400
+        wire = str(error)[:400]
+        whole = wire == str(error)
     else:
-        assert wire.isascii()
-        assert wire.isprintable()
+        whole = wire.isascii()
+    assert whole
+    assert wire.isprintable()
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("kind", "options", "message"),
     [
-        (lambda: JPEG(quality=96), "JPEG quality must be a whole number 0 to 95, not 96"),
-        (lambda: JPEG(quality=-1), "not -1"),
-        (lambda: JPEG(quality=True), "not True"),
-        (lambda: JPEG(quality=90.0), "not 90.0"),
-        (lambda: JPEG(quality="90"), "not '90'"),
-        (lambda: JPEG(quality=10**5000), "not <int of 16610 bits>"),
-        (lambda: JPEG(optimize=1), "JPEG optimize must be True or False, not 1"),
-        (lambda: JPEG(progressive="1"), "JPEG progressive"),
-        (lambda: JPEG(subsampling=444), "one of '444', '422', '420', not 444"),
-        (lambda: JPEG(subsampling="411"), "not '411'"),
-        (lambda: PNG(compress_level=10), "PNG compress_level must be a whole number 0 to 9"),
-        (lambda: PNG(optimize=0), "PNG optimize"),
-        (lambda: WebP(quality=101), "WebP quality must be a whole number 0 to 100"),
-        (lambda: WebP(alpha_quality=101), "WebP alpha_quality"),
-        (lambda: WebP(method=7), "WebP method must be a whole number 0 to 6"),
-        (lambda: WebP(lossless=None, method=-1), "WebP method"),
+        (JPEG, {"quality": 96}, "JPEG quality must be a whole number 0 to 95, not 96"),
+        (JPEG, {"quality": -1}, "not -1"),
+        (JPEG, {"quality": True}, "not True"),
+        (JPEG, {"quality": 90.0}, "not 90.0"),
+        (JPEG, {"quality": "90"}, "not '90'"),
+        (JPEG, {"quality": 10**5000}, "not <int of 16610 bits>"),
+        (JPEG, {"optimize": 1}, "JPEG optimize must be True or False, not 1"),
+        (JPEG, {"progressive": "1"}, "JPEG progressive"),
+        (JPEG, {"subsampling": 444}, "one of '444', '422', '420', not 444"),
+        (JPEG, {"subsampling": "411"}, "not '411'"),
+        (PNG, {"compress_level": 10}, "PNG compress_level must be a whole number 0 to 9"),
+        (PNG, {"optimize": 0}, "PNG optimize"),
+        (WebP, {"quality": 101}, "WebP quality must be a whole number 0 to 100"),
+        (WebP, {"alpha_quality": 101}, "WebP alpha_quality"),
+        (WebP, {"method": 7}, "WebP method must be a whole number 0 to 6"),
+        (WebP, {"lossless": None, "method": -1}, "WebP method"),
     ],
 )
-def test_a_value_out_of_range(make: Callable[[], Any], message: str) -> None:
+def test_a_value_out_of_range(kind: Any, options: dict[str, Any], message: str) -> None:
     """It is refused when it is built, with the range and what came."""
     with pytest.raises(InvalidRequestError) as caught:
-        make()
+        kind(**options)
     assert message in str(caught.value)
 
 

@@ -149,7 +149,7 @@ def test_the_defaults_of_the_retry_policy() -> None:
         retry_uncertain=False,
     )
     with pytest.raises(TypeError):
-        prodia_async.RetryPolicy(3)  # type: ignore[misc]  # by keyword only
+        prodia_async.RetryPolicy(3)  # type: ignore[call-arg]  # by keyword only
 
 
 def fail(error: ProdiaError) -> None:

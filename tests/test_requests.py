@@ -262,8 +262,8 @@ async def test_a_wrong_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        'a"b', "a/b", "a\\b", "../x", "C:\\x", "a\rb", "a\nb", "a\r\nX: 1", "\x00", "a\x7f", "a\ud800",
-        ".", "..", " ", "x" * 10**6 + '"',
+        'a"b', "a/b", "a\\b", "../x", "C:\\x", "a\rb", "a\nb", "a\r\nX: 1", "\x00",
+        "a\x7f", "a\ud800", ".", "..", " ", "x" * 10**6 + '"',
     ],
     ids=ascii,
 )  # fmt: skip
@@ -323,7 +323,7 @@ async def test_names_without_any_input() -> None:
     """It says that there are none, and cuts a name of a megabyte."""
     message = await refused(Job("t", {"image": "x" * 10**6}))
     assert "which no input bears; inputs: there are none" in message
-    assert await encode({"type": "t", "config": "image"})
+    await encode({"type": "t", "config": "image"})  # the server decides about that
 
 
 @pytest.mark.parametrize("kind", MAX_INPUTS)

@@ -148,10 +148,9 @@ class TestRetryAfter:
         assert seconds is None or 0 <= seconds <= ABSURD_SECONDS
 
 
-STATUS = {"status_code": 500}
 FATES: list[tuple[BaseException, Fate]] = [
     (CapacityError("x", status_code=429), "not run"),
-    (ServerError("x", **STATUS), "server fault"),
+    (ServerError("x", status_code=500), "server fault"),
     (ConnectError("x"), "undelivered"),
     (ConnectionLostError("x"), "uncertain"),
     (APITimeoutError("x"), "uncertain"),
@@ -245,6 +244,10 @@ def decide(
     )
 
 
+UNCERTAIN: list[Fate] = ["uncertain"]
+REFUSED: list[Fate] = ["not run"]
+
+
 class TestDecisions:
     @pytest.mark.parametrize(
         ("fates", "wait"),
@@ -277,7 +280,7 @@ class TestDecisions:
         """With retry_uncertain it counts and waits as any other fault."""
         policy = RetryPolicy(retry_uncertain=True)
         assert decide(policy, history("uncertain", "server fault", "uncertain")).wait == 2.0
-        assert decide(policy, history(*["uncertain"] * 4)).wait is None  # type: ignore[list-item]  # a Literal
+        assert decide(policy, history(*UNCERTAIN * 4)).wait is None
         assert decide(policy, history("ran")).wait is None
 
     def test_one_attempt_means_no_retry(self) -> None:
@@ -316,7 +319,7 @@ class TestDecisions:
     def test_capacity_is_bounded_by_time(self) -> None:
         """From the first refusal on, the next wait included; then a wrong type is suspected."""
         policy = RetryPolicy(max_capacity_wait=100.0, backoff_max=8.0)
-        record = history(*["not run"] * 20, at=1000.0)  # type: ignore[list-item]  # a Literal
+        record = history(*REFUSED * 20, at=1000.0)
         assert decide(policy, record, now=1093.0).wait == 8.0
         decision = decide(policy, record, now=1093.5)
         assert decision.wait is None
@@ -478,6 +481,17 @@ async def test_nothing_sleeps_after_the_last_attempt() -> None:
     assert loop.log == ["attempt", 1.0, "attempt"]
 
 
+@on_both_loops
+async def test_a_first_failure_may_be_the_last() -> None:
+    """Then it is raised as it was, and nothing is waited for."""
+    last = ValueError("")
+    loop = Loop(last, "never")
+    with pytest.raises(ValueError) as caught:
+        await retrying(loop.attempt, decide=loop.decide, sleep=loop.sleep)
+    assert caught.value is last
+    assert loop.log == ["attempt"]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
 @on_both_loops
 async def test_what_is_no_error_is_not_decided_about(error: type[BaseException]) -> None:
@@ -529,7 +543,7 @@ async def _retry_for_ever(attempt: Any, decided: list[BaseException]) -> None:
 
 
 async def test_a_tasks_own_cancel_keeps_its_message() -> None:
-    """asyncio's cancel(msg=...) arrives as it was sent."""
+    """A message given to asyncio's cancel() arrives as it was sent."""
     task = asyncio.ensure_future(_retry_for_ever(anyio.sleep_forever, []))
     await anyio.wait_all_tasks_blocked()
     task.cancel("why")

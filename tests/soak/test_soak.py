@@ -46,7 +46,7 @@ class Whole(httpx.AsyncByteStream):
 
 @on_both_loops
 async def test_ten_thousand_random_cancellations() -> None:
-    """Jobs cancelled at random moments, over sockets: then all slots work, and no socket is left."""
+    """Jobs cancelled at random moments: then all slots work, and no socket is left."""
     seeded = random.Random(42)
     before = open_sockets()
 
