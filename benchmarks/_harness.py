@@ -190,9 +190,14 @@ def present(contenders: Iterable[Contender], only: str | None) -> list[Contender
     return kept
 
 
-def _pin() -> None:
+def pin(cpu: int) -> None:
+    """Keep this process, and those it starts, on one CPU; on other systems than Linux nothing."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {CLIENT_CPU})
+        os.sched_setaffinity(0, {cpu})
+
+
+def _pin_client() -> None:
+    pin(CLIENT_CPU)
 
 
 def measure(contender: Contender) -> Figures:
@@ -200,7 +205,7 @@ def measure(contender: Contender) -> Figures:
     params = json.dumps({"contender": contender.name, **contender.params})
     command = contender.command or [sys.executable, sys.argv[0], "--measure"]
     done = subprocess.run(
-        [*command, params], stdout=subprocess.PIPE, check=True, preexec_fn=_pin, timeout=300
+        [*command, params], stdout=subprocess.PIPE, check=True, preexec_fn=_pin_client, timeout=300
     )
     figures: Figures = json.loads(done.stdout)
     return figures
@@ -232,6 +237,8 @@ class Results:
             columns: Figures and their headings; the first is the one that counts.
             baseline: The contender whose first figure is 1.00 in the last column.
         """
+        if not self.rounds:
+            return
         width = max(map(len, self.rounds))
         first, *others = columns
         head = f"{'':{width}}  {columns[first]:>14}  {'least-most':>15}"
@@ -243,7 +250,7 @@ class Results:
             row = f"{name:{width}}  {median(values):14.4g}  {spread:>15}"
             for each in others:
                 found = self.values(name, each)
-                row += f"  {median(found):12.4g}" if found else f"  {'':>12}"
+                row += f"  {median(found):12.4g}" if found else f"  {'':12}"
             if baseline in self.rounds:
                 ratio = median(values) / self.median(baseline, first)
                 row += f"  {ratio:{len(baseline) + 2}.2f}"

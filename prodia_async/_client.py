@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-import httpx
-
 from ._answers import MAX_RESPONSE_BYTES, Collector, check_answer, error_for
-from ._connections import default_transport
+from ._connections import default_transport, is_this_machine
 from ._engine import Engine, Finished, Terms
 from ._errors import InvalidRequestError, ProdiaError
+from ._httpx import httpx
 from ._map import Outcomes
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
 from ._requests import encode_job
@@ -503,16 +501,9 @@ def _check_base_url(text: str, *, allow_http: bool) -> str:
         raise InvalidRequestError(f"{wanted}, without a user name or password")
     if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
         raise InvalidRequestError(f"{wanted}, not {text!r:.200}")
-    if url.scheme == "http" and not allow_http and not _is_this_machine(url.host):
+    if url.scheme == "http" and not allow_http and not is_this_machine(url.host):
         raise InvalidRequestError(
             f"plain http to {url.host} would show the token to everybody on the way; "
             "use https, or allow_http=True"
         )
     return str(url).rstrip("/").removesuffix("/v2")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

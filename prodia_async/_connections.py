@@ -29,6 +29,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import ipaddress
 import os
 import re
 import socket
@@ -42,9 +43,9 @@ import anyio
 import anyio.to_thread
 import h11
 import httpcore
-import httpx
 from anyio.lowlevel import RunVar, current_token
 
+from ._httpx import httpx
 from ._network import DirectBackend, DirectStream
 
 if TYPE_CHECKING:
@@ -904,6 +905,14 @@ async def _closing_pools_with_the_loop(shards: list[_Shard]) -> AsyncGenerator[N
 # --------------------------------------------------------------------------- the choice
 
 
+def is_this_machine(host: str) -> bool:
+    """Tell whether a host name or address is a loopback one, by its look."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def environment_proxy(url: httpx.URL | str) -> str | None:
     """
     Return the proxy that the environment names for this URL.
@@ -913,9 +922,12 @@ def environment_proxy(url: httpx.URL | str) -> str | None:
     no variable is set. Read by `urllib.request.getproxies`, as httpx does.
     ``NO_PROXY`` is a list of names, each standing for its subdomains too, or
     ``*`` (`urllib.request.proxy_bypass`; unlike httpx, ``.example.com`` holds
-    for ``example.com`` itself, as it does for curl).
+    for ``example.com`` itself, as it does for curl). This machine's own names
+    and addresses need no proxy, and plain http to them must not leave it.
     """
     url = httpx.URL(url)
+    if is_this_machine(url.host):
+        return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or urllib.request.proxy_bypass(url.netloc.decode("ascii")):

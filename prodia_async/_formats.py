@@ -40,8 +40,12 @@ def _check_flag(what: str, value: object) -> None:
         raise InvalidRequestError(f"{what} must be True or False, not {shown(value)}")
 
 
-class _Format:
-    """A media type whose set fields are its parameters, in the order they are written down."""
+class Format:
+    """
+    The base of `JPEG`, `PNG` and `WebP`.
+
+    A media type whose set fields are its parameters, in the order they are written down.
+    """
 
     __slots__ = ()
 
@@ -58,7 +62,7 @@ class _Format:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JPEG(_Format):
+class JPEG(Format):
     """
     ``image/jpeg``, the server's default for pictures. Documented: guide "Output Image Formats".
 
@@ -91,7 +95,7 @@ class JPEG(_Format):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PNG(_Format):
+class PNG(Format):
     """
     ``image/png``, lossless. Documented: guide "Output Image Formats".
 
@@ -114,7 +118,7 @@ class PNG(_Format):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebP(_Format):
+class WebP(Format):
     """
     ``image/webp``, the smallest pictures. Documented: guide "Output Image Formats".
 
@@ -142,9 +146,7 @@ class WebP(_Format):
         _check_whole_number("WebP method", self.method, 0, 6)
 
 
-Format: TypeAlias = JPEG | PNG | WebP
-
-_TYPED: dict[str, type[Format]] = {kind.media_type: kind for kind in get_args(Format)}
+_TYPED: dict[str, type[JPEG | PNG | WebP]] = {kind.media_type: kind for kind in (JPEG, PNG, WebP)}
 
 
 def accept_header(accept: Format | str | None, *, multipart: bool) -> str:
@@ -169,7 +171,7 @@ def accept_header(accept: Format | str | None, *, multipart: bool) -> str:
             output = None
         case str():
             output = _check_text(accept, multipart=multipart)
-        case JPEG() | PNG() | WebP():
+        case Format():
             output = str(accept)
         case _:
             raise InvalidRequestError(

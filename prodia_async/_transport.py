@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlencode
 
 import anyio
-import httpx
 
 from ._errors import (
     APITimeoutError,
@@ -27,6 +26,7 @@ from ._errors import (
     ResponseError,
     TruncatedResponseError,
 )
+from ._httpx import httpx
 from ._version import __version__
 from ._wire import Headers
 

@@ -397,18 +397,6 @@ def test_without_its_extra_it_says_which(missing: str, tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
-def test_the_package_does_not_import_the_command_line() -> None:
-    """Importing the package imports nothing that only an extra brings."""
-    # httpx comes first: it has a command line of its own, and takes rich if it is there.
-    program = (
-        "import httpx, sys; before = set(sys.modules); import prodia_async;"
-        "new = set(sys.modules) - before;"
-        "print(*{'typer', 'click', 'rich', 'PIL', 'starlette', 'uvicorn'} & new)"
-    )
-    done = python(program)
-    assert (done.returncode, done.stdout.strip()) == (0, b"")
-
-
 # The emulator, until it is told to end.
 
 

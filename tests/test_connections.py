@@ -1094,3 +1094,11 @@ async def test_every_error_of_httpcore_has_its_own_in_httpx() -> None:
             translated = _connections._translated(error("why"), request)
             assert type(translated) is getattr(httpx, name)
     assert _connections._translated(anyio.WouldBlock(), request) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "emulator.localhost"])
+def test_this_machine_needs_no_proxy(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Plain http to this machine may carry a token, so it must not go through a proxy."""
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    assert environment_proxy(f"http://{host}:8080") is None
+    assert environment_proxy("http://api.example.com") == "http://proxy.example:3128"

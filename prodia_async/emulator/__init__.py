@@ -4,7 +4,7 @@ A local stand-in for the Prodia v2 inference API.
 ::
 
     async with Emulator(workers=20, latency=0.3) as emulator:
-        client = AsyncProdia("any token", base_url=emulator.base_url)
+        client = AsyncProdia("any-token", base_url=emulator.base_url)
 
 This annex is written from the published documentation alone and shares no code
 with the rest of the package: a server built on the client's own decoder would
