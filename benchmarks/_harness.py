@@ -243,7 +243,9 @@ class Results:
         first, *others = columns
         head = f"{'':{width}}  {columns[first]:>14}  {'least-most':>15}"
         head += "".join(f"  {columns[each]:>12}" for each in others)
-        print(head + (f"  {'x ' + baseline:>{len(baseline) + 2}}" if baseline in self.rounds else ""))
+        print(
+            head + (f"  {'x ' + baseline:>{len(baseline) + 2}}" if baseline in self.rounds else "")
+        )
         for name in self.rounds:
             values = self.values(name, first)
             spread = f"{min(values):.3g}-{max(values):.3g}"

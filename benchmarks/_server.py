@@ -203,9 +203,7 @@ class Server(NamedTuple):
     plain: int
     tls: int
 
-    def url(
-        self, *, delay_ms: int = 0, size: int = OUTPUT_BYTES, tls: bool = False
-    ) -> str:
+    def url(self, *, delay_ms: int = 0, size: int = OUTPUT_BYTES, tls: bool = False) -> str:
         """Return the base URL for answers of this kind, without ``/v2``."""
         origin = f"https://localhost:{self.tls}" if tls else f"http://127.0.0.1:{self.plain}"
         return f"{origin}/delay-{delay_ms}/size-{size}"

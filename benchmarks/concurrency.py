@@ -37,9 +37,7 @@ from _server import serving
 DELAY_MS = 50
 
 
-async def _measure(
-    contender: str, url: str, ledger: str, jobs: int, concurrency: int
-) -> Figures:
+async def _measure(contender: str, url: str, ledger: str, jobs: int, concurrency: int) -> Figures:
     name = contender.rpartition(",")[0]
     _ask(ledger)
     async with OPENERS[name](url, concurrency) as one_job:

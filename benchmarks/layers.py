@@ -116,9 +116,7 @@ def main() -> None:
         ]
         results = rounds(contenders, count)
     results.table({"added_ms": "our layers", "cpu_ms": "whole job", "bare_ms": BARE[:12]})
-    goal(
-        "5: our layers over the bare transport", results.median(OURS, "added_ms"), 0.12, " ms"
-    )
+    goal("5: our layers over the bare transport", results.median(OURS, "added_ms"), 0.12, " ms")
 
 
 if __name__ == "__main__":

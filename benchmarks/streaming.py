@@ -180,10 +180,10 @@ def main() -> None:
             Contender(REQUESTS, params, missing=missing("requests")),
         ]
         results = rounds(present(contenders, chosen.only), 1 if chosen.quick else 7)
-        rounds(present([Contender(LARGEST, largest)], chosen.only), 1 if chosen.quick else 3, results)
-    results.table(
-        {"cpu_ms": "CPU ms", "ms_per_mb": "ms/MB", "peak_mb": "peak +MB"}, baseline=CURL
-    )
+        rounds(
+            present([Contender(LARGEST, largest)], chosen.only), 1 if chosen.quick else 3, results
+        )
+    results.table({"cpu_ms": "CPU ms", "ms_per_mb": "ms/MB", "peak_mb": "peak +MB"}, baseline=CURL)
     ratio_goal("6a: CPU, ours over curl", results, OURS, CURL, 1.5)
     if LARGEST in results.rounds:
         goal("6b: peak memory over 1 GB", max(results.values(LARGEST, "peak_mb")), 4, " MB")

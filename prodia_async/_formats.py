@@ -171,7 +171,7 @@ def accept_header(accept: Format | str | None, *, multipart: bool) -> str:
             output = None
         case str():
             output = _check_text(accept, multipart=multipart)
-        case Format():
+        case Format() if type(accept) is not Format:
             output = str(accept)
         case _:
             raise InvalidRequestError(
