@@ -49,8 +49,9 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
     session.run("coverage", "report")
     floors = [
-        "errors", "files", "media", "version",
-        "formats", "models", "multipart", "network", "retry", "scheduler", "uploads", "wire",
+        "errors", "files", "httpx", "media", "version",
+        "formats", "hooks", "models", "multipart", "network", "retry", "scheduler", "uploads",
+        "wire",
         "answers", "connections", "requests",
     ]  # fmt: skip
     include = ",".join(f"prodia_async/_{room}.py" for room in floors)

@@ -277,7 +277,7 @@ def goal(text: str, value: float, most: float, unit: str = "") -> None:
 
 
 def ratio_goal(
-    text: str, results: Results, ours: str, peer: str, most: float, figure: str = "cpu_ms"
+    text: str, results: Results, *, ours: str, peer: str, most: float, figure: str = "cpu_ms"
 ) -> None:
     """Print a goal that is a ratio of medians, if both contenders ran."""
     if results.values(ours, figure) and results.values(peer, figure):

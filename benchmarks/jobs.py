@@ -146,9 +146,9 @@ def main() -> None:
         },
         baseline=OURS,
     )
-    ratio_goal("3a: CPU, ours over stock httpx", results, OURS, HTTPX, 0.35)
-    ratio_goal("3b: CPU, ours over the official client", results, OURS, NODE, 0.4)
-    ratio_goal("3c: CPU, ours over raw aiohttp", results, OURS, AIOHTTP_RAW, 3.0)
+    ratio_goal("3a: CPU, ours over stock httpx", results, ours=OURS, peer=HTTPX, most=0.35)
+    ratio_goal("3b: CPU, ours over the official client", results, ours=OURS, peer=NODE, most=0.4)
+    ratio_goal("3c: CPU, ours over raw aiohttp", results, ours=OURS, peer=AIOHTTP_RAW, most=3.0)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterator
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from _harness import (
     JOB,
@@ -40,6 +39,9 @@ from _harness import (
 from _null import NullTransport
 
 from prodia_async import AsyncProdia
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
 
 CONCURRENCY = 64
 _TURN = 500

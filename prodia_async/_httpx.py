@@ -10,16 +10,25 @@ before keeps what it has.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 _COMMAND_LINE = "httpx._main"
 
-if "httpx" not in sys.modules:
-    # The documented way to have an import fail, which httpx expects of this one.
-    sys.modules[_COMMAND_LINE] = None  # type: ignore[assignment]
 
+def hide(modules: dict[str, Any]) -> None:
+    """Have an import of httpx's command line fail, as httpx expects it to where rich is missing."""
+    modules.setdefault(_COMMAND_LINE, None)
+
+
+def show(modules: dict[str, Any]) -> None:
+    """Undo `hide`."""
+    if modules.get(_COMMAND_LINE, ...) is None:
+        del modules[_COMMAND_LINE]
+
+
+hide(sys.modules)
 import httpx  # noqa: E402  (the whole point)
 
-if sys.modules.get(_COMMAND_LINE, ...) is None:
-    del sys.modules[_COMMAND_LINE]
+show(sys.modules)
 
 __all__ = ["httpx"]

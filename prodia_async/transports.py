@@ -183,7 +183,9 @@ def http2_transport(
     """
     _check(max_connections, connect_timeout, idle_timeout)
     try:
-        import h2.events  # noqa: PLC0415  (an extra, looked for when it is asked for)
+        # An extra, looked for when it is asked for and not before.
+        import h2.events  # noqa: PLC0415
+        import h2.exceptions  # noqa: PLC0415
     except ImportError as error:
         raise ImportError("http2_transport needs h2: pip install 'prodia-async[http2]'") from error
 
@@ -204,6 +206,9 @@ def http2_transport(
     broken_off = (h2.events.StreamReset, h2.events.ConnectionTerminated)
 
     def translate(error: BaseException, request: httpx.Request) -> httpx.RequestError | None:
+        if isinstance(error, h2.exceptions.H2Error):
+            # httpcore lets these through while a body is read.
+            return httpx.RemoteProtocolError(str(error) or type(error).__name__, request=request)
         if not isinstance(error, httpx.RequestError):
             return None
         # A stream or a connection that the server ended is no fault of its HTTP.
@@ -495,7 +500,8 @@ class _Upload(httpx.AsyncByteStream):
             if not making.cancelled():
                 return making.result()
         # Until aiohttp gives the upload up, and with it the connection.
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        return await never
 
     def _allow_silence(self, seconds: float | None) -> None:
         if not self._is_stopped and not self._watch.expired():

@@ -21,7 +21,7 @@ FLOORS: dict[int, set[str]] = {
     2: {"_requests", "_answers", "_connections"},
     3: {"_transport"},
     4: {"_engine", "_map", "_stream"},
-    5: {"_client", "fireworks"},
+    5: {"_client", "fireworks", "transports"},
     6: {"batch"},
     7: {"_cli", "_demo", "_contact_sheet", "__main__"},
 }  # fmt: skip
