@@ -111,7 +111,7 @@ def _cpu(call: Callable[[], object], times: int) -> float:
 def _by_turns(contenders: dict[str, Callable[[], object]], count: int, unit: float) -> Results:
     """Time the contenders by turns; a figure is seconds of one call times `unit`."""
     results = Results()
-    times = {name: max(1, round(0.002 / _cpu(call, 2))) for name, call in contenders.items()}
+    times = {name: max(1, round(0.005 / _cpu(call, 2))) for name, call in contenders.items()}
     for call in contenders.values():
         call()
     for _ in range(count):
