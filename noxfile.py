@@ -50,8 +50,8 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
     floors = [
         "errors", "files", "httpx", "media", "version",
-        "formats", "hooks", "models", "multipart", "network", "retry", "scheduler", "uploads",
-        "wire",
+        "formats", "hooks", "models", "multipart", "network", "results", "retry", "scheduler",
+        "uploads", "wire",
         "answers", "connections", "requests",
     ]  # fmt: skip
     include = ",".join(f"prodia_async/_{room}.py" for room in floors)

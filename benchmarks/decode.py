@@ -29,8 +29,8 @@ from _peers import decode_by_hand
 from _server import BOUNDARY, CONTENT_TYPE, OUTPUT_BYTES, around, headers
 from python_multipart.multipart import MultipartParser
 
+from prodia_async import JobResponse, Timing
 from prodia_async._answers import AnswerReader, Collector, OutputData, check_answer
-from prodia_async._models import JobResponse, Timing
 from prodia_async._multipart import MultipartDecoder, PartData
 from prodia_async._wire import Headers
 

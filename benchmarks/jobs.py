@@ -132,7 +132,7 @@ def main() -> None:
         report(_measure(**chosen.measure))
         return
     print("100 in flight, 50 ms jobs, 53 KB answers; ms of the client's CPU per job")
-    jobs, count = (600, 1) if chosen.quick else (3000, 5)
+    jobs, count = (300, 1) if chosen.quick else (3000, 5)
     with serving(SERVER_CPU) as server:
         contenders = _contenders(server.url(delay_ms=DELAY_MS), jobs, 100)
         results = rounds(present(contenders, chosen.only), count)

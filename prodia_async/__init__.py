@@ -4,6 +4,9 @@ Run image and video generation jobs on the Prodia v2 inference API.
 The front door: names out of the rooms, nothing else.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._client import AsyncProdia
 from ._errors import (
     APIConnectionError,
@@ -37,15 +40,16 @@ from ._models import (
     JobOutcome,
     JobRequest,
     JobResponse,
-    JobResult,
     Output,
-    Price,
     Timing,
 )
 from ._retry import Attempt, RetryPolicy
 from ._scheduler import SchedulerStatistics
-from ._stream import JobStream, OutputPart
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._results import JobResult, Price
+    from ._stream import JobStream, OutputPart
 
 __all__ = [
     "JPEG",
@@ -93,7 +97,28 @@ __all__ = [
     "__version__",
 ]
 
+# In rooms that take long to import, and that only a client needs.
+_LATER = {
+    "JobResult": "_results",
+    "JobStream": "_stream",
+    "OutputPart": "_stream",
+    "Price": "_results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    room = _LATER.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{room}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Tracebacks and pickles name the front door, not the room behind it.
-for _value in [globals()[_name] for _name in __all__]:
+for _value in [globals()[_name] for _name in __all__ if _name not in _LATER]:
     if isinstance(_value, type):
         _value.__module__ = __name__

@@ -33,10 +33,12 @@ from ._errors import (
 )
 from ._formats import MULTIPART
 from ._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
-from ._models import JobResult, Output, read_job_result
+from ._models import Output
 from ._multipart import Event as MultipartEvent
 from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished, PartStarted
+from ._results import JobResult, read_job_result
 from ._retry import parse_retry_after
+from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -53,9 +55,6 @@ MAX_EARLY_BYTES = 64 * 1024
 Largest job result that is given out before its part has ended. Chosen: trying
 costs a look at the JSON each time a piece of the body ends in a brace.
 """
-
-MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
-"""Largest answer that is collected in memory. Chosen: far above the videos of known types."""
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much of an error's body is read and kept. Chosen."""

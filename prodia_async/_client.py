@@ -8,18 +8,16 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from ._answers import MAX_RESPONSE_BYTES, Collector, check_answer, error_for
-from ._connections import default_transport, is_this_machine
 from ._engine import Engine, Finished, Terms
-from ._errors import InvalidRequestError, ProdiaError
+from ._errors import InvalidRequestError
 from ._httpx import httpx
 from ._map import Outcomes
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
 from ._requests import encode_job
-from ._retry import RetryPolicy, check_seconds
+from ._retry import RetryPolicy, check_seconds, import_tenacity
 from ._scheduler import Scheduler, SchedulerStatistics
-from ._stream import AnswerFeed, JobStream
-from ._transport import Reply, Sender
+from ._transport import Sender
+from ._wire import MAX_RESPONSE_BYTES, is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -27,10 +25,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ._answers import Collector
     from ._formats import Format
     from ._hooks import AttemptHook
-    from ._models import InputLike, JobResult
-    from ._wire import Headers
+    from ._models import InputLike
+    from ._stream import JobStream
 
 BASE_URL = "https://inference.prodia.com"
 """Documented: reference "Inference"."""
@@ -118,6 +117,8 @@ class AsyncProdia:
         self._max_response_bytes = max_response_bytes
 
         def make_sender() -> Sender:
+            from ._connections import default_transport  # noqa: PLC0415
+
             own = None if http_client is not None else transport or default_transport(address)
             return Sender(
                 address,
@@ -128,6 +129,11 @@ class AsyncProdia:
 
         def make_scheduler() -> Scheduler:
             return Scheduler(max_concurrency=max_concurrency, adaptive=adaptive)
+
+        # What only a client needs and what takes longest to import: not before there is one,
+        # and not while its event loop runs.
+        import_tenacity()
+        from . import _connections, _stream  # noqa: F401, PLC0415
 
         self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
         self._set_options(
@@ -380,9 +386,11 @@ class AsyncProdia:
             return JobOutcome(index, request, None, error)
 
     async def _run(self, request: JobRequest) -> JobResponse:
+        from ._stream import CollectedAnswer  # noqa: PLC0415
+
         terms = self._terms(request)
         wire = await encode_job(request, price=self._price)
-        answer = _Answer(multipart=request.multipart, max_bytes=self._max_response_bytes)
+        answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
         collected, finished = await self._engine.run(wire, answer, terms)
         return _response(collected, finished)
 
@@ -400,9 +408,11 @@ class AsyncProdia:
 
     @asynccontextmanager
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
+        from ._stream import AnswerFeed, CollectedAnswer, JobStream  # noqa: PLC0415
+
         terms = self._terms(request)
         wire = await encode_job(request, price=self._price)
-        answer = _Answer(multipart=request.multipart, max_bytes=0)
+        answer = CollectedAnswer(multipart=request.multipart, max_bytes=0)
         flight = self._engine.flight(wire, answer, terms)
         reply = await flight.within(flight.begin)
         try:
@@ -419,49 +429,6 @@ class AsyncProdia:
         if callable(self._token):
             return f"Bearer {_check_token(await self._token())}"
         return f"Bearer {self._token}"
-
-
-class _Answer:
-    """What Prodia's vocabulary makes of one answer: a job result and outputs."""
-
-    __slots__ = ("_collector", "_multipart")
-
-    def __init__(self, *, multipart: bool, max_bytes: int) -> None:
-        self._multipart = multipart
-        self._collector = Collector(max_bytes=max_bytes)
-
-    async def read(self, reply: Reply) -> Collector:
-        collector = self._collector
-        try:
-            feed = AnswerFeed(reply, multipart=self._multipart)
-            while (events := await feed.next()) is not None:
-                collector.add(events)
-            wrong = check_answer(collector.job, collector.outputs, multipart=self._multipart)
-            if wrong is not None:
-                raise wrong
-        except ProdiaError as error:
-            error.__dict__.update(self.partial())
-            raise
-        return collector
-
-    def note(self, job: JobResult | None) -> None:
-        """Take a job result that was read elsewhere, for its price."""
-        self._collector.job = job
-
-    def partial(self) -> dict[str, object]:
-        job = self._collector.job
-        return {
-            "job": job,
-            "outputs": tuple(self._collector.outputs),
-            "job_id": job.id if job else None,
-        }
-
-    def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
-        return error_for(status_code, headers, body)
-
-    def dollars(self) -> float:
-        job = self._collector.job
-        return (job.price.dollars or 0.0) if job and job.price else 0.0
 
 
 def _response(collected: Collector, finished: Finished) -> JobResponse:

@@ -29,7 +29,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import ipaddress
 import os
 import re
 import socket
@@ -47,6 +46,7 @@ from anyio.lowlevel import RunVar, current_token
 
 from ._httpx import httpx
 from ._network import DirectBackend, DirectStream
+from ._wire import is_this_machine
 
 if TYPE_CHECKING:
     import ssl
@@ -903,14 +903,6 @@ async def _closing_pools_with_the_loop(shards: list[_Shard]) -> AsyncGenerator[N
 
 
 # --------------------------------------------------------------------------- the choice
-
-
-def is_this_machine(host: str) -> bool:
-    """Tell whether a host name or address is a loopback one, by its look."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def environment_proxy(url: httpx.URL | str) -> str | None:

@@ -38,7 +38,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._models import JobResult, Output
+    from ._models import Output
+    from ._results import JobResult
     from ._retry import Attempt
 
 MAX_SHOWN = 120

@@ -32,7 +32,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 import anyio
-import tenacity as _t
 
 from ._errors import (
     APIConnectionError,
@@ -49,6 +48,8 @@ from ._errors import (
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -402,6 +403,11 @@ def check_seconds(what: str, value: float) -> None:
         raise InvalidRequestError(f"{what} must be a number of seconds above 0, not {shown(value)}")
 
 
+def import_tenacity() -> None:
+    """Import tenacity before the first retry, since it takes its time."""
+    import tenacity  # noqa: F401, PLC0415
+
+
 async def retrying(
     attempt: Callable[[], Awaitable[T]],
     *,
@@ -427,9 +433,11 @@ async def retrying(
             raise
     await sleep(seconds)
 
+    import tenacity as _t  # noqa: PLC0415  (see `import_tenacity`)
+
     giving_up = False
 
-    def wait(state: _t.RetryCallState) -> float:
+    def wait(state: RetryCallState) -> float:
         nonlocal giving_up
         error = state.outcome.exception() if state.outcome else None
         decided = decide(error) if error is not None else None

@@ -19,10 +19,13 @@ import anyio.to_thread
 from ._answers import (
     AnswerEvent,
     AnswerReader,
+    Collector,
     JobReceived,
     OutputData,
     OutputFinished,
     OutputStarted,
+    check_answer,
+    error_for,
     failure_of,
 )
 from ._errors import ProdiaError, ResponseError, TruncatedResponseError
@@ -32,8 +35,9 @@ from ._media import OCTET_STREAM, SNIFF_BYTES, EndCheck, sniff, suffix_of
 if TYPE_CHECKING:
     import os
 
-    from ._models import JobResult
+    from ._results import JobResult
     from ._transport import Reply
+    from ._wire import Headers
 
 S = TypeVar("S")
 
@@ -111,6 +115,65 @@ class AnswerFeed:
                     self._reader.receive_data(chunk)
         except ResponseError:
             pass
+
+
+class CollectedAnswer:
+    """
+    What Prodia's vocabulary makes of one answer, for the engine: a job result and outputs.
+
+    Args:
+        multipart: Whether the job result was asked for.
+        max_bytes: The most bytes of outputs that are collected.
+    """
+
+    __slots__ = ("_collector", "_multipart")
+
+    def __init__(self, *, multipart: bool, max_bytes: int) -> None:
+        self._multipart = multipart
+        self._collector = Collector(max_bytes=max_bytes)
+
+    async def read(self, reply: Reply) -> Collector:
+        """
+        Read a success answer to its end.
+
+        Raises:
+            ResponseError: It is not what the API promises; what was whole is on the error.
+            JobFailedError: The job failed.
+        """
+        collector = self._collector
+        try:
+            feed = AnswerFeed(reply, multipart=self._multipart)
+            while (events := await feed.next()) is not None:
+                collector.add(events)
+            wrong = check_answer(collector.job, collector.outputs, multipart=self._multipart)
+            if wrong is not None:
+                raise wrong
+        except ProdiaError as error:
+            error.__dict__.update(self.partial())
+            raise
+        return collector
+
+    def note(self, job: JobResult | None) -> None:
+        """Take a job result that was read elsewhere, for its price."""
+        self._collector.job = job
+
+    def partial(self) -> dict[str, object]:
+        """Return what was complete so far, as attributes for an error."""
+        job = self._collector.job
+        return {
+            "job": job,
+            "outputs": tuple(self._collector.outputs),
+            "job_id": job.id if job else None,
+        }
+
+    def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
+        """Turn an error status into the error to raise."""
+        return error_for(status_code, headers, body)
+
+    def dollars(self) -> float:
+        """Return what the job cost, as far as the answer said."""
+        job = self._collector.job
+        return (job.price.dollars or 0.0) if job and job.price else 0.0
 
 
 class Within(Protocol):
@@ -324,3 +387,6 @@ class _Bytes(AsyncIterator[bytes]):
         if data is None:
             raise StopAsyncIteration
         return bytes(data)
+
+
+JobStream.__module__ = OutputPart.__module__ = "prodia_async"  # the front door imports us late

@@ -277,7 +277,7 @@ class Sender:
     def _translate(self, error: BaseException, silence: float, *, sent: bool) -> ProdiaError:
         """Say what a foreign error means for the job. Most specific first."""
         why = _describe(error)
-        if isinstance(error, _UNSENDABLE):
+        if isinstance(error, _UNSENDABLE) and not sent:
             return InvalidRequestError(f"this cannot be sent: {why}")
         if isinstance(error, _NOT_CONNECTED):
             return ConnectError(f"cannot connect to {self._host}: {why}")
@@ -289,7 +289,8 @@ class Sender:
             return APITimeoutError(
                 f"{self._host} sent nothing for {silence:g} s after the request: {why}"
             )
-        if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+        # Over HTTP/2 httpx blames us (LocalProtocolError) for a head that is too large.
+        if isinstance(error, httpx.ProtocolError) and "disconnected" not in str(error):
             return MalformedResponseError(f"{self._host} did not answer in HTTP: {why}")
         return ConnectionLostError(
             f"the connection to {self._host} was lost after the request was sent: {why}"

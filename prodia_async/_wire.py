@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 REDACTED = "[token]"
+
+MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
+"""Largest answer that is collected in memory. Chosen: far above the videos of known types."""
 
 
 class Headers(Mapping[str, str]):
@@ -91,3 +95,11 @@ class WireRequest:
         # Header values may be secrets of the caller's.
         size = self.body.content_length if self.body else 0
         return f"<WireRequest {self.method} {self.path} {self.kind} {size} bytes>"
+
+
+def is_this_machine(host: str) -> bool:
+    """Tell whether a host name or address is a loopback one, by its look."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

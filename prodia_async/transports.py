@@ -351,7 +351,9 @@ class _Body(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         try:
-            return await anext(self._chunks)
+            # HTTP/2 often ends in an empty frame, which would be taken for a piece.
+            while not (chunk := await anext(self._chunks)):
+                pass
         except StopAsyncIteration:
             self._is_complete = True
             raise
@@ -360,6 +362,7 @@ class _Body(httpx.AsyncByteStream):
             if error is None:
                 raise
             raise error from exc
+        return chunk
 
     async def aclose(self) -> None:
         if self._is_closed:

@@ -41,7 +41,8 @@ from prodia_async._errors import (
     ServerError,
     TruncatedResponseError,
 )
-from prodia_async._models import JobResult, JobState, Output
+from prodia_async._models import Output
+from prodia_async._results import JobResult, JobState
 from prodia_async._wire import Headers
 
 B = "0123456789abcdef" * 3

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import gzip
 import hashlib
 import importlib.util
@@ -207,8 +208,9 @@ class H2Connection:
                     self._requests[event.stream_id] = request
                     if self.server.at_head:
                         self._answer(event.stream_id)
-                case h2.events.DataReceived() if not self.server.at_head:
-                    self._requests[event.stream_id].body += event.data
+                case h2.events.DataReceived() if self.server.reads_on or not self.server.at_head:
+                    if not self.server.at_head:
+                        self._requests[event.stream_id].body += event.data
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 case h2.events.StreamEnded() if not self.server.at_head:
                     self.server.requests.append(self._requests[event.stream_id])
@@ -275,9 +277,15 @@ class H2Connection:
 
 @dataclass
 class H2Server(RawServer):
-    """`RawServer` over TLS in HTTP/2; ``at_head`` answers before the body, which is not read."""
+    """
+    `RawServer` over TLS in HTTP/2.
+
+    With ``at_head`` it answers before the body, which is then thrown away
+    (``reads_on``) or not read.
+    """
 
     at_head: bool = False
+    reads_on: bool = False
     context: ssl.SSLContext = field(init=False)
 
     def __post_init__(self) -> None:
@@ -331,10 +339,12 @@ class Way:
     def server(self, *replies: Callable[[Conversation], None]) -> RawServer:
         return (H2Server if self.is_http2 else RawServer)(list(replies))
 
-    def early_server(self, reply: Callable[[Conversation], None]) -> RawServer:
-        """Return a server that replies when it has the head, and reads no body."""
+    def early_server(
+        self, reply: Callable[[Conversation], None], *, reads_on: bool = False
+    ) -> RawServer:
+        """Return a server that replies when it has the head."""
         if self.is_http2:
-            return H2Server([reply] * 9, at_head=True)
+            return H2Server([reply] * 9, at_head=True, reads_on=reads_on)
 
         def answer(conversation: Conversation) -> bool:
             conversation.read_head()
@@ -370,12 +380,22 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "an upload nobody reads is dropped at once": {
         "aiohttp_transport": "aiohttp closes in good order, so what was written must be read first",
     },
+    "a handshake that was cut off is closed at once": dict.fromkeys(
+        (
+            "default, trio",
+            "transport=httpx",
+            "http_client=httpx",
+            "ShardedTransport",
+            "http2_transport",
+        ),
+        "httpcore closes it when it fails, not when it is cancelled: it is there until the "
+        "server closes it",
+    ),
+    "an answer with more bytes than it said is read as far as it said": {
+        "aiohttp_transport": "aiohttp refuses the whole",
+    },
     "silence is the job's own": {
         "http2_transport": "the clock of httpcore's HTTP/2 is the connection's",
-    },
-    "the head is bounded by 100 KB": {
-        "aiohttp_transport": "8 KB a line",
-        "http2_transport": "64 KB, told to the server; h2 ends the connection",
     },
 }
 """What a way does otherwise by its nature: feature, way, why. Every use is in a test below."""
@@ -594,12 +614,11 @@ async def test_an_early_answer_is_seen(way: Way, tmp_path: Path) -> None:
 
     def reply(conversation: Conversation) -> None:
         conversation.send(answer)
-        if not way.is_http2:
-            conversation.stall()  # a polite server reads on, and throws it away
+        conversation.stall()  # a polite server reads on, and throws it away
 
     path = anyio.Path(tmp_path / "big.bin")
     await path.write_bytes(bytes(30 * MEGABYTE))
-    server = way.early_server(reply)
+    server = way.early_server(reply, reads_on=True)
     async with talking(way, server) as prodia:
         error = await fails(prodia, inputs=[Path(path)])
     assert type(error) is PayloadTooLargeError
@@ -619,7 +638,7 @@ async def test_an_unfinished_upload_spoils_no_other_job(way: Way) -> None:
         yield bytes(100_000)
 
     answer = say(http("413 Large", b"too large", content_type="text/plain"))
-    server = way.early_server(answer)
+    server = way.early_server(answer, reads_on=True)
     if isinstance(server, H2Server):
         server.replies[1:] = [good]
     else:
@@ -726,24 +745,24 @@ async def test_an_upload_that_nobody_reads(way: Way) -> None:
     server = way.early_server(deaf)
     retry = RetryPolicy(max_attempts=1)
     async with talking(way, server, timeout=0.3, retry=retry) as prodia:
+        sockets = open_sockets()
         began = time.monotonic()
         error = await fails(prodia, inputs=[Input(bytes(30 * MEGABYTE), "a.bin")])
         assert time.monotonic() - began < 0.3 + 1.0
-        if way.is_known_to("an upload nobody reads is dropped at once"):
-            server.over.set()
+        if not way.is_known_to("an upload nobody reads is dropped at once"):
+            await until(lambda: open_sockets() - sockets <= server.open)  # only the server's own
+        server.over.set()
     assert type(error) is ConnectError
     assert not error.may_have_run
 
 
 def deaf(conversation: Conversation) -> None:
-    """Read nothing, until the client has gone or the test is over."""
+    """Read nothing until the test is over."""
     if not isinstance(conversation, Conversation):
         conversation.stall()
         return
-    poll = select.poll()
-    poll.register(conversation.socket, select.POLLRDHUP)
-    while not conversation.server.over.is_set() and not poll.poll(20):
-        pass
+    # The client's going cannot be seen here: it comes after what is not read.
+    conversation.server.over.wait()
 
 
 @on_every_way
@@ -878,6 +897,7 @@ def chunked(body: bytes, *, end: bool) -> bytes:
 
 
 CUT = GOOD_BODY[:-500]
+TOO_SHORT = http(length=len(GOOD_BODY) - 700)
 
 
 @pytest.mark.parametrize(
@@ -886,7 +906,7 @@ CUT = GOOD_BODY[:-500]
         http(body=CUT, length=len(GOOD_BODY)),
         http(body=CUT),
         http(body=CUT, length=None),
-        http(length=len(GOOD_BODY) - 700),
+        TOO_SHORT,
         chunked(CUT, end=False),
         chunked(CUT, end=True),
     ],
@@ -898,7 +918,10 @@ async def test_a_cut_answer(way: Way, answer: bytes) -> None:
     server = way.server(say(answer, charge=True, close=True))
     async with talking(way, server) as prodia:
         error = await fails(prodia)
-    assert type(error) is TruncatedResponseError
+    short = answer == TOO_SHORT
+    beyond = "an answer with more bytes than it said is read as far as it said"
+    refused = short and way.is_known_to(beyond)
+    assert type(error) is (MalformedResponseError if refused else TruncatedResponseError)
     assert error.may_have_run
     assert ledger(server) == (1, 1)
 
@@ -955,8 +978,7 @@ async def test_a_monstrous_head(way: Way) -> None:
     server = way.server(say(answer, charge=True))
     async with talking(way, server) as prodia:
         error = await fails(prodia)
-    kinds = (MalformedResponseError,)
-    assert isinstance(error, kinds)
+    assert type(error) is MalformedResponseError
     assert error.may_have_run
     assert ledger(server) == (1, 1)
 
@@ -1022,11 +1044,12 @@ async def test_cancelled_while_sending(way: Way) -> None:
 
     server = way.early_server(deaf)
     async with talking(way, server, max_concurrency=1) as prodia:
+        sockets = open_sockets()
         upload = [Input(endless, "a.bin", size=10**9)]
         async with cancelled_when(way, prodia, lambda: sent > 0, inputs=upload):
-            if way.is_known_to("an upload nobody reads is dropped at once"):
-                server.over.set()
-            await until(lambda: server.open == 0)
+            if not way.is_known_to("an upload nobody reads is dropped at once"):
+                await until(lambda: open_sockets() - sockets <= server.open)
+            server.over.set()
     assert server.charges == 0
 
 
@@ -1039,9 +1062,10 @@ async def test_cancelled_while_connecting(way: Way) -> None:
             "t", base_url=server.url.replace("http:", "https:"), retry=FAST, **way.options()
         ) as prodia:
             async with cancelled_when(way, prodia, lambda: server.connections == 1):
+                if way.is_known_to("a handshake that was cut off is closed at once"):
+                    server.over.set()
                 await until(lambda: server.open == 0)
-            if "http" in way.name:
-                assert prodia.statistics().in_flight == 0
+            gc.collect()
 
 
 @on_every_way

@@ -25,7 +25,8 @@ from prodia_async._errors import (
     TruncatedResponseError,
     shown,
 )
-from prodia_async._models import JobResult, JobState, Output
+from prodia_async._models import Output
+from prodia_async._results import JobResult, JobState
 from prodia_async._retry import Attempt
 
 CLASSES = [each for each in vars(_errors).values() if isinstance(each, type)]

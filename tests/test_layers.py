@@ -16,7 +16,7 @@ FLOORS: dict[int, set[str]] = {
     0: {"_errors", "_media", "_files", "_version", "_httpx"},
     1: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
-        "_network", "_hooks",
+        "_network", "_hooks", "_results",
     },
     2: {"_requests", "_answers", "_connections"},
     3: {"_transport"},
@@ -33,7 +33,7 @@ TOP_FLOOR = 7
 OWNERS: dict[str, set[str]] = {
     "httpx": {"_httpx"},
     "httpcore": {"_network", "_connections"},
-    "pydantic": {"_models"},
+    "pydantic": {"_results"},
     "python_multipart": {"_multipart"},
     "tenacity": {"_retry"},
 }
@@ -145,4 +145,7 @@ def test_the_front_door_is_light() -> None:
     loaded = set(done.stdout.split())
     assert "prodia_async._client" in loaded
     top = {f"prodia_async.{room}" for room in FLOORS[TOP_FLOOR]} | {"prodia_async.emulator"}
+    # What only a client needs: pydantic's models, httpcore, the event loop.
+    late = {"asyncio", "tenacity", "httpcore", "python_multipart", "pydantic.main"}
+    assert loaded.isdisjoint(late), sorted(loaded & late)
     assert loaded.isdisjoint(ONLY_ON_TOP | top), sorted(loaded & (ONLY_ON_TOP | top))

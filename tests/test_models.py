@@ -22,13 +22,11 @@ from prodia_async._models import (
     JobOutcome,
     JobRequest,
     JobResponse,
-    JobResult,
     Output,
-    Price,
     Timing,
-    read_job_result,
     wire_job,
 )
+from prodia_async._results import JobResult, Price, read_job_result
 
 LIVE: dict[str, Any] = {
     "id": "5ea5c1a5-7d2a-4b52-a3a4-7b3d5b7a0c11",

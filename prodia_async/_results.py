@@ -1,0 +1,183 @@
+"""
+What the server says of a job, as pydantic models that keep fields this package does not know.
+
+The one room that imports pydantic, and nobody imports it before an answer is
+to be read: pydantic takes longer to import than all the rest together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime  # noqa: TC003  (pydantic reads it)
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ._errors import shown
+
+SUCCEEDED_STATES = frozenset({"completed", "processed", "succeeded"})
+"""State words of success. Documented: `completed` (sync), `processed` (async); last: chosen."""
+
+FAILED_STATES = frozenset({"failed", "cancelled", "canceled", "expired"})
+"""State words of failure. Documented: `failed`; the others are chosen, out of caution."""
+
+
+class _Received(BaseModel):
+    """What the server sends: frozen, and unknown fields are kept."""
+
+    # A price that is no number would spoil every sum it goes into.
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True, allow_inf_nan=False)
+
+    def __repr__(self) -> str:
+        # A result may carry a whole picture in its config.
+        pairs = (f"{name}={shown(value)}" for name, value in self if value is not None)
+        return f"{type(self).__name__}({', '.join(pairs)})"
+
+
+class Price(_Received):
+    """What a job cost. Source: reference "Price"."""
+
+    product: str | None = None
+    dollars: float | None = None
+
+
+class JobState(_Received):
+    """Where a job stands. Source: reference "Inference", job result."""
+
+    current: str | None = None
+    history: list[Any] | None = None
+
+
+class JobMetrics(_Received):
+    """
+    How a job ran. Source: reference "Inference", job result.
+
+    Attributes:
+        elapsed: Inference time in seconds.
+        ips: Iterations per second, where that means something.
+    """
+
+    elapsed: float | None = None
+    ips: float | None = None
+
+
+class JobResult(_Received):
+    """
+    What the server says of a job: the job, and what became of it.
+
+    Unknown fields are kept (``model_extra``). A field that does not have its
+    documented type is read as absent, so that an odd time stamp cannot cost
+    a picture that was paid for.
+
+    Attributes:
+        id: Made by the server.
+        created_at: With `updated_at` and `expires_at`, times in UTC.
+        state: `current` is ``completed`` or ``processed`` on success.
+        config: The job's config with defaults and computed values (the seed) filled in.
+        price: Only when it was asked for, and the server knew it.
+        error: Why it failed, when it did.
+    """
+
+    id: str | None = None
+    type: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    state: JobState = JobState()
+    config: dict[str, Any] | None = None
+    metrics: JobMetrics | None = None
+    price: Price | None = None
+    error: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the state is one of success: ``completed`` or ``processed``."""
+        return self.state.current in SUCCEEDED_STATES
+
+    @property
+    def failed(self) -> bool:
+        """Whether the state is one of failure: ``failed``."""
+        return self.state.current in FAILED_STATES
+
+    @property
+    def failure(self) -> str | None:
+        """
+        Why the job failed, in the server's words.
+
+        `error` where it is set, else the last message in the state's history
+        (where a client of 2025 found it).
+        """
+        if self.error:
+            return self.error
+        for entry in reversed(self.state.history or []):
+            if isinstance(entry, Mapping) and isinstance(entry.get("message"), str):
+                return str(entry["message"])
+        return None
+
+
+def read_job_result(content: bytes | bytearray | memoryview) -> JobResult | None:
+    """
+    Read a job result, forgiving what is odd in it.
+
+    Bytes that are no UTF-8 are replaced; a field that is not of its documented
+    type is dropped, and nothing else with it.
+
+    Returns:
+        The job result, or ``None`` if ``content`` is not a JSON object. Never
+        an error, whatever it is.
+    """
+    text = bytes(content)
+    try:
+        return JobResult.model_validate_json(text)
+    except ValidationError:
+        # Take the whole apart only when it does not fit as it stands.
+        return _read_oddly_shaped(text)
+
+
+def _read_oddly_shaped(content: bytes) -> JobResult | None:
+    # The stdlib's reader takes what pydantic's does not: a byte order mark,
+    # half a surrogate pair, nesting beyond 200, whole numbers of any length.
+    text = content.decode("utf-8-sig", errors="replace")
+    try:
+        values = json.loads(text, parse_int=_read_int)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    _salvage(values)
+    try:
+        return JobResult.model_validate(values)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_context=False, include_input=False):
+            _drop(values, fault["loc"])
+    return JobResult.model_validate(values)
+
+
+def _read_int(digits: str) -> int | float:
+    # Python refuses to read an int of more than 4,300 digits; as a float it is infinite.
+    return int(digits) if len(digits) < 1000 else float(digits)
+
+
+def _salvage(values: dict[str, Any]) -> None:
+    """Keep the sense of what decides whether a job failed, and why, in shapes it might have."""
+    if isinstance(values.get("state"), str):
+        values["state"] = {"current": values["state"]}
+    error = values.get("error")
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        values["error"] = error["message"]
+    elif error is not None and not isinstance(error, str):
+        values["error"] = shown(error)
+
+
+def _drop(values: dict[str, Any], place: tuple[int | str, ...]) -> None:
+    """Remove what lies at ``place``, or the last of its ancestors that is there."""
+    name, *rest = place
+    inner = values.get(str(name))
+    if rest and isinstance(inner, dict) and str(rest[0]) in inner:
+        _drop(inner, tuple(rest))
+    else:
+        values.pop(str(name), None)
+
+
+JobResult.__module__ = Price.__module__ = "prodia_async"  # the front door imports us late
