@@ -7,7 +7,7 @@ know. What the server says of a job is in `_results`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -38,29 +38,88 @@ class Job:
         type: The job type, for instance ``"inference.flux-fast.schnell.txt2img.v2"``.
         config: Its configuration, as the type's documentation page says.
             Leave it out for types that have none.
+        jobs: The steps of a workflow; `serial` writes it.
 
     Raises:
-        InvalidRequestError: `type` is no text or empty, or `config` is no mapping.
+        InvalidRequestError: `type` is no text or empty, `config` is no
+            mapping, or `jobs` is no list of jobs.
     """
 
     type: str
     config: Mapping[str, Any] | None = None
+    jobs: Sequence[Job | Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         _check_job_type(self.type)
         if self.config is not None and not isinstance(self.config, Mapping):
             raise InvalidRequestError(f"a job's config must be a mapping, not {shown(self.config)}")
+        if self.jobs is not None:
+            if isinstance(self.jobs, str | bytes | Mapping) or not isinstance(self.jobs, Iterable):
+                raise InvalidRequestError(
+                    f"a workflow's jobs must be a list of jobs, not {shown(self.jobs)}"
+                )
+            steps = tuple(self.jobs)
+            for step in steps:
+                wire_job(step)
+            object.__setattr__(self, "jobs", steps)
 
     def __repr__(self) -> str:
-        return f"Job(type={shown(self.type)}, config={shown(self.config)})"
+        jobs = f", jobs={shown(list(self.jobs))}" if self.jobs is not None else ""
+        return f"Job(type={shown(self.type)}, config={shown(self.config)}{jobs})"
+
+    @classmethod
+    def serial(cls, *steps: Job | Mapping[str, Any]) -> Job:
+        """
+        Return one job whose steps run one after the other, each on what the last one made.
+
+        ::
+
+            Job.serial(
+                Job("inference.flux-fast.schnell.txt2img.v2", {"prompt": "a cat"}),
+                Job.moderate(threshold=0.95),
+                Job("inference.upscale.v1", {"upscale": 2}),
+            )
+
+        Source: guide "Introduction to Workflows".
+
+        Raises:
+            InvalidRequestError: There are no steps, or one is no job.
+        """
+        if not steps:
+            raise InvalidRequestError("a workflow needs at least one job; Job.serial() has none")
+        return cls("workflow.serial.v1", jobs=steps)
+
+    @classmethod
+    def moderate(cls, *, threshold: float | None = None) -> Job:
+        """
+        Return a step that checks the image made before it, and fails the workflow if it trips.
+
+        A tripped check is a `BadRequestError` or a `JobFailedError` (which of
+        the two, no document says), with the server's reason.
+
+        Args:
+            threshold: How sure the check must be, 0 to 1; the guide uses 0.95.
+
+        Raises:
+            InvalidRequestError: `threshold` is out of its range.
+        """
+        if threshold is None:
+            return cls("workflow.moderate.v1")
+        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if not is_number or not 0 <= threshold <= 1:
+            raise InvalidRequestError(
+                f"a moderation threshold must be a number 0 to 1, not {shown(threshold)}"
+            )
+        return cls("workflow.moderate.v1", {"threshold": threshold})
 
     def to_wire(self) -> dict[str, Any]:
         """Return the form that the API takes."""
-        return (
-            {"type": self.type}
-            if self.config is None
-            else {"type": self.type, "config": self.config}
-        )
+        wire: dict[str, Any] = {"type": self.type}
+        if self.config is not None:
+            wire["config"] = self.config
+        if self.jobs is not None:
+            wire["jobs"] = [wire_job(step) for step in self.jobs]
+        return wire
 
 
 def _check_job_type(value: object) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._uploads import Source
 
 JOB_PATH = "/v2/job"
+ASYNC_PATH = "/v2/job/async"
 JOB_FILENAME = "job.json"
 JSON_TYPE = "application/json"
 
@@ -65,13 +66,17 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _BAD_IN_FILENAME = re.compile(r'["/\\\x00-\x1f\x7f\ud800-\udfff]')
 
 
-async def encode_job(request: JobRequest, *, price: bool = False) -> WireRequest:
+async def encode_job(
+    request: JobRequest, *, price: bool = False, submit: bool = False
+) -> WireRequest:
     """
-    Turn a job into the request for ``POST /v2/job``, checking all that costs nothing to check.
+    Turn a job into its request, checking all that costs nothing to check.
 
     Args:
         request: The job and what belongs to it.
         price: Ask for the price, unless the request says otherwise itself.
+        submit: Leave the job with the server (``POST /v2/job/async``) rather
+            than wait for its answer.
 
     Returns:
         A request that can be sent any number of times.
@@ -84,7 +89,9 @@ async def encode_job(request: JobRequest, *, price: bool = False) -> WireRequest
     inputs = [as_input(each) for each in _sequence_of_inputs(request.inputs)]
     _check_count(kind, len(inputs))
     content = encode_json(job)
-    accept = accept_header(request.accept, multipart=request.multipart)
+    accept = accept_header(request.accept, multipart=request.multipart and not submit)
+    if submit and request.accept is None:
+        accept = JSON_TYPE
     if any(isinstance(each.content, Path) for each in inputs):
         parts = await anyio.to_thread.run_sync(input_parts, inputs)
     else:
@@ -92,7 +99,7 @@ async def encode_job(request: JobRequest, *, price: bool = False) -> WireRequest
     _check_names(job.get("config"), [part.filename for part in parts])
     return WireRequest(
         method="POST",
-        path=JOB_PATH,
+        path=ASYNC_PATH if submit else JOB_PATH,
         query=_query(request, price=price),
         headers=(("accept", accept), *_extra_headers(request.extra_headers)),
         body=job_body(content, parts),

@@ -72,6 +72,7 @@ class AnswerFeed:
 
     @property
     def bytes_received(self) -> int:
+        """Body bytes so far."""
         return self._reader.bytes_received
 
     async def next(self) -> list[AnswerEvent] | None:
@@ -176,6 +177,17 @@ class CollectedAnswer:
         return (job.price.dollars or 0.0) if job and job.price else 0.0
 
 
+class Feed(Protocol):
+    """Where a `JobStream` has its events from: an `AnswerFeed`, or another of its shape."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Body bytes so far."""
+
+    async def next(self) -> list[AnswerEvent] | None:
+        """Return the next events, often none; ``None`` after the end."""
+
+
 class Within(Protocol):
     """Does one step within what is left of a deadline."""
 
@@ -203,7 +215,7 @@ class JobStream:
         DeadlineExceededError: While iterating or reading.
     """
 
-    def __init__(self, feed: AnswerFeed, within: Within, *, request_id: str | None) -> None:
+    def __init__(self, feed: Feed, within: Within, *, request_id: str | None) -> None:
         self._feed = feed
         self._within = within
         self._events: deque[AnswerEvent] = deque()

@@ -1,0 +1,495 @@
+"""
+Jobs that are left with the server and asked about: ``/v2/job/async``.
+
+Asking costs nothing, so every question is repeated as often as the retry
+policy allows, whatever went wrong with it; only the submission is a matter of
+money. Source: reference "Async", guide "Polling Async Jobs".
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from urllib.parse import quote
+
+import anyio
+
+from ._answers import OutputData, OutputFinished, OutputStarted, error_for, failure_of, make_output
+from ._errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    JobFailedError,
+    JobNotFoundError,
+    MalformedResponseError,
+    ProdiaError,
+    ResponseTooLargeError,
+    TruncatedResponseError,
+    shown,
+)
+from ._models import JobResponse, Output, Timing
+from ._requests import ASYNC_PATH
+from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
+from ._retry import RetryPolicy, check_seconds
+from ._stream import JobStream, OutputPart
+from ._wire import WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from ._answers import AnswerEvent
+    from ._engine import Engine, Finished, Terms, Vocabulary
+    from ._results import JobResult
+    from ._retry import Attempt
+    from ._transport import Reply
+    from ._wire import Headers
+
+T = TypeVar("T")
+
+POLL_SECONDS = 1.0
+"""First wait between two looks at a job. Chosen: known clients use 2 to 5 s throughout."""
+
+POLL_GROWTH = 1.25
+POLL_MAX_SECONDS = 10.0
+"""Each wait is so much longer than the last, up to this. Chosen: half of a 22 s video's time."""
+
+POLL_JITTER = 0.2
+"""Random part of a wait, either way, so that a thousand jobs do not ask in step. Chosen."""
+
+MAX_TEXT_BYTES = 8 * 1024 * 1024
+"""Largest state, job result or listing that is read. Chosen."""
+
+ASK_KIND = "GET /v2/job/async"
+"""What the scheduler calls questions about jobs; they take no worker."""
+
+_DOTS = re.compile(r"\.*")
+
+
+class Calls(Protocol):
+    """What an `AsyncJob` needs of the client that made it."""
+
+    @property
+    def engine(self) -> Engine:
+        """Runs requests."""
+
+    def terms(self, deadline: float | None) -> Terms:
+        """Return the terms to run them on."""
+
+    @property
+    def price(self) -> bool:
+        """Whether to ask for prices."""
+
+    @property
+    def max_response_bytes(self) -> int:
+        """The most that is collected in memory for one answer."""
+
+
+def check_job_id(job_id: object) -> str:
+    """
+    Check that an id can stand in a URL.
+
+    Raises:
+        InvalidRequestError: It cannot.
+    """
+    if not isinstance(job_id, str) or not re.fullmatch(r"[A-Za-z0-9._~-]{1,200}", job_id):
+        raise InvalidRequestError(
+            f"a job id must be a plain id as submit() gave it, not {shown(job_id)}"
+        )
+    if _DOTS.fullmatch(job_id):
+        raise InvalidRequestError(f"a job id must be more than dots, not {shown(job_id)}")
+    return job_id
+
+
+def check_output_name(name: object) -> str:
+    """
+    Check that an output's name stays in its folder when it goes into a URL.
+
+    Raises:
+        InvalidRequestError: It has a slash or a backslash, or is of dots alone.
+    """
+    if (
+        not isinstance(name, str)
+        or re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name)
+        or _DOTS.fullmatch(name)
+    ):
+        raise InvalidRequestError(
+            f"an output's name must be a plain file name, not {shown(name)}: it goes into a URL "
+            "that is fetched with your token"
+        )
+    return name
+
+
+def read_state(text: bytes) -> str:
+    """
+    Read ``job.state.current``: plain text, taken with quotes as well.
+
+    Raises:
+        MalformedResponseError: It is no word.
+    """
+    word = text.decode("utf-8", errors="replace").strip().strip("\"'").strip().lower()
+    if not re.fullmatch(r"[a-z][a-z _-]{0,40}", word):
+        raise MalformedResponseError(f"a job's state must be a word, not {shown(text)}")
+    return word
+
+
+def read_listing(text: bytes) -> list[str]:
+    """
+    Read the list of a job's outputs.
+
+    Raises:
+        MalformedResponseError: It is no JSON list of names, or a name would leave its folder.
+    """
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        listed = None
+    if not isinstance(listed, list):
+        raise MalformedResponseError(
+            f"the outputs of a job must be listed as a JSON array of names, not {text[:80]!r}"
+        )
+    try:
+        return [check_output_name(name) for name in listed]
+    except InvalidRequestError as error:
+        raise MalformedResponseError(
+            f"the server lists an output that is refused: {error}"
+        ) from error
+
+
+class AsyncJob:
+    """
+    A job that is with the server, from `AsyncProdia.submit` or `AsyncProdia.async_job`.
+
+    Keep its `id` to pick it up again, in any process, with
+    ``client.async_job(id)``. What it made can be collected until it expires,
+    some five minutes after it was made (``job.expires_at`` says when).
+
+    Attributes:
+        id: The server's id.
+        job: What the server last said of it, or ``None`` if it was not asked yet.
+        attempts: How it was submitted; empty if that was elsewhere.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        calls: Calls,
+        *,
+        job: JobResult | None = None,
+        attempts: tuple[Attempt, ...] = (),
+    ) -> None:
+        self.id = check_job_id(job_id)
+        self.job = job
+        self.attempts = attempts
+        self._calls = calls
+        self._last_state = job.state.current if job else None
+
+    def __repr__(self) -> str:
+        return f"<AsyncJob {self.id} {self._last_state or 'not asked yet'}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            "an AsyncJob holds a client and cannot be pickled; send its id, and use "
+            "client.async_job(id) there"
+        )
+
+    async def state(self) -> str:
+        """
+        Ask how the job stands.
+
+        Returns:
+            The server's word: ``processing``, ``processed`` or ``completed``, ``failed``.
+
+        Raises:
+            JobNotFoundError: It is unknown, or has expired.
+        """
+        self._last_state = await self._ask("/job.state.current", read_state)
+        return self._last_state
+
+    async def wait(self, *, poll: float = POLL_SECONDS, deadline: float | None = None) -> JobResult:
+        """
+        Wait until the job has ended.
+
+        Args:
+            poll: Seconds before the first look after one that found it
+                running; each further wait is longer by a quarter, up to 10 s
+                (or `poll`), give or take a fifth.
+            deadline: Seconds in all; by default the client's.
+
+        Returns:
+            The job result.
+
+        Raises:
+            JobFailedError: It ended ``failed``.
+            JobNotFoundError: It is unknown, or has expired.
+            DeadlineExceededError: It did not end in time; it goes on at the
+                server, and this object can be waited for again.
+        """
+        check_seconds("poll", poll)
+        return await self._within(deadline, lambda: self._wait(poll))
+
+    async def outputs(self) -> list[str]:
+        """
+        List the names of what the job made.
+
+        Raises:
+            MalformedResponseError: The listing is no list, or has a name that
+                would leave its folder in a URL.
+            JobNotFoundError: The job is unknown, or has expired.
+        """
+        return await self._ask("/output", read_listing)
+
+    def stream(self, name: str) -> AbstractAsyncContextManager[OutputPart]:
+        """
+        Fetch one output while it comes.
+
+        ::
+
+            async with job.stream("video.mp4") as part:
+                await part.save("video.mp4")
+
+        Raises:
+            InvalidRequestError: The name has a slash or a backslash, or is of dots alone.
+            JobNotFoundError: On entering: no such output, or the job has expired.
+        """
+        check_output_name(name)
+        return self._stream(name)
+
+    async def result(
+        self, *, poll: float = POLL_SECONDS, deadline: float | None = None
+    ) -> JobResponse:
+        """
+        Wait until the job has ended, and collect all that it made.
+
+        Args: as `wait` takes them; the deadline covers the collecting too.
+
+        Returns:
+            As `AsyncProdia.job` does; `attempts` are those of the submission.
+
+        Raises:
+            ProdiaError: As `wait`; and as `outputs`. Outputs that were
+                collected before are on the error.
+        """
+        check_seconds("poll", poll)
+        collected: list[Output] = []
+        try:
+            return await self._within(deadline, lambda: self._result(poll, collected))
+        except ProdiaError as error:
+            error.outputs = tuple(collected)
+            raise
+
+    async def _within(self, deadline: float | None, step: Callable[[], Awaitable[T]]) -> T:
+        if deadline is not None:
+            check_seconds("deadline", deadline)
+        seconds = deadline if deadline is not None else self._calls.terms(None).deadline
+        if seconds is None:
+            return await step()
+        with anyio.move_on_after(seconds):
+            return await step()
+        error = DeadlineExceededError(
+            f"the job did not finish within {seconds:g} s and was last {self._last_state!r}; "
+            "it goes on at the server, and can be waited for again",
+            attempts=self.attempts,
+            may_have_run=True,
+            job=self.job,
+        )
+        error.job_id = self.id
+        raise error
+
+    async def _wait(self, poll: float) -> JobResult:
+        longest = max(poll, POLL_MAX_SECONDS)
+        while await self.state() not in SUCCEEDED_STATES | FAILED_STATES:
+            await anyio.sleep(poll * random.uniform(1 - POLL_JITTER, 1 + POLL_JITTER))
+            poll = min(poll * POLL_GROWTH, longest)
+        return await self._final()
+
+    async def _final(self) -> JobResult:
+        """Fetch the job result of a job that has ended."""
+        job = self.job = await self._ask("/job.json", _read_result, price=self._calls.price)
+        failure = failure_of(job)
+        if failure is None and self._last_state in FAILED_STATES:
+            why = job.failure or "the server does not say why"
+            failure = JobFailedError(f"the job failed: {shown(why)}", job=job)
+        if failure is not None:
+            failure.attempts = self.attempts
+            failure.job_id = self.id
+            raise failure
+        return job
+
+    async def _result(self, poll: float, collected: list[Output]) -> JobResponse:
+        began = anyio.current_time()
+        job = await self._wait(poll)
+        request_id = None
+        for name in await self.outputs():
+            output, finished = await self._fetch(name)
+            collected.append(output)
+            request_id = finished.request_id
+        total = anyio.current_time() - began
+        return JobResponse(
+            job, tuple(collected), request_id, self.attempts, Timing(0.0, 0.0, total, total)
+        )
+
+    async def _fetch(self, name: str) -> tuple[Output, Finished]:
+        vocabulary = _Whole(name, self._calls.max_response_bytes)
+        return await self._run(_request(self.id, f"/output/{quote(name, safe='')}"), vocabulary)
+
+    async def _ask(self, path: str, read: Callable[[bytes], T], *, price: bool = False) -> T:
+        query = (("price", "true"),) if price else ()
+        value, _ = await self._run(_request(self.id, path, query), _Text(read))
+        return value
+
+    async def _run(self, request: WireRequest, vocabulary: Vocabulary[T]) -> tuple[T, Finished]:
+        terms = self._terms()
+        left = terms.retry.max_attempts
+        while True:
+            left -= 1
+            try:
+                return await self._calls.engine.run(request, vocabulary, terms)
+            except TruncatedResponseError as error:
+                # What was cut short is still there, and asking again costs nothing.
+                if not left:
+                    raise self._told(error) from error.__cause__
+            except ProdiaError as error:
+                raise self._told(error) from error.__cause__
+
+    def _terms(self) -> Terms:
+        """Return terms for a question: it may be repeated, and has no deadline of its own."""
+        terms = self._calls.terms(None)
+        return replace(terms, deadline=None, retry=_asking(terms.retry))
+
+    def _told(self, error: ProdiaError) -> ProdiaError:
+        error.job_id = self.id
+        error.job = self.job
+        error.may_have_run = True
+        if isinstance(error, JobNotFoundError):
+            why = "the job is unknown, or has expired: results are kept for some five minutes"
+            error.args = (f"{error.message.rstrip('.')}; {why}",)
+        return error
+
+    @asynccontextmanager
+    async def _stream(self, name: str) -> AsyncGenerator[OutputPart, None]:
+        request = _request(self.id, f"/output/{quote(name, safe='')}")
+        flight = self._calls.engine.flight(request, _Text(bytes), self._terms())
+        try:
+            reply = await flight.begin()
+        except ProdiaError as error:
+            raise self._told(error) from error.__cause__
+        try:
+            stream = JobStream(RawFeed(reply, name), flight.within, request_id=reply.request_id)
+            part = await anext(aiter(stream))
+            assert isinstance(part, OutputPart)  # noqa: S101  (a raw feed has nothing else)
+            yield part
+        except BaseException as error:
+            await flight.end(error)
+            raise
+        await flight.end()
+
+
+def _request(job_id: str, path: str, query: tuple[tuple[str, str], ...] = ()) -> WireRequest:
+    return WireRequest(
+        method="GET",
+        path=f"{ASYNC_PATH}/{job_id}{path}",
+        query=query,
+        headers=(("accept", "*/*"),),
+        body=None,
+        kind=ASK_KIND,
+    )
+
+
+def _asking(policy: RetryPolicy) -> RetryPolicy:
+    return replace(policy, retry_uncertain=True)
+
+
+def _read_result(text: bytes) -> JobResult:
+    job = read_job_result(text)
+    if job is None:
+        raise MalformedResponseError(f"a job result must be a JSON object, not {text[:80]!r}")
+    return job
+
+
+class RawFeed:
+    """One file as the body of a reply, in the events of an `AnswerFeed`."""
+
+    def __init__(self, reply: Reply, name: str) -> None:
+        encoding = reply.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in {"", "identity"}:
+            raise MalformedResponseError(
+                f"the answer is encoded as {shown(encoding)}, which was not asked for"
+            )
+        self._reply = reply
+        self._started = OutputStarted(name, reply.headers.get("content-type"))
+        self._step = 0
+        self.bytes_received = 0
+
+    async def next(self) -> list[AnswerEvent] | None:
+        """Return the events of the next piece of the body; ``None`` after the end."""
+        if not self._step:
+            self._step = 1
+            return [self._started]
+        if self._step == 2:
+            return None
+        chunk = await anext(self._reply, None)
+        if chunk is None:
+            self._step = 2
+            return [OutputFinished()]
+        self.bytes_received += len(chunk)
+        return [OutputData(chunk)]
+
+
+class _Asking:
+    """What all questions share."""
+
+    def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
+        return error_for(status_code, headers, body)
+
+    def partial(self) -> dict[str, object]:
+        return {}
+
+    def dollars(self) -> float:
+        return 0.0
+
+
+class _Text(_Asking, Generic[T]):
+    """A small answer, read by a plain function."""
+
+    def __init__(self, read: Callable[[bytes], T]) -> None:
+        self._read = read
+
+    async def read(self, reply: Reply) -> T:
+        text = bytearray()
+        async for chunk in reply:
+            text += chunk
+            if len(text) > MAX_TEXT_BYTES:
+                raise ResponseTooLargeError(f"the answer has more than {MAX_TEXT_BYTES} bytes")
+        return self._read(bytes(text))
+
+
+class _Whole(_Asking):
+    """One output, collected."""
+
+    def __init__(self, name: str, max_bytes: int) -> None:
+        self._name = name
+        self._max_bytes = max_bytes
+
+    async def read(self, reply: Reply) -> Output:
+        feed = RawFeed(reply, self._name)
+        pieces: list[bytes | memoryview] = []
+        started = OutputStarted(self._name, None)
+        while (events := await feed.next()) is not None:
+            for event in events:
+                if isinstance(event, OutputStarted):
+                    started = event
+                elif isinstance(event, OutputData):
+                    pieces.append(event.data)
+            if feed.bytes_received > self._max_bytes:
+                raise ResponseTooLargeError(
+                    f"the output {shown(self._name)} is larger than "
+                    f"max_response_bytes={self._max_bytes}; stream() has no such limit"
+                )
+        return make_output(started, b"".join(pieces))
+
+
+AsyncJob.__module__ = "prodia_async"  # the front door imports us late
