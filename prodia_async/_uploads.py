@@ -62,6 +62,8 @@ def measure(path: Path, head_bytes: int) -> FileFacts:
         InvalidRequestError: It is missing, unreadable, or no regular file.
     """
     try:
+        if "\0" in str(path):
+            raise OSError(None, "a path cannot hold a NUL")
         # Before it is opened: opening a pipe would wait for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(None, "it is a folder" if path.is_dir() else "it is no regular file")

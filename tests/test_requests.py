@@ -238,7 +238,7 @@ def test_json_is_strict_and_plain() -> None:
         ([Input(b"x", "a"), Input(b"y", "a")], "two inputs are named 'a'"),
         (["/no/such/file.png"], "cannot read the input '/no/such/file.png'"),
         (["/"], "it is a folder"),
-        (["a\x00b"], "null byte"),
+        (["a\x00b"], "cannot hold a NUL"),
         ([Input(b"x", content_type="a/b\r\nX-Evil: 1")], "content_type must be plain ASCII"),
         ([Input(b"x", content_type="a/\xe9")], "content_type must be plain ASCII"),
     ],

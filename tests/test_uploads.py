@@ -234,7 +234,7 @@ def test_what_cannot_be_read(tmp_path: Path, make: Callable[[Path], None], why: 
 
 def test_a_path_that_is_none() -> None:
     """A NUL in a path is our error too."""
-    with pytest.raises(InvalidRequestError, match="null byte"):
+    with pytest.raises(InvalidRequestError, match="cannot hold a NUL"):
         measure(Path("a\x00b"), 4)
 
 
