@@ -48,6 +48,7 @@ from ._scheduler import SchedulerStatistics
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._async_jobs import AsyncJob
     from ._results import JobResult, Price
     from ._stream import JobStream, OutputPart
 
@@ -57,6 +58,7 @@ __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "AsyncJob",
     "AsyncProdia",
     "Attempt",
     "AttemptDetails",
@@ -99,6 +101,7 @@ __all__ = [
 
 # In rooms that take long to import, and that only a client needs.
 _LATER = {
+    "AsyncJob": "_async_jobs",
     "JobResult": "_results",
     "JobStream": "_stream",
     "OutputPart": "_stream",

@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+import anyio
 
 from ._engine import Engine, Finished, Terms
-from ._errors import InvalidRequestError
+from ._errors import InvalidRequestError, MalformedResponseError
 from ._httpx import httpx
 from ._map import Outcomes
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._answers import Collector
+    from ._async_jobs import AsyncJob
     from ._formats import Format
     from ._hooks import AttemptHook
     from ._models import InputLike
@@ -133,7 +136,7 @@ class AsyncProdia:
         # What only a client needs and what takes longest to import: not before there is one,
         # and not while its event loop runs.
         import_tenacity()
-        from . import _connections, _stream  # noqa: F401, PLC0415
+        from . import _async_jobs, _connections, _stream  # noqa: F401, PLC0415
 
         self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
         self._set_options(
@@ -247,6 +250,7 @@ class AsyncProdia:
         deadline: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, str] | None = None,
+        via: Literal["sync", "async"] = "sync",
     ) -> JobResponse:
         """
         Run one job and return its answer, whole.
@@ -266,6 +270,9 @@ class AsyncProdia:
             deadline: As the client's option.
             extra_headers: Further request headers.
             extra_query: Further query parameters.
+            via: ``"sync"`` waits on the connection; ``"async"`` leaves the
+                job with the server and asks about it, which suits jobs of
+                minutes. Not every type permits it (then: 400).
 
         Returns:
             The job result and every output, in wire order.
@@ -278,9 +285,65 @@ class AsyncProdia:
             ResponseError: It ran, but the answer is not what the API promises.
             JobFailedError: It ran and failed.
         """
-        return await self._run(
+        request = JobRequest(
+            job, inputs, accept, multipart, price, deadline, extra_headers, extra_query
+        )
+        if via == "sync":
+            return await self._run(request)
+        if via != "async":
+            raise InvalidRequestError(f'via must be "sync" or "async", not {via!r}')
+        began = anyio.current_time()
+        submitted = await self._submit(request)
+        # The deadline is one for both: what the submission took is gone.
+        deadline = self._deadline if deadline is None else deadline
+        left = None if deadline is None else began + deadline - anyio.current_time()
+        return await submitted.result(deadline=None if left is None else max(left, 0.001))
+
+    async def submit(
+        self,
+        job: JobLike,
+        *,
+        inputs: Sequence[InputLike] = (),
+        accept: Format | str | None = None,
+        multipart: bool = True,
+        price: bool | None = None,
+        deadline: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, str] | None = None,
+    ) -> AsyncJob:
+        """
+        Leave a job with the server, to be collected later.
+
+        The answer comes at once and holds the job's id: keep it, and the job
+        can be picked up by any process with `async_job`. The submission is
+        tried again as `job` is; once it was accepted, asking costs nothing.
+
+        Args: as `job` takes them. ``multipart`` does not matter here, since
+        the job result and the outputs are fetched one by one.
+
+        Returns:
+            The job, with its `id`.
+
+        Raises:
+            ProdiaError: As `job` does. 400 also means that this type does not
+                permit it.
+        """
+        return await self._submit(
             JobRequest(job, inputs, accept, multipart, price, deadline, extra_headers, extra_query)
         )
+
+    def async_job(self, job_id: str) -> AsyncJob:
+        """
+        Pick up a job that was submitted before, here or in another process.
+
+        Nothing is sent until it is asked for something.
+
+        Raises:
+            InvalidRequestError: `job_id` cannot be an id.
+        """
+        from ._async_jobs import AsyncJob  # noqa: PLC0415
+
+        return AsyncJob(job_id, _Calls(self))
 
     def stream(
         self,
@@ -388,14 +451,33 @@ class AsyncProdia:
     async def _run(self, request: JobRequest) -> JobResponse:
         from ._stream import CollectedAnswer  # noqa: PLC0415
 
-        terms = self._terms(request)
+        terms = self._terms(request.deadline)
         wire = await encode_job(request, price=self._price)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
         collected, finished = await self._engine.run(wire, answer, terms)
         return _response(collected, finished)
 
-    def _terms(self, request: JobRequest) -> Terms:
-        deadline = self._deadline if request.deadline is None else request.deadline
+    async def _submit(self, request: JobRequest) -> AsyncJob:
+        from ._async_jobs import AsyncJob  # noqa: PLC0415
+        from ._stream import CollectedAnswer  # noqa: PLC0415
+
+        terms = self._terms(request.deadline)
+        wire = await encode_job(request, price=self._price, submit=True)
+        answer = CollectedAnswer(multipart=False, max_bytes=self._max_response_bytes, final=False)
+        collected, finished = await self._engine.run(wire, answer, terms)
+        job = collected.job
+        if job is None or job.id is None:
+            raise MalformedResponseError(
+                "the answer to a submission must bring the job's id, and has none",
+                attempts=finished.attempts,
+                request_id=finished.request_id,
+                outputs=collected.outputs,
+                job=job,
+            )
+        return AsyncJob(job.id, _Calls(self), job=job, attempts=finished.attempts)
+
+    def _terms(self, deadline: float | None) -> Terms:
+        deadline = self._deadline if deadline is None else deadline
         if deadline is not None:
             check_seconds("deadline", deadline)
         return Terms(
@@ -410,7 +492,7 @@ class AsyncProdia:
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
         from ._stream import AnswerFeed, CollectedAnswer, JobStream  # noqa: PLC0415
 
-        terms = self._terms(request)
+        terms = self._terms(request.deadline)
         wire = await encode_job(request, price=self._price)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=0)
         flight = self._engine.flight(wire, answer, terms)
@@ -429,6 +511,16 @@ class AsyncProdia:
         if callable(self._token):
             return f"Bearer {_check_token(await self._token())}"
         return f"Bearer {self._token}"
+
+
+class _Calls:
+    """What an `AsyncJob` needs of its client."""
+
+    def __init__(self, client: AsyncProdia) -> None:
+        self.engine = client._engine  # noqa: SLF001  (the client's own helper)
+        self.terms = client._terms  # noqa: SLF001
+        self.price = client._price  # noqa: SLF001
+        self.max_response_bytes = client._max_response_bytes  # noqa: SLF001
 
 
 def _response(collected: Collector, finished: Finished) -> JobResponse:

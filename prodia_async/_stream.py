@@ -125,12 +125,14 @@ class CollectedAnswer:
     Args:
         multipart: Whether the job result was asked for.
         max_bytes: The most bytes of outputs that are collected.
+        final: Whether the job must have ended; after a submission it has only begun.
     """
 
-    __slots__ = ("_collector", "_multipart")
+    __slots__ = ("_collector", "_final", "_multipart")
 
-    def __init__(self, *, multipart: bool, max_bytes: int) -> None:
+    def __init__(self, *, multipart: bool, max_bytes: int, final: bool = True) -> None:
         self._multipart = multipart
+        self._final = final
         self._collector = Collector(max_bytes=max_bytes)
 
     async def read(self, reply: Reply) -> Collector:
@@ -146,7 +148,11 @@ class CollectedAnswer:
             feed = AnswerFeed(reply, multipart=self._multipart)
             while (events := await feed.next()) is not None:
                 collector.add(events)
-            wrong = check_answer(collector.job, collector.outputs, multipart=self._multipart)
+            wrong: ProdiaError | None
+            if self._final:
+                wrong = check_answer(collector.job, collector.outputs, multipart=self._multipart)
+            else:
+                wrong = failure_of(collector.job) if collector.job else None
             if wrong is not None:
                 raise wrong
         except ProdiaError as error:

@@ -19,7 +19,7 @@ SURFACE = {
     "AsyncProdia", "Job", "JobRequest", "Input",
     "JPEG", "PNG", "WebP",
     "JobResult", "JobResponse", "Output", "Price", "Timing",
-    "JobStream", "OutputPart", "JobOutcome",
+    "JobStream", "OutputPart", "JobOutcome", "AsyncJob",
     "RetryPolicy", "Attempt", "AttemptDetails", "AttemptHook", "SchedulerStatistics",
     "ProdiaError", "InvalidRequestError", "DeadlineExceededError",
     "APIConnectionError", "ConnectError", "ConnectionLostError", "APITimeoutError",
@@ -119,7 +119,10 @@ def test_the_clients_signatures() -> None:
     assert found[: len(promised)] == promised
     added = found[len(promised) :]
     assert all(keyword and default is not NOTHING for _, keyword, default in added)
-    assert parameters(AsyncProdia.job) == JOB_PARAMETERS
+    assert parameters(AsyncProdia.job) == [*JOB_PARAMETERS, ("via", True, "sync")]
+    assert parameters(AsyncProdia.stream) == JOB_PARAMETERS
+    assert parameters(AsyncProdia.submit) == JOB_PARAMETERS
+    assert parameters(AsyncProdia.async_job) == [("job_id", False, NOTHING)]
     assert parameters(AsyncProdia.stream) == JOB_PARAMETERS
     assert parameters(AsyncProdia.map) == [
         ("jobs", False, NOTHING),

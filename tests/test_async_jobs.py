@@ -1,0 +1,449 @@
+"""Jobs that are left with the server: submitted once, asked about as often as it takes."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from conftest import on_both_loops
+from raw_server import (
+    JOB_JSON,
+    PICTURE,
+    Conversation,
+    RawRequest,
+    RawServer,
+    http,
+    say,
+)
+
+from prodia_async import (
+    AsyncJob,
+    AsyncProdia,
+    BadRequestError,
+    CapacityError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    Job,
+    JobFailedError,
+    JobNotFoundError,
+    MalformedResponseError,
+    ResponseTooLargeError,
+    RetryPolicy,
+    TruncatedResponseError,
+    WebP,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ID = "6b0e8cc2-6f5e-4f0b-9f3e-0c7c5d3e2a11"
+VIDEO = Job("inference.wan2-2.lightning.txt2vid.v0", {"prompt": "a wave"})
+FAST = RetryPolicy(backoff_initial=0.01)
+
+
+class JobServer(RawServer):
+    """
+    Answers as the async endpoints do; what is told by a test comes first.
+
+    Each value of `answers` is a list of answers for the end of a path; the
+    last one stays.
+    """
+
+    def __init__(self, **answers: list[bytes]) -> None:
+        super().__init__()
+        self.answers: dict[str, list[bytes]] = {
+            "async": [http("201 Created", JOB_JSON.replace(b"completed", b"processing"),
+                           content_type="application/json")],
+            "state": [text(b"processing"), text(b"processed")],
+            "json": [http(body=JOB_JSON, content_type="application/json")],
+            "output": [http(body=b'["video.mp4", "poster"]', content_type="application/json")],
+            "file": [http(body=PICTURE + b"IEND\xaeB`\x82", content_type="image/png")],
+            **answers,
+        }  # fmt: skip
+        self.replies = Always(self._answer)  # type: ignore[assignment]
+
+    def _answer(self, conversation: Conversation) -> None:
+        request = self.requests[-1]
+        name = route(request)
+        if name == "async":
+            conversation.charge()
+        with self.lock:
+            answers = self.answers[name]
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        conversation.send(answer)
+
+    def asked(self, name: str) -> int:
+        return sum(route(request) == name for request in self.requests)
+
+
+class Always:
+    """A list of replies that never runs out."""
+
+    def __init__(self, reply: Callable[[Conversation], None]) -> None:
+        self.reply = reply
+
+    def pop(self, _: int) -> Callable[[Conversation], None]:
+        return self.reply
+
+
+def route(request: RawRequest) -> str:
+    path = request.head.split(" ")[1].partition("?")[0]
+    if "/output/" in path:
+        return "file"
+    return {"current": "state", "json": "json", "output": "output"}.get(
+        path.replace(".", "/").rsplit("/", 1)[-1], "async"
+    )
+
+
+def text(body: bytes) -> bytes:
+    return http(body=body, content_type="text/plain")
+
+
+def client(server: RawServer, **options: Any) -> AsyncProdia:
+    return AsyncProdia("secret-token", base_url=server.url, retry=FAST, **options)
+
+
+@on_both_loops
+async def test_submitted_waited_for_and_collected() -> None:
+    """One submission, one charge; the job result and every output by name."""
+    with JobServer() as server:
+        async with client(server, price=True) as prodia:
+            job = await prodia.submit(VIDEO, accept="video/mp4")
+            assert (job.id, repr(job)) == (ID, f"<AsyncJob {ID} processing>")
+            response = await job.result(poll=0.01)
+            assert prodia.statistics().in_flight == 0
+    assert response.job is not None
+    assert response.job.config == {"seed": 42}
+    assert [each.filename for each in response.outputs] == ["video.mp4", "poster"]
+    assert response.output.content.startswith(PICTURE)
+    assert [each.status_code for each in response.attempts] == [201]
+    first = server.requests[0]
+    assert first.head.startswith("POST /v2/job/async?price=true ")
+    assert first.header("accept") == "video/mp4"
+    assert json.loads(first.body) == VIDEO.to_wire()
+    assert "?price=true" in next(r.head for r in server.requests if route(r) == "json")
+    assert all(r.header("authorization") == "Bearer secret-token" for r in server.requests)
+    assert server.charges == 1
+
+
+@on_both_loops
+async def test_one_call_via_async() -> None:
+    """`via="async"` submits, waits and collects within one deadline."""
+    with JobServer() as server:
+        async with client(server, deadline=5) as prodia:
+            response = await prodia.job(VIDEO, accept=WebP(), via="async")
+            with pytest.raises(InvalidRequestError, match="via"):
+                await prodia.job(VIDEO, via="post")  # type: ignore[arg-type]
+    assert len(response.outputs) == 2
+    assert server.requests[0].header("accept") == "image/webp"
+    assert server.charges == 1
+
+
+@on_both_loops
+async def test_picked_up_by_id_in_another_place() -> None:
+    """An id is enough to collect a job; nothing is sent before it is asked for."""
+    with JobServer() as server:
+        async with client(server) as prodia:
+            job = prodia.async_job(ID)
+            assert server.requests == []
+            assert await job.state() == "processing"
+            assert (await job.wait(poll=0.01)).succeeded
+            assert await job.outputs() == ["video.mp4", "poster"]
+            assert (await job.result()).job is not None
+    assert server.charges == 0
+
+
+@on_both_loops
+async def test_an_output_as_a_stream(tmp_path: Path) -> None:
+    """An output goes to disk as it comes, under its own name."""
+    with JobServer() as server:
+        async with client(server) as prodia:
+            async with prodia.async_job(ID).stream("video.mp4") as part:
+                assert (part.filename, part.content_type) == ("video.mp4", "image/png")
+                saved = await part.save(tmp_path)
+            async with prodia.async_job(ID).stream("a b?.mp4") as part:
+                pass  # leaving it unread is fine
+            assert prodia.statistics().in_flight == 0
+    assert saved == tmp_path / "video.mp4"
+    assert (await anyio.Path(saved).read_bytes()).startswith(PICTURE)
+    assert "/output/a%20b%3F.mp4 " in server.requests[-1].head
+
+
+@pytest.mark.parametrize("word", [b'"processed"\n', b"Processed", b"completed", b" succeeded "])
+@on_both_loops
+async def test_words_of_success(word: bytes) -> None:
+    """Success has several words, and may come in quotes (row 23)."""
+    with JobServer(state=[text(word)]) as server:
+        async with client(server) as prodia:
+            assert (await prodia.async_job(ID).wait(poll=0.01)).id == ID
+
+
+@pytest.mark.parametrize("word", [b"", b"<html>", b'{"state":1}', b"\x00" * 9, b"x" * 99])
+@on_both_loops
+async def test_a_state_that_is_no_word(word: bytes) -> None:
+    """Something else than a word is an answer the API does not promise."""
+    with JobServer(state=[text(word)]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError, match="state must be a word") as caught:
+                await prodia.async_job(ID).wait(poll=0.01)
+    assert caught.value.job_id == ID
+
+
+FAILED = JOB_JSON.replace(b'"completed"', b'"failed"').replace(
+    b'"config"', b'"error":"no face","config"'
+)
+
+
+@pytest.mark.parametrize(
+    "result", [FAILED, JOB_JSON.replace(b'"config"', b'"error":"no face","config"')]
+)
+@on_both_loops
+async def test_a_failed_job(result: bytes) -> None:
+    """A job that ended failed is an error with the server's reason, whichever surface says so."""
+    failed = http(body=result, content_type="application/json")
+    with JobServer(state=[text(b"failed")], json=[failed]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(JobFailedError, match="no face") as caught:
+                await prodia.async_job(ID).result()
+    assert caught.value.job_id == ID
+    assert caught.value.may_have_run
+    assert server.asked("output") == 0
+
+
+@on_both_loops
+async def test_an_unknown_or_expired_job() -> None:
+    """404 says what it may mean, on every question."""
+    gone = http("404 Not Found", b"gone", content_type="text/plain")
+    with JobServer(state=[gone], output=[gone], file=[gone]) as server:
+        async with client(server) as prodia:
+            job = prodia.async_job(ID)
+            for ask in (job.state, job.outputs, job.wait, job.result):
+                with pytest.raises(JobNotFoundError, match="has expired") as caught:
+                    await ask()
+                assert caught.value.job_id == ID
+            with pytest.raises(JobNotFoundError, match="has expired"):
+                async with job.stream("video.mp4"):
+                    pytest.fail("the block must not be entered")
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [b'["../x"]', b'["a/b"]', b'["a\\\\b"]', b'[".."]', b'[""]', b"[7]", b'{"a":1}', b'"x"', b"",
+     b"[" * 5000],
+)  # fmt: skip
+@on_both_loops
+async def test_a_listing_that_is_refused(listing: bytes) -> None:
+    """A listing that is no list, or has a name that leaves its folder, is refused (row 23)."""
+    bad = http(body=listing, content_type="application/json")
+    with JobServer(output=[bad]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError):
+                await prodia.async_job(ID).result(poll=0.01)
+    assert server.asked("file") == 0
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", ".", "", "a\nb", 7])
+async def test_names_and_ids_that_cannot_go_into_a_url(name: Any) -> None:
+    """What would leave its folder in a URL that carries the token is refused before sending."""
+    async with AsyncProdia("t") as prodia:
+        with pytest.raises(InvalidRequestError, match="name"):
+            prodia.async_job(ID).stream(name)
+        with pytest.raises(InvalidRequestError, match="id"):
+            prodia.async_job(name)
+
+
+@on_both_loops
+async def test_questions_are_repeated_whatever_went_wrong() -> None:
+    """A lost connection, a fault or a cut answer is asked again: asking costs nothing."""
+    lost = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+
+    class Flaky(JobServer):
+        def _answer(self, conversation: Conversation) -> None:
+            if len(self.requests) == 2:
+                conversation.reset()
+            elif len(self.requests) == 3:
+                conversation.send(lost)
+                conversation.close()
+            elif len(self.requests) == 4:
+                conversation.send(http("503 Busy", b""))
+            else:
+                super()._answer(conversation)
+
+    with Flaky() as server:
+        async with client(server) as prodia:
+            job = await prodia.submit(VIDEO)
+            assert len((await job.result(poll=0.01)).outputs) == 2
+    assert server.charges == 1
+    assert server.asked("async") == 1
+
+
+@on_both_loops
+async def test_a_question_that_is_always_cut_ends() -> None:
+    """An answer that is cut each time is given up after max_attempts."""
+    lost = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nhalf"
+
+    class Broken(JobServer):
+        def _answer(self, conversation: Conversation) -> None:
+            conversation.send(lost)
+            conversation.close()
+
+    with Broken() as server:
+        async with client(server) as prodia:
+            with pytest.raises(TruncatedResponseError):
+                await prodia.async_job(ID).state()
+    assert len(server.requests) == FAST.max_attempts
+
+
+@on_both_loops
+async def test_a_lost_submission_is_not_repeated() -> None:
+    """A submission that may have been taken is a matter of money: it is not sent again."""
+
+    class Lost(JobServer):
+        def _answer(self, conversation: Conversation) -> None:
+            conversation.charge()
+            conversation.reset()
+
+    with Lost() as server:
+        async with client(server) as prodia:
+            with pytest.raises(ConnectionLostError) as caught:
+                await prodia.submit(VIDEO)
+    assert caught.value.may_have_run
+    assert (len(server.requests), server.charges) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (http("400 Bad", b"this type does not permit async", content_type="text/plain"),
+         BadRequestError),
+        (http("429 Busy", b"too many", "Retry-After: 999", content_type="text/plain"),
+         CapacityError),
+        (http("201 Created", b"{}", content_type="application/json"), MalformedResponseError),
+        (http("201 Created", b"<html>", content_type="text/html"), MalformedResponseError),
+        (http("201 Created", PICTURE, content_type="image/png"), MalformedResponseError),
+    ],
+)  # fmt: skip
+@on_both_loops
+async def test_a_submission_that_is_not_taken(answer: bytes, kind: type[Exception]) -> None:
+    """400, the async limit, and answers without an id are typed errors."""
+    answers = {"async": [answer]}
+    with JobServer(**answers) as server:
+        async with client(server) as prodia:
+            with pytest.raises(kind):
+                await prodia.submit(VIDEO)
+
+
+@on_both_loops
+async def test_a_deadline_ends_the_waiting_not_the_job() -> None:
+    """A job that is not done in time is an error with its id, and can be waited for again."""
+    with JobServer(state=[text(b"processing")]) as server:
+        async with client(server) as prodia:
+            job = await prodia.submit(VIDEO)
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceededError, match="goes on at the server") as caught:
+                await job.wait(poll=0.01, deadline=0.3)
+            assert time.monotonic() - began < 0.4
+            assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
+            server.answers["state"] = [text(b"processed")]
+            assert len((await job.result()).outputs) == 2
+            for bad in (0, -1, float("nan")):
+                with pytest.raises(InvalidRequestError):
+                    await job.wait(poll=bad)
+                with pytest.raises(InvalidRequestError):
+                    await job.wait(deadline=bad)
+
+
+@on_both_loops
+async def test_polls_grow_apart() -> None:
+    """Each wait is longer than the last, so a long job is asked about ever more gently."""
+    with JobServer(state=[text(b"processing")]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(DeadlineExceededError):
+                await prodia.async_job(ID).wait(poll=0.05, deadline=1.0)
+    # Without growth there would be some twenty looks.
+    assert 4 <= server.asked("state") <= 12
+
+
+@on_both_loops
+async def test_an_output_larger_than_allowed() -> None:
+    """`max_response_bytes` bounds each output; what was collected before is on the error."""
+    small = http(body=b"small", content_type="text/plain")
+    big = http(body=bytes(5000), content_type="video/mp4")
+    with JobServer(file=[small, big]) as server:
+        async with client(server, max_response_bytes=1000) as prodia:
+            with pytest.raises(ResponseTooLargeError, match="max_response_bytes=1000") as caught:
+                await prodia.async_job(ID).result(poll=0.01)
+    assert [each.content for each in caught.value.outputs] == [b"small"]
+
+
+@on_both_loops
+async def test_an_encoded_output_is_refused() -> None:
+    """No compression was asked for."""
+    with JobServer(file=[http("200 OK", b"x", "Content-Encoding: gzip")]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError, match="gzip"):
+                async with prodia.async_job(ID).stream("video.mp4"):
+                    pytest.fail("the block must not be entered")
+            assert prodia.statistics().in_flight == 0
+
+
+async def test_an_async_job_is_not_pickled() -> None:
+    """It says what to send instead."""
+    async with AsyncProdia("t") as prodia:
+        job: AsyncJob = prodia.async_job(ID)
+        with pytest.raises(TypeError, match="send its id"):
+            pickle.dumps(job)
+
+
+def test_a_workflow_is_a_job() -> None:
+    """Steps are jobs, written down as the API takes them."""
+    step = Job("inference.flux-fast.schnell.txt2img.v2", {"prompt": "a cat"})
+    workflow = Job.serial(step, Job.moderate(threshold=0.95), {"type": "inference.upscale.v1"})
+    assert workflow.to_wire() == {
+        "type": "workflow.serial.v1",
+        "jobs": [
+            {"type": "inference.flux-fast.schnell.txt2img.v2", "config": {"prompt": "a cat"}},
+            {"type": "workflow.moderate.v1", "config": {"threshold": 0.95}},
+            {"type": "inference.upscale.v1"},
+        ],
+    }
+    assert Job.moderate().to_wire() == {"type": "workflow.moderate.v1"}
+    assert "workflow.serial.v1" in repr(workflow)
+    assert pickle.loads(pickle.dumps(workflow)) == workflow
+
+
+@pytest.mark.parametrize("steps", [(), ("x",), ({},), (7,)])
+def test_a_workflow_of_no_jobs(steps: tuple[Any, ...]) -> None:
+    """A workflow without steps, or with one that is no job, is refused."""
+    with pytest.raises(InvalidRequestError):
+        Job.serial(*steps)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, "1", True, float("nan")])
+def test_a_threshold_out_of_range(bad: Any) -> None:
+    """A threshold is a number from 0 to 1."""
+    with pytest.raises(InvalidRequestError, match="threshold"):
+        Job.moderate(threshold=bad)
+    with pytest.raises(InvalidRequestError, match="list of jobs"):
+        Job("workflow.serial.v1", jobs=bad)
+
+
+@on_both_loops
+async def test_a_tripped_moderation_is_an_error() -> None:
+    """Whether the server refuses or fails the workflow, its reason is in the error."""
+    said = b'{"id":"1","state":{"current":"failed"},"error":"moderation tripped at step 2"}'
+    refused = say(http("400 Bad Request", said, content_type="application/json"))
+    failed = say(http(body=said, content_type="application/json"))
+    workflow = Job.serial(VIDEO, Job.moderate())
+    with RawServer([refused, failed]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(BadRequestError, match="moderation tripped at step 2"):
+                await prodia.job(workflow)
+            with pytest.raises(JobFailedError, match="moderation tripped at step 2"):
+                await prodia.job(workflow)
