@@ -14,7 +14,7 @@ from test_errors import ERRORS, full
 import prodia_async
 from prodia_async import AsyncProdia, ProdiaError
 
-# design.md 1, at this stage.
+# The public surface, at this stage.
 SURFACE = {
     "AsyncProdia", "Job", "JobRequest", "Input",
     "JPEG", "PNG", "WebP",
@@ -100,7 +100,7 @@ JOB_PARAMETERS = [
 
 
 def test_the_clients_signatures() -> None:
-    """design.md 1.1, name by name; what was added there is by keyword and has a default."""
+    """The promised names, in order; what was added is by keyword and has a default."""
     promised = [
         ("token", False, None),
         ("base_url", True, None),
@@ -142,7 +142,7 @@ def test_a_request_has_the_fields_of_a_call() -> None:
 
 
 def test_the_defaults_of_the_retry_policy() -> None:
-    """design.md 3.1."""
+    """The promised defaults."""
     assert prodia_async.RetryPolicy() == prodia_async.RetryPolicy(
         max_attempts=4,
         backoff_initial=0.5,

@@ -1,4 +1,4 @@
-"""Decisions without a loop, waiting on both loops, the goals of design.md 5.2 in virtual time."""
+"""Decisions without a loop, waiting on both loops, the scheduling goals in virtual time."""
 
 from __future__ import annotations
 
@@ -809,7 +809,7 @@ def test_room_gets_its_turn_in_a_full_house(backend: str) -> None:
     on(backend, main)
 
 
-# The goals of design.md 5.2, small, in virtual time, through the very same waiting.
+# The scheduling goals, small, in virtual time, through the very same waiting.
 
 
 class Server:
