@@ -59,16 +59,26 @@ _NOT_CONNECTED = (
 _SILENCE = (httpx.TimeoutException, TimeoutError)
 
 
+# Packages below httpx whose errors some transports let through.
+_BELOW = frozenset({"aiohttp", "h11", "h2", "hpack", "httpcore", "httpx"})
+
+
+def _is_foreign(error: Exception) -> bool:
+    return isinstance(error, _FOREIGN) or type(error).__module__.partition(".")[0] in _BELOW
+
+
 class _SentBody(httpx.AsyncByteStream):
     """A request body that knows whether its last byte was taken."""
 
-    __slots__ = ("_body", "_chunks", "_taken", "exhausted")
+    __slots__ = ("_body", "_chunks", "_taken", "error", "exhausted")
 
     def __init__(self, body: Body) -> None:
         self._body = body
         self._chunks: AsyncIterator[bytes | memoryview] | None = None
         self._taken = 0
         self.exhausted = False
+        self.error: Exception | None = None
+        """What the body itself raised: not the network's doing, whatever its type."""
 
     @property
     def was_taken(self) -> bool:
@@ -87,6 +97,9 @@ class _SentBody(httpx.AsyncByteStream):
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
             self.exhausted = True
+            raise
+        except Exception as error:
+            self.error = error
             raise
         # Counted before it is handed over: in doubt it was sent.
         self._taken += len(chunk)
@@ -151,7 +164,9 @@ class Reply:
         """
         try:
             chunk = await anext(self._chunks)
-        except _FOREIGN as error:
+        except Exception as error:
+            if isinstance(error, StopAsyncIteration) or not _is_foreign(error):
+                raise
             what = "fell silent" if isinstance(error, _SILENCE) else "broke"
             fault = TruncatedResponseError(
                 f"the connection {what} after {self._received} bytes of the answer: "
@@ -246,7 +261,11 @@ class Sender:
         wire = self._build(request, authorization, sending, timeout)
         try:
             return Reply(await self._exchange(wire))
-        except _FOREIGN as error:
+        except Exception as error:
+            if sending.body is not None and sending.body.error is not None:
+                raise sending.body.error from None
+            if not _is_foreign(error):
+                raise
             raise self._translate(error, timeout, sent=sending.may_have_run) from error
         finally:
             if sending.body is not None and not sending.body.exhausted:

@@ -17,10 +17,9 @@ A transport of either kind belongs to the event loop it was first used on, and
 is closed there.
 
 For tests: ``respx.mock`` intercepts the default transport, `http2_transport`
-and httpx's own, since all of them end in httpcore. It does not see
-`aiohttp_transport`. With ``respx.mock(using="httpx")`` the patch is on
-`httpx.AsyncHTTPTransport`: it sees httpx's own and `http2_transport`, and of
-ours only what goes through a proxy or runs under trio.
+and httpx's own, since all of them end in httpcore; it does not see
+`aiohttp_transport`. ``respx.mock(using="httpx")`` sees only what goes through
+a client given as ``http_client=``: everything else is really sent.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import select
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, cast
 
@@ -42,6 +42,8 @@ from ._retry import check_seconds
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+
+__all__ = ["aiohttp_transport", "http2_transport"]
 
 _PIECE = 256 * 1024
 """The most bytes aiohttp hands over at once. Measured: asyncio reads no more at a time."""
@@ -61,9 +63,10 @@ def aiohttp_transport(
     """
     Make a transport over aiohttp, by way of httpx-aiohttp.
 
-    For programs that have aiohttp anyway, or that run uvloop. asyncio only.
-    aiohttp's parser is written in C; what it saves is about what httpx-aiohttp
-    and the translation of its errors cost, so measure before you change.
+    For the least CPU at high concurrency, for uvloop, and for programs that
+    have aiohttp anyway. asyncio only. Measured, 53 KB answers decoded, CPU per
+    job beside the default transport: the same at 10 in flight (0.88 and 0.85
+    ms), three quarters at 100 (0.62 and 0.82 ms).
 
     It does less than the default transport in these points: a single header
     line of more than 8 KB is refused (`MalformedResponseError`), and a
@@ -151,7 +154,8 @@ def http2_transport(
     For a gateway that allows few connections, or is far away: all jobs travel
     on one connection, 100 at a time at most (a limit of httpcore) and never
     more than the server allows; the others wait. A server that does not offer
-    HTTP/2 is spoken to in HTTP/1.1. asyncio or trio.
+    HTTP/2 is spoken to in HTTP/1.1. asyncio or trio; trio warns of httpcore's
+    generators (ResourceWarning) when an answer is left early.
 
     One connection for all has its price. When it breaks, every job on it is
     lost (`ConnectionLostError`: each may have run). ``timeout`` counts the
@@ -236,12 +240,13 @@ def _check(max_connections: object, connect_timeout: float | None, idle_timeout:
 class _Generation:
     """An inner transport, how many requests are on it, and whether it takes more."""
 
-    __slots__ = ("inner", "is_retired", "load")
+    __slots__ = ("inner", "is_retired", "load", "socket")
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self.inner = inner
         self.load = 0
         self.is_retired = False
+        self.socket: _HasFileno | None = None
 
 
 class _Translating(httpx.AsyncBaseTransport):
@@ -384,12 +389,30 @@ if TYPE_CHECKING:
     class _OnClose(Protocol):
         async def __call__(self, *, is_clean: bool) -> None: ...
 
+    class _HasFileno(Protocol):
+        def fileno(self) -> int: ...
+
 
 # --------------------------------------------------------------------------- HTTP/2
 
 
 class _Http2Transport(_Translating):
     """Retires a connection on which an answer was given up: its rest still comes in."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        generation = self._generation
+        if generation is not None and generation.load == 0 and _was_closed(generation.socket):
+            # httpcore looks at the clock only, and would lose this request.
+            self._generation = None
+            await generation.inner.aclose()
+        return await super().handle_async_request(request)
+
+    async def _exchange(self, generation: _Generation, request: httpx.Request) -> httpx.Response:
+        response = await super()._exchange(generation, request)
+        if response.extensions.get("http_version") == b"HTTP/2":
+            stream = response.extensions["network_stream"]
+            generation.socket = stream.get_extra_info("socket")
+        return response
 
     async def _answer_ended(
         self,
@@ -413,6 +436,18 @@ class _Http2Transport(_Translating):
             self._retired.discard(generation)
             with anyio.CancelScope(shield=True):
                 await generation.inner.aclose()
+
+
+def _was_closed(socket: _HasFileno | None) -> bool:
+    """Tell whether the other side has closed a connection, whatever it said before."""
+    if socket is None or not hasattr(select, "POLLRDHUP"):  # not every system can tell
+        return False
+    poll = select.poll()
+    try:
+        poll.register(socket.fileno(), select.POLLRDHUP)
+    except ValueError:  # closed here already
+        return True
+    return bool(poll.poll(0))
 
 
 # --------------------------------------------------------------------------- aiohttp

@@ -326,3 +326,20 @@ async def test_an_unsent_body_is_not_a_charge() -> None:
         assert [each.fate for each in response.attempts] == ["undelivered", "succeeded"]
         assert (len(server.requests), server.charges) == (1, 1)
         assert len(server.requests[0].body) > size
+
+
+@on_both_loops
+async def test_an_input_that_cannot_be_read_is_the_callers() -> None:
+    """An OSError out of the caller's own input is raised as it is, and nothing is sent again."""
+    from prodia_async import Input
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise FileNotFoundError("the caller's own file")
+
+    with RawServer() as server:
+        async with client(server) as prodia:
+            with pytest.raises(FileNotFoundError, match="the caller's own file"):
+                await prodia.job(PING, inputs=[Input(broken, size=10)])
+            assert prodia.statistics().in_flight == 0
+        assert (server.requests, server.connections) == ([], 1)

@@ -1,0 +1,272 @@
+"""The extra transports, beyond what every way to send has in common."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+import respx
+from conftest import until
+from raw_server import GOOD_BODY, PICTURE, Conversation, RawServer, good, http, say
+from test_conformance import CERTS, H2Server, trusting
+
+from prodia_async import (
+    AsyncProdia,
+    ConnectError,
+    ConnectionLostError,
+    Input,
+    InvalidRequestError,
+    RetryPolicy,
+)
+from prodia_async.transports import aiohttp_transport, http2_transport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+PING = {"type": "inference.ping.v1"}
+MAKERS = pytest.mark.parametrize("make", [aiohttp_transport, http2_transport])
+
+
+@pytest.fixture(autouse=True)
+def _extras() -> None:
+    for each in ("httpx_aiohttp", "h2"):
+        pytest.importorskip(each)
+
+
+def over_http2(server: RawServer, **options: Any) -> AsyncProdia:
+    transport = http2_transport(ssl_context=trusting())
+    return AsyncProdia("t", base_url=server.url, transport=transport, **options)
+
+
+def over_aiohttp(server: RawServer, **options: Any) -> AsyncProdia:
+    return AsyncProdia("t", base_url=server.url, transport=aiohttp_transport(), **options)
+
+
+def test_importing_needs_neither() -> None:
+    """The module itself loads no aiohttp (h2 is loaded by httpcore, where it is installed)."""
+    code = (
+        "import sys; import prodia_async.transports; "
+        "sys.exit(bool({'aiohttp', 'httpx_aiohttp'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "extra"), [(aiohttp_transport, "aiohttp"), (http2_transport, "http2")]
+)
+def test_a_missing_extra_is_named(
+    make: Callable[[], object], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package the error says what to install."""
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: Any) -> Any:
+        if name.partition(".")[0] in {"aiohttp", "httpx_aiohttp", "h2"}:
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=rf"pip install 'prodia-async\[{extra}\]'"):
+        make()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_connections": None},
+        {"max_connections": 0},
+        {"max_connections": True},
+        {"connect_timeout": 0},
+        {"idle_timeout": -1},
+    ],
+)
+@MAKERS
+def test_arguments_out_of_range(make: Callable[..., object], options: dict[str, Any]) -> None:
+    """Above all `None` connections, which httpx-aiohttp would take to be 100."""
+    with pytest.raises(InvalidRequestError, match=next(iter(options))):
+        make(**options)
+
+
+@MAKERS
+async def test_a_closed_transport_says_so(make: Callable[..., httpx.AsyncBaseTransport]) -> None:
+    """A request after the end is a mistake with a message."""
+    transport = make()
+    assert "0 in flight" in repr(transport)
+    await transport.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await transport.handle_async_request(httpx.Request("GET", "http://127.0.0.1:1/"))
+
+
+async def test_aiohttp_keeps_to_its_connections() -> None:
+    """No more than `max_connections`, whatever is in flight; the others wait."""
+    with RawServer() as server:
+        transport = aiohttp_transport(max_connections=3)
+        async with AsyncProdia("t", base_url=server.url, transport=transport) as prodia:
+            await asyncio.gather(*(prodia.job(PING) for _ in range(30)))
+        assert server.connections == 3
+        assert server.charges == 30
+
+
+@pytest.mark.parametrize("over", [over_aiohttp, over_http2])
+async def test_a_mistake_in_an_input_is_the_callers(over: Callable[..., AsyncProdia]) -> None:
+    """What a function of the user's raises comes out as it is, and nothing is charged."""
+
+    async def fail() -> AsyncIterator[bytes]:
+        yield bytes(100_000)
+        raise LookupError("mine")
+
+    async def too_few() -> AsyncIterator[bytes]:
+        yield bytes(100_000)
+
+    kind = H2Server if over is over_http2 else RawServer
+    with kind() as server:
+        async with over(server) as prodia:
+            with pytest.raises(LookupError, match="mine"):
+                await prodia.job(PING, inputs=[Input(fail, "a", size=200_000)])
+            with pytest.raises(InvalidRequestError, match="its function made 100000"):
+                await prodia.job(PING, inputs=[Input(too_few, "a", size=200_000)])
+            assert prodia.statistics().in_flight == 0
+            assert (await prodia.job(PING)).output.content == PICTURE
+        assert server.charges == 1
+
+
+async def test_aiohttp_is_cancelled_by_asyncio_too() -> None:
+    """`asyncio.timeout` in the middle of an upload: out, and the input's function is ended."""
+    ended = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        try:
+            yield bytes(100_000)
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with RawServer() as server:
+        async with over_aiohttp(server) as prodia:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await prodia.job(PING, inputs=[Input(slow, "a", size=200_000)])
+            assert ended.is_set()
+            assert prodia.statistics().in_flight == 0
+            await until(lambda: server.open == 0)
+
+
+# ------------------------------------------------------------------ HTTP/2
+
+
+async def test_without_http2_it_is_http_1() -> None:
+    """A server that does not offer HTTP/2 is spoken to in HTTP/1.1, and kept."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTS / "localhost.pem", CERTS / "localhost.key")
+
+    def encrypt(conversation: Conversation) -> bool:
+        conversation.socket = context.wrap_socket(conversation.socket, server_side=True)
+        return True
+
+    with RawServer(on_connect=encrypt) as server:
+        transport = http2_transport(ssl_context=trusting())
+        url = server.url.replace("http:", "https:")
+        async with AsyncProdia("t", base_url=url, transport=transport) as prodia:
+            for _ in range(3):
+                assert (await prodia.job(PING)).output.content == PICTURE
+        assert (server.connections, server.charges) == (1, 3)
+
+
+async def test_an_answer_given_up_does_not_hurt_its_neighbours() -> None:
+    """The connection takes no more requests, and is closed when the last on it is answered."""
+    import threading
+
+    go = threading.Event()
+
+    def late(conversation: Conversation) -> None:
+        go.wait(5)
+        good(conversation)
+
+    def silent(conversation: Conversation) -> None:
+        conversation.stall()
+
+    with H2Server([late]) as server:
+        async with over_http2(server) as prodia:
+            neighbour = asyncio.create_task(prodia.job(PING))
+            await until(lambda: len(server.requests) == 1)
+            server.replies.append(silent)
+            with anyio.move_on_after(0.2):
+                await prodia.job(PING)
+            assert (await prodia.job(PING)).output.content == PICTURE
+            assert (server.connections, server.open) == (2, 2)
+            go.set()
+            assert (await neighbour).output.content == PICTURE
+            await until(lambda: server.open == 1)
+        assert (len(server.requests), server.charges) == (3, 2)
+
+
+async def test_many_answers_given_up() -> None:
+    """The flow window of a connection is never used up by what nobody reads."""
+    large = http(body=GOOD_BODY + bytes(1_000_000))
+    with H2Server([say(large)] * 40) as server:
+        async with over_http2(server) as prodia:
+            for _ in range(40):
+                async with prodia.stream(PING) as stream:
+                    await anext(aiter(stream))
+            assert (await prodia.job(PING)).output.content == PICTURE
+            await until(lambda: server.open == 1)
+
+
+@pytest.mark.parametrize("fault", ["reset_stream", "close_connection"])
+async def test_a_stream_that_the_server_ends(fault: str) -> None:
+    """RST_STREAM and GOAWAY after the request: it may have run, and is not sent again."""
+
+    def break_off(answer: Any) -> None:
+        connection = answer._connection
+        with connection._turn:
+            (connection.h2.reset_stream(1) if fault == "reset_stream"
+             else connection.h2.close_connection())  # fmt: skip
+            connection._flush()
+        answer.stall()
+
+    with H2Server([break_off]) as server:
+        async with over_http2(server) as prodia:
+            with pytest.raises(ConnectionLostError, match="broke off") as caught:
+                await prodia.job(PING)
+        assert caught.value.may_have_run
+        assert len(server.requests) == 1
+
+
+# ------------------------------------------------------------------ respx
+
+
+@pytest.mark.parametrize(
+    ("using", "seen"),
+    [("httpcore", {"default", "http2", "http_client"}), ("httpx", {"http_client"})],
+)
+async def test_what_respx_sees(using: str, seen: set[str]) -> None:
+    """The module says which ways to send a user's `respx.mock` intercepts; it is so."""
+    content = PICTURE + b"IEND\xaeB`\x82"
+    answer = httpx.Response(200, content=content, headers={"content-type": "image/png"})
+    url = "https://nowhere.invalid"
+    ways: dict[str, dict[str, Any]] = {
+        "default": {},
+        "http2": {"transport": http2_transport()},
+        "aiohttp": {"transport": aiohttp_transport()},
+        "http_client": {"http_client": httpx.AsyncClient()},
+    }
+    found = set()
+    with respx.mock(using=using, assert_all_called=False) as mock:
+        mock.post(f"{url}/v2/job").mock(return_value=answer)
+        for name, options in ways.items():
+            retry = RetryPolicy(max_attempts=1)
+            async with AsyncProdia("t", base_url=url, retry=retry, **options) as prodia:
+                with contextlib.suppress(ConnectError):
+                    await prodia.job(PING, multipart=False)
+                    found.add(name)
+    assert found == seen
+    await ways["http_client"]["http_client"].aclose()
