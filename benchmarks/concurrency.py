@@ -59,8 +59,8 @@ def main() -> None:
         report(asyncio.run(_measure(**chosen.measure)))
         return
     print("50 ms jobs, 53 KB answers; ms of the client's CPU per job by jobs in flight")
-    sizes = {10: 60, 100: 400, 1000: 1000} if chosen.quick else {10: 400, 100: 2000, 1000: 4000}
-    count = 1 if chosen.quick else 5
+    sizes = {10: 60, 100: 400, 1000: 1000} if chosen.quick else {10: 300, 100: 2000, 1000: 3000}
+    count = 1 if chosen.quick else 4
     with serving(SERVER_CPU) as server:
         common = {
             "url": server.url(delay_ms=DELAY_MS),

@@ -138,7 +138,7 @@ def main() -> None:
         else:
             report(asyncio.run(_measure(**parameters)))
         return
-    jobs, count = (2000, 1) if chosen.quick else (8_000, 4)
+    jobs, count = (2000, 1) if chosen.quick else (6_000, 3)
     print(f"us of CPU per job, {jobs} jobs over a transport that answers at once")
     names = [LOOP, MAP, ADDED, ORDERED, BY_HAND, GATHER]
     names += [name + IN_LOOP_TURNS for name in (LOOP, MAP, BY_HAND)]

@@ -7,10 +7,11 @@ know. What the server says of a job is in `_results`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import anyio.to_thread
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ._formats import Format
     from ._results import JobResult
     from ._retry import Attempt
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
 
 InputFactory: TypeAlias = Callable[[], AsyncIterator[bytes]]
 """Returns a fresh iterator over the same bytes each time it is called."""
@@ -184,12 +188,18 @@ class Input:
         if isinstance(content, bytearray | memoryview):
             content = bytes(content)
         elif not isinstance(content, bytes) and not callable(content):
+            if isinstance(content, str) and re.match(r"https?://", content):
+                raise InvalidRequestError(
+                    f"an input cannot be a URL, as nothing is fetched from {shown(content)}; "
+                    "download it first"
+                )
             try:
                 content = Path(content)
             except TypeError:
+                instead = "; give its path instead" if hasattr(content, "read") else ""
                 raise InvalidRequestError(
                     "an input must be bytes, a path, or a function that returns an async "
-                    f"iterator of bytes, not {type(content).__name__}"
+                    f"iterator of bytes, not {type(content).__name__}{instead}"
                 ) from None
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
             raise InvalidRequestError(
@@ -376,7 +386,32 @@ class JobResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOutcome:
+class Outcome(Generic[Asked, Answered]):
+    """
+    What became of one request of many.
+
+    Attributes:
+        index: Its place in the input, from 0.
+        request: What was asked.
+        response: The answer, or ``None`` if it failed.
+        error: Why it failed, or ``None``. A `ProdiaError`, or whatever a
+            function of the caller's (an input's iterator) raised.
+    """
+
+    index: int
+    request: Asked
+    response: Answered | None
+    error: Exception | None
+
+    def unwrap(self) -> Answered:
+        """Return the response, or raise the error."""
+        if self.response is None:
+            assert self.error is not None  # noqa: S101  (one of the two is always there)
+            raise self.error
+        return self.response
+
+
+class JobOutcome(Outcome[JobRequest, JobResponse]):
     """
     What became of one job of a `AsyncProdia.map`.
 
@@ -388,14 +423,4 @@ class JobOutcome:
             function of the caller's (an input's iterator) raised.
     """
 
-    index: int
-    request: JobRequest
-    response: JobResponse | None
-    error: Exception | None
-
-    def unwrap(self) -> JobResponse:
-        """Return the response, or raise the error."""
-        if self.response is None:
-            assert self.error is not None  # noqa: S101  (one of the two is always there)
-            raise self.error
-        return self.response
+    __slots__ = ()

@@ -44,8 +44,13 @@ S = TypeVar("S")
 DRAIN_SECONDS = 1.0
 """How long we wait for the end of an answer whose closing boundary has come. Chosen."""
 
-WRITE_BYTES = 1024 * 1024
-"""How much is gathered for one write to disk. Measured: a thread hop for so much costs nothing."""
+WRITE_BYTES = 512 * 1024
+"""
+How much is gathered for one write to disk. Measured: two pieces of the
+network's are still in the processor's cache when they are written (200 MB in
+0.36 s of CPU; 0.51 with 256 KB, 0.46 with 1 MB), and a thread hop is small
+beside so much.
+"""
 
 
 class AnswerFeed:
