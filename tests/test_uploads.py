@@ -259,8 +259,8 @@ def replace(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda path: os.truncate(path, 5), "had 2097152 bytes and now has 5"),
-        (grow, "now has 2097156"),
+        (lambda path: os.truncate(path, 5), f"had {2 * BLOCK_BYTES} bytes and now has 5"),
+        (grow, f"now has {2 * BLOCK_BYTES + 4}"),
         (touch_inside, "changed while the job was being sent"),
         (replace, "changed while the job was being sent"),
         (Path.unlink, "can no longer be read: No such file"),
