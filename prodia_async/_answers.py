@@ -10,24 +10,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from ._errors import (
     APIStatusError,
-    AuthenticationError,
-    BadRequestError,
-    CapacityError,
     JobFailedError,
-    JobNotFoundError,
     MalformedResponseError,
-    PayloadTooLargeError,
-    PermissionDeniedError,
     ProdiaError,
     ResponseError,
     ResponseTooLargeError,
-    ServerError,
     TruncatedResponseError,
     shown,
 )
@@ -37,7 +28,7 @@ from ._models import Output
 from ._multipart import Event as MultipartEvent
 from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished, PartStarted
 from ._results import JobResult, read_job_result
-from ._retry import parse_retry_after
+from ._statuses import encoding_of, one_line, status_error, text_of
 from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
@@ -56,17 +47,11 @@ Largest job result that is given out before its part has ended. Chosen: trying
 costs a look at the JSON each time a piece of the body ends in a brace.
 """
 
-MAX_ERROR_BYTES = 64 * 1024
-"""How much of an error's body is read and kept. Chosen."""
-
 SMALL_CHUNK = 4096
 """
 Chunks below this are gathered in one buffer: each costs some 200 bytes beside
 its own, so an answer in drips of one byte would take a hundred times its size. Chosen.
 """
-
-MAX_MESSAGE = 500
-"""How many characters of a text body are quoted in an error's message. Chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +104,7 @@ class AnswerReader:
     __slots__ = ("_body", "_fault", "bytes_received", "finished")
 
     def __init__(self, headers: Headers, *, multipart: bool) -> None:
-        encoding = _encoding(headers)
+        encoding = encoding_of(headers)
         if encoding:
             raise MalformedResponseError(
                 f"the answer is encoded as {shown(encoding)}, which was not asked for"
@@ -181,12 +166,6 @@ class AnswerReader:
     def _raise_fault(self) -> None:
         if self._fault is not None:
             raise self._fault
-
-
-def _encoding(headers: Headers) -> str:
-    """Return the Content-Encoding, ``""`` where there is none."""
-    encoding = headers.get("content-encoding", "").strip().lower()
-    return "" if encoding == "identity" else encoding
 
 
 class _MultipartAnswer:
@@ -425,7 +404,7 @@ def failure_of(job: JobResult, outputs: Sequence[Output] = ()) -> JobFailedError
     """Return the error for a job that ended ``failed``, or ``None``."""
     if not job.failed:
         return None
-    why = _one_line(job.failure or "") or "the server does not say why"
+    why = one_line(job.failure or "") or "the server does not say why"
     return JobFailedError(f"the job failed: {why}", job=job, outputs=outputs)
 
 
@@ -464,14 +443,8 @@ def check_answer(
     return None
 
 
-_STATUS_ERRORS: Mapping[int, type[APIStatusError]] = {
-    400: BadRequestError,
-    401: AuthenticationError,
-    403: PermissionDeniedError,
-    404: JobNotFoundError,
-    413: PayloadTooLargeError,
-    429: CapacityError,
-}
+ADVICE: Mapping[int, str] = {401: "check the token (PRODIA_TOKEN, or token=)"}
+"""What to do about a status, for its message."""
 
 
 def error_for(status_code: int, headers: Headers, body: bytes) -> APIStatusError:
@@ -485,28 +458,10 @@ def error_for(status_code: int, headers: Headers, body: bytes) -> APIStatusError
             part, a job result as JSON, or text.
     """
     job = _job_in(headers, body)
-    message = _message(status_code, headers, body, job)
-    kind = _STATUS_ERRORS.get(status_code, ServerError if status_code >= 500 else APIStatusError)
-    return kind(
-        message,
-        status_code=status_code,
-        body=body[:MAX_ERROR_BYTES],
-        headers=headers,
-        job=job,
-        retry_after=retry_after(headers),
-        request_id=headers.get("x-request-id"),
-        # A redirect is not followed, and whether something ran before it nobody says.
-        may_have_run=True if status_code < 400 else None,
-    )
-
-
-def retry_after(headers: Headers) -> float | None:
-    """Return the seconds an answer asks us to wait, or ``None``."""
-    asked = headers.get_all("retry-after")
-    if not asked:
-        return None
-    # Without the server's clock, ours has to do.
-    return parse_retry_after(asked, date=headers.get("date"), now=datetime.now(UTC))
+    said = (job.failure or _other_text(job)) if job is not None else None
+    if said is None:
+        said = text_of(headers, body)
+    return status_error(status_code, headers, body, said=said, advice=ADVICE, job=job)
 
 
 def _job_in(headers: Headers, body: bytes) -> JobResult | None:
@@ -524,39 +479,6 @@ def _job_in(headers: Headers, body: bytes) -> JobResult | None:
     except ResponseError:
         pass  # the status says enough
     return collector.job
-
-
-# Each alternative takes what it looked at, so that a page full of "<" costs linear time.
-_TAGS = re.compile(
-    r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1>|\Z)|<[a-z/!?][^<>]*>?",
-    re.DOTALL | re.IGNORECASE,
-)
-_QUOTED_TYPES = re.compile(r"text/.*|application/(.*\+)?(json|xml)|")
-
-
-def _message(status_code: int, headers: Headers, body: bytes, job: JobResult | None) -> str:
-    try:
-        phrase = f"{status_code} {HTTPStatus(status_code).phrase}"
-    except ValueError:
-        phrase = str(status_code)
-    said = (job.failure or _other_text(job)) if job is not None else None
-    kind = bare_type(headers.get("content-type")) or ""
-    if said is None and _QUOTED_TYPES.fullmatch(kind) and not _encoding(headers):
-        said = body[:MAX_ERROR_BYTES].decode(errors="replace")
-        if kind == "text/html" or said.lstrip()[:1] == "<":
-            said = _TAGS.sub(" ", said)
-    said = _one_line(said or "")
-    if 300 <= status_code < 400:
-        said = f"redirects are not followed; it leads to {shown(headers.get('location'))}"
-    return f"{phrase}: {said}" if said else phrase
-
-
-def _one_line(text: str) -> str:
-    """Fit a text of the server's into a message: one line, short, nothing a terminal obeys."""
-    words = " ".join(text[: 20 * MAX_MESSAGE].split())[:MAX_MESSAGE]
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words
-    )
 
 
 def _other_text(job: JobResult) -> str | None:

@@ -34,8 +34,9 @@ from ._models import Job
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from ._catalogue_data import Field, Inputs, JobType
     from ._demo import DemoReport
     from ._models import JobResponse, Output
     from .emulator import Emulator
@@ -49,7 +50,6 @@ app = typer.Typer(
     "since every user of a machine can read the options of its processes.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
@@ -224,13 +224,21 @@ def _print_report(say: Console, report: DemoReport) -> None:
 # One job.
 
 
+def _complete_type(incomplete: str) -> list[str]:
+    from ._catalogue import names  # noqa: PLC0415  (a job itself does not need it)
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 @app.command("job")
 def _job(
     job_type: Annotated[
         str,
         typer.Argument(
             metavar="TYPE",
-            help="The job type, for instance inference.flux-fast.schnell.txt2img.v2",
+            help="The job type, for instance inference.flux-fast.schnell.txt2img.v2; "
+            "`prodia-async types` lists them.",
+            autocompletion=_complete_type,
         ),
     ],
     *,
@@ -477,6 +485,141 @@ def _summary(response: JobResponse) -> Iterator[str]:
     yield f"attempts  {len(response.attempts)} ({tried})"
     if job is not None and job.price is not None and job.price.dollars is not None:
         yield f"price     ${job.price.dollars:g}"
+
+
+# What job types there are.
+
+_TYPE_COLUMNS = ("name", "operation", "inputs", "outputs", "async", "seconds", "price")
+_UNKNOWN = "-"
+_PERMITS = {True: "yes", False: "no", None: _UNKNOWN}
+_MARKS = (
+    "A documented by Prodia, B recorded from or tested against the live service, "
+    "C assumed by other clients, I our inference"
+)
+
+
+@app.command("types")
+def _types(
+    wanted: Annotated[
+        str,
+        typer.Argument(
+            metavar="[FILTER|NAME]",
+            help="Part of a name or of an operation, for instance img2vid; or a whole name.",
+            autocompletion=_complete_type,
+        ),
+    ] = "",
+) -> None:
+    """
+    List the job types that are known, or tell all that is known of one.
+
+    A table on a terminal; else lines of tab-separated columns: name,
+    operation, inputs, outputs, async, seconds, price, with - for unknown.
+    Types that are not listed can be used all the same.
+    """
+    from ._catalogue import job_type, matching  # noqa: PLC0415  (only this needs it)
+
+    found = job_type(wanted) or job_type(f"inference.{wanted}")
+    if found is not None:
+        for line in _type_lines(found):
+            typer.echo(line)
+        return
+    rows = [_type_row(kind) for kind in matching(wanted)]
+    if not rows:
+        _wrong("types", f"knows no job type with {wanted!r} in its name")
+    say = Console(highlight=False)
+    if not say.is_terminal:
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in _TYPE_COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    say.print(table)
+
+
+def _type_row(kind: JobType) -> tuple[str, ...]:
+    return (
+        kind.name,
+        kind.operation,
+        _input_count(kind.inputs),
+        ", ".join(_main_kinds(kind.makes.kinds)) or _UNKNOWN,
+        _PERMITS[kind.permits_async],
+        str(kind.seconds or _UNKNOWN),
+        f"${kind.dollars}" if kind.dollars else _UNKNOWN,
+    )
+
+
+def _input_count(inputs: Inputs) -> str:
+    if inputs.most is None:
+        return f"{inputs.least}+"
+    return f"{inputs.least}" if inputs.least == inputs.most else f"{inputs.least}-{inputs.most}"
+
+
+def _main_kinds(kinds: Iterable[str]) -> Iterable[str]:
+    """Return one media type for pictures, one for text and so on: the default."""
+    by_family: dict[str, str] = {}
+    for kind in kinds:
+        by_family.setdefault(kind.partition("/")[0], kind)
+    return by_family.values()
+
+
+def _type_lines(kind: JobType) -> Iterator[str]:
+    yield f"{kind.name}  ({kind.source})"
+    for alias in kind.aliases:
+        yield f"also {alias}"
+    yield ""
+    yield f"operation  {kind.operation}"
+    takes, makes = kind.inputs, kind.makes
+    of_kinds = f" of {', '.join(takes.kinds)}" if takes.kinds else ""
+    yield f"inputs     {_input_count(takes)}{of_kinds}  (most: {takes.source})"
+    if takes.least_source != takes.source:
+        yield f"           (least: {takes.least_source})"
+    if takes.note:
+        yield f"           {takes.note}"
+    yield f"outputs    {', '.join(makes.kinds) or makes.note or 'none'}  ({makes.source})"
+    if makes.names:
+        yield f"           named {', '.join(makes.names)}"
+    if makes.kinds and makes.note:
+        yield f"           {makes.note}"
+    yield f"async      {_PERMITS[kind.permits_async].replace(_UNKNOWN, 'unknown')}"
+    for name, unit, hint in (("seconds", "", kind.seconds), ("price", "$", kind.dollars)):
+        yield f"{name:<9}  " + (f"{unit}{hint}  ({hint.source})" if hint else "unknown")
+    if kind.note:
+        yield f"note       {kind.note}"
+    yield ""
+    yield from _field_lines(kind)
+    yield ""
+    yield f"{_MARKS}."
+
+
+def _field_lines(kind: JobType) -> Iterator[str]:
+    if not kind.fields:
+        yield "No field of its config is known."
+        return
+    yield "config"
+    for field in kind.fields:
+        yield f"  {field.name}: {_field_text(field)}  ({field.source})"
+        if field.note:
+            yield f"    {field.note}"
+    if kind.closed is None:
+        yield "  There may be other fields."
+    else:
+        yield f"  No other field is taken.  ({kind.closed})"
+
+
+def _field_text(field: Field) -> str:
+    from ._catalogue import described  # noqa: PLC0415  (only this needs it)
+
+    parts = [described(field)]
+    if field.default is not None:
+        parts.append(f"default {json.dumps(field.default)}")
+    if field.excludes:
+        parts.append(f"not beside {field.excludes}")
+    if field.required:
+        parts.append(f"required ({field.required})")
+    return "; ".join(parts)
 
 
 # The emulator.

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import anyio
 
-from ._engine import Engine, Finished, Terms
-from ._errors import InvalidRequestError, MalformedResponseError
-from ._httpx import httpx
-from ._map import Outcomes
+from ._base import Account, BaseClient, TokenSource
+from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
 from ._requests import encode_job
-from ._retry import RetryPolicy, check_seconds, import_tenacity
-from ._scheduler import Scheduler, SchedulerStatistics
-from ._transport import Sender
-from ._wire import MAX_RESPONSE_BYTES, is_this_machine
+from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
-    from typing import Self
 
     from ._answers import Collector
     from ._async_jobs import AsyncJob
+    from ._engine import Finished, Terms
     from ._formats import Format
     from ._hooks import AttemptHook
+    from ._httpx import httpx
     from ._models import InputLike
+    from ._retry import RetryPolicy
     from ._stream import JobStream
+    from ._wire import WireRequest
 
-BASE_URL = "https://inference.prodia.com"
-"""Documented: reference "Inference"."""
+ACCOUNT = Account(
+    credential="token",
+    option="token",
+    variable="PRODIA_TOKEN",
+    url="https://inference.prodia.com",  # documented: reference "Inference"
+    url_variable="PRODIA_BASE_URL",
+    url_suffix="/v2",
+    requests="the jobs (Job, JobRequest, mappings)",
+)
 
 JobLike = Job | Mapping[str, Any]
-TokenSource = str | Callable[[], Awaitable[str]]
 
 
 class Options(TypedDict, total=False):
@@ -52,7 +54,7 @@ class Options(TypedDict, total=False):
     hook: AttemptHook | None
 
 
-class AsyncProdia:
+class AsyncProdia(BaseClient):
     """
     Runs jobs on the Prodia v2 inference API.
 
@@ -91,6 +93,9 @@ class AsyncProdia:
         InvalidRequestError: No token was found, or an argument is out of its range.
     """
 
+    _account = ACCOUNT
+    _option_names = tuple(Options.__annotations__)
+
     def __init__(
         self,
         token: TokenSource | None = None,
@@ -109,99 +114,33 @@ class AsyncProdia:
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         hook: AttemptHook | None = None,
     ) -> None:
-        if transport is not None and http_client is not None:
-            raise InvalidRequestError("give transport or http_client, not both")
-        check_seconds("connect_timeout", connect_timeout)
-        address = _check_base_url(
-            base_url or os.environ.get("PRODIA_BASE_URL") or BASE_URL, allow_http=allow_http
+        super().__init__(
+            base_url=base_url,
+            max_concurrency=max_concurrency,
+            adaptive=adaptive,
+            connect_timeout=connect_timeout,
+            transport=transport,
+            http_client=http_client,
+            allow_http=allow_http,
+            max_response_bytes=max_response_bytes,
         )
-        self._base_url = address
-        self._max_concurrency = max_concurrency
-        self._max_response_bytes = max_response_bytes
+        # Now rather than while the event loop runs.
+        from . import _async_jobs, _stream  # noqa: F401, PLC0415
 
-        def make_sender() -> Sender:
-            from ._connections import default_transport  # noqa: PLC0415
-
-            own = None if http_client is not None else transport or default_transport(address)
-            return Sender(
-                address,
-                transport=own,
-                client=http_client,
-                connect_timeout=connect_timeout,
-            )
-
-        def make_scheduler() -> Scheduler:
-            return Scheduler(max_concurrency=max_concurrency, adaptive=adaptive)
-
-        # What only a client needs and what takes longest to import: not before there is one,
-        # and not while its event loop runs.
-        import_tenacity()
-        from . import _async_jobs, _connections, _stream  # noqa: F401, PLC0415
-
-        self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
         self._set_options(
-            token=token if token is not None else os.environ.get("PRODIA_TOKEN", ""),
-            retry=retry or RetryPolicy(),
-            timeout=timeout,
-            deadline=deadline,
-            price=price,
-            hook=hook,
+            {
+                "token": token,
+                "retry": retry,
+                "timeout": timeout,
+                "deadline": deadline,
+                "price": price,
+                "hook": hook,
+            }
         )
 
-    def _set_options(
-        self,
-        *,
-        token: TokenSource,
-        retry: RetryPolicy,
-        timeout: float,
-        deadline: float | None,
-        price: bool,
-        hook: AttemptHook | None,
-    ) -> None:
-        """Check and keep what a view may have of its own."""
-        if not callable(token):
-            _check_token(token)
-        if not isinstance(retry, RetryPolicy):
-            raise InvalidRequestError(f"retry must be a RetryPolicy(...), not {retry!r:.80}")
-        check_seconds("timeout", timeout)
-        if deadline is not None:
-            check_seconds("deadline", deadline)
-        if hook is not None and not callable(hook):
-            raise InvalidRequestError(f"hook must be a function, not {hook!r:.80}")
-        self._token = token
-        self._retry = retry
-        self._timeout = timeout
-        self._deadline = deadline
-        self._price = price
-        self._hook = hook
-
-    def __repr__(self) -> str:
-        counts = self.statistics()
-        return (
-            f"<AsyncProdia {self._base_url}: {counts.in_flight} of {counts.max_concurrency} "
-            f"in flight, {counts.queued + counts.waiting} waiting, {counts.completed} completed>"
-        )
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "an AsyncProdia holds connections and a token, and cannot be pickled; send the jobs "
-            "(Job, JobRequest, mappings) and make a client in the process that runs them"
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections. The client, and every view of it, cannot be used afterwards."""
-        await self._engine.aclose()
+    def _set_options(self, options: Mapping[str, Any]) -> None:
+        super()._set_options(options)
+        self._price: bool = options["price"]
 
     def with_options(self, **overrides: Unpack[Options]) -> AsyncProdia:
         """
@@ -217,27 +156,7 @@ class AsyncProdia:
         Raises:
             InvalidRequestError: Another option was given, or one is out of its range.
         """
-        unknown = sorted(set(overrides) - set(Options.__annotations__))
-        if unknown:
-            raise InvalidRequestError(
-                f"with_options takes {', '.join(Options.__annotations__)}, not "
-                f"{', '.join(unknown)}; what belongs to the connections needs a client of its own"
-            )
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__)
-        view._set_options(
-            token=overrides.get("token", self._token),
-            retry=overrides.get("retry", self._retry),
-            timeout=overrides.get("timeout", self._timeout),
-            deadline=overrides.get("deadline", self._deadline),
-            price=overrides.get("price", self._price),
-            hook=overrides.get("hook", self._hook),
-        )
-        return view
-
-    def statistics(self) -> SchedulerStatistics:
-        """Return what the client is doing and has done: slots, queues, refusals, totals."""
-        return self._engine.statistics()
+        return self._view(overrides)
 
     async def job(
         self,
@@ -421,25 +340,15 @@ class AsyncProdia:
             InvalidRequestError: `jobs` is not iterable, or is a single job;
                 `buffer` is negative.
         """
-        if isinstance(jobs, str | bytes | Mapping | Job | JobRequest) or not isinstance(
-            jobs, Iterable | AsyncIterable
-        ):
-            raise InvalidRequestError(
-                f"map takes an iterable of jobs, not {type(jobs).__name__}; for one job: job(...)"
-            )
-        if type(buffer) is not int or buffer < 0:
-            raise InvalidRequestError(f"buffer must be a number of outcomes from 0, not {buffer!r}")
-        return Outcomes(
+        return self._outcomes(
             jobs,
-            run=self._run_one_of_many,
-            room=self._room,
-            concurrency=self._max_concurrency,
+            self._run_one_of_many,
+            alone=(Job, JobRequest),
+            many="jobs",
+            single="job(...)",
             ordered=ordered,
             buffer=buffer,
         )
-
-    async def _room(self) -> None:
-        await self._engine.session().scheduler.room()
 
     async def _run_one_of_many(self, index: int, item: JobLike | JobRequest) -> JobOutcome:
         request = item if isinstance(item, JobRequest) else JobRequest(item)
@@ -451,8 +360,7 @@ class AsyncProdia:
     async def _run(self, request: JobRequest) -> JobResponse:
         from ._stream import CollectedAnswer  # noqa: PLC0415
 
-        terms = self._terms(request.deadline)
-        wire = await encode_job(request, price=self._price)
+        wire, terms = await self._prepare(request)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
         collected, finished = await self._engine.run(wire, answer, terms)
         return _response(collected, finished)
@@ -461,8 +369,7 @@ class AsyncProdia:
         from ._async_jobs import AsyncJob  # noqa: PLC0415
         from ._stream import CollectedAnswer  # noqa: PLC0415
 
-        terms = self._terms(request.deadline)
-        wire = await encode_job(request, price=self._price, submit=True)
+        wire, terms = await self._prepare(request, submit=True)
         answer = CollectedAnswer(multipart=False, max_bytes=self._max_response_bytes, final=False)
         collected, finished = await self._engine.run(wire, answer, terms)
         job = collected.job
@@ -476,41 +383,44 @@ class AsyncProdia:
             )
         return AsyncJob(job.id, _Calls(self), job=job, attempts=finished.attempts)
 
-    def _terms(self, deadline: float | None) -> Terms:
-        deadline = self._deadline if deadline is None else deadline
-        if deadline is not None:
-            check_seconds("deadline", deadline)
-        return Terms(
-            authorize=self._authorize,
-            retry=self._retry,
-            deadline=deadline,
-            timeout=self._timeout,
-            hook=self._hook,
+    async def _prepare(
+        self, request: JobRequest, *, submit: bool = False
+    ) -> tuple[WireRequest, Terms]:
+        """Check and encode a job; looking at its files is part of its deadline."""
+        terms = self._terms(request.deadline)
+        if terms.deadline is None:
+            return await encode_job(request, price=self._price, submit=submit), terms
+        began = anyio.current_time()
+        with anyio.move_on_after(terms.deadline):
+            wire = await encode_job(request, price=self._price, submit=submit)
+            return wire, replace(terms, spent=anyio.current_time() - began)
+        raise DeadlineExceededError(
+            f"the job was not sent within its deadline of {terms.deadline:g} s: looking at its "
+            "inputs took longer"
         )
 
     @asynccontextmanager
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
         from ._stream import AnswerFeed, CollectedAnswer, JobStream  # noqa: PLC0415
 
-        terms = self._terms(request.deadline)
-        wire = await encode_job(request, price=self._price)
+        wire, terms = await self._prepare(request)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=0)
         flight = self._engine.flight(wire, answer, terms)
         reply = await flight.within(flight.begin)
+        stream: JobStream | None = None
         try:
             feed = AnswerFeed(reply, multipart=request.multipart)
             stream = JobStream(feed, flight.within, request_id=reply.request_id)
             yield stream
         except BaseException as error:
-            await flight.end(error)
+            # What the block itself raised says nothing of this job.
+            own = stream is None or error is stream.error or not isinstance(error, Exception)
+            answer.note(stream.job if stream else None)
+            await flight.end(error, own=own)
             raise
         answer.note(stream.job)
-        await flight.end()
-
-    async def _authorize(self) -> str:
-        if callable(self._token):
-            return f"Bearer {_check_token(await self._token())}"
-        return f"Bearer {self._token}"
+        # An error that the block swallowed counts all the same.
+        await flight.end(stream.error)
 
 
 class _Calls:
@@ -531,38 +441,3 @@ def _response(collected: Collector, finished: Finished) -> JobResponse:
         finished.attempts,
         Timing(finished.queued, finished.backoff, finished.running, finished.total),
     )
-
-
-def _check_token(token: object) -> str:
-    """Check a token's form; never show it."""
-    if not isinstance(token, str):
-        raise InvalidRequestError(f"a token must be a text, not {type(token).__name__}")
-    if not token:
-        raise InvalidRequestError(
-            "no token: set the environment variable PRODIA_TOKEN, or give token=..."
-        )
-    if not re.fullmatch(r"[\x21-\x7e]+", token):
-        raise InvalidRequestError(
-            "the token must be printable ASCII without blanks or line ends; was it cut or pasted "
-            "with a newline?"
-        )
-    return token
-
-
-def _check_base_url(text: str, *, allow_http: bool) -> str:
-    """Return the base URL without a slash or ``/v2`` at its end."""
-    wanted = "a base URL must read like 'https://inference.prodia.com'"
-    try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, TypeError):
-        raise InvalidRequestError(f"{wanted}, not {text!r:.200}") from None
-    if url.userinfo:
-        raise InvalidRequestError(f"{wanted}, without a user name or password")
-    if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
-        raise InvalidRequestError(f"{wanted}, not {text!r:.200}")
-    if url.scheme == "http" and not allow_http and not is_this_machine(url.host):
-        raise InvalidRequestError(
-            f"plain http to {url.host} would show the token to everybody on the way; "
-            "use https, or allow_http=True"
-        )
-    return str(url).rstrip("/").removesuffix("/v2")

@@ -26,17 +26,26 @@ import os
 import warnings
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from ._errors import DeadlineExceededError, ProdiaError
-from ._hooks import AttemptDetails, AttemptHook, logger, tell
-from ._retry import Attempt, History, RetryBudget, RetryPolicy, attempt_of, retrying
+from ._errors import ConnectError, DeadlineExceededError, ProdiaError
+from ._hooks import AttemptDetails, AttemptHook, log, tell
+from ._retry import (
+    Attempt,
+    Decision,
+    Fate,
+    History,
+    RetryBudget,
+    RetryPolicy,
+    attempt_of,
+    retrying,
+)
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Reply, Sender, Sending
-from ._wire import REDACTED, Headers
+from ._wire import REDACTED, Headers, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,6 +58,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much of an error's body is read. Chosen."""
+
+ERROR_BODY_SECONDS = 10.0
+"""How long the body of an error is read. Chosen: its status says the most of it."""
 
 MIN_SECRET = 8
 """Shortest credential that is blotted out of errors. Chosen: real ones have hundreds of letters."""
@@ -82,11 +94,14 @@ class Terms:
     On which terms a request is run.
 
     Attributes:
-        authorize: Returns the Authorization header for an attempt.
+        authorize: Returns the Authorization header for an attempt; empty for none.
         retry: When to try again.
         deadline: Seconds for all of it, or ``None``.
         timeout: Seconds of silence allowed within an attempt.
         hook: Told of every attempt.
+        counted: Whether it is a job of its own in the statistics, rather
+            than a step of one (a question about it, say).
+        spent: Seconds of the deadline that are gone already.
     """
 
     authorize: Callable[[], Awaitable[str]]
@@ -94,6 +109,8 @@ class Terms:
     deadline: float | None
     timeout: float
     hook: AttemptHook | None
+    counted: bool = True
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +138,35 @@ class Finished:
 class _Session:
     """What belongs to one event loop in one process."""
 
-    __slots__ = ("_loop", "accepted", "clock", "pid", "scheduler", "sender")
+    __slots__ = ("_loop", "accepted", "clock", "closed", "pid", "scheduler", "sender")
 
     def __init__(self, sender: Sender, scheduler: Scheduler, token: object) -> None:
         self.sender = sender
         self.scheduler = scheduler
         self.pid = os.getpid()
-        self._loop = getattr(token, "native_token", token)
+        self._loop: Any = getattr(token, "native_token", token)
         # The same clock as anyio's, without looking for the loop at each reading.
         self.clock: Callable[[], float] = getattr(self._loop, "time", anyio.current_time)
         scheduler.clock = self.clock
         self.accepted: dict[str, float] = {}
         """When the server last accepted a request, by kind."""
+        self.closed = False
 
     def is_gone(self) -> bool:
-        """Whether its loop was closed, or belongs to the process we were forked from."""
-        # Only asyncio tells whether a loop was closed.
-        closed = getattr(self._loop, "is_closed", None)
-        return self.pid != os.getpid() or (closed is not None and bool(closed()))
+        """Whether its loop has ended, or belongs to the process we were forked from."""
+        if self.pid != os.getpid():
+            return True
+        if hasattr(self._loop, "is_closed"):
+            return bool(self._loop.is_closed())
+        try:  # trio tells when it is asked to do something
+            self._loop.run_sync_soon(_do_nothing)
+        except RuntimeError:
+            return True
+        return False
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class Engine:
@@ -157,6 +185,7 @@ class Engine:
         make_scheduler: Callable[[], Scheduler],
     ) -> None:
         self._sessions: dict[object, _Session] = {}
+        self._closed_sessions: list[_Session] = []
         self.closed = False
         self._make_sender = make_sender
         self._make_scheduler = make_scheduler
@@ -229,20 +258,22 @@ class Engine:
 
     def statistics(self) -> SchedulerStatistics:
         """Return what all sessions do and have done, added up."""
-        return _sum(
-            [self._past, *(session.scheduler.statistics() for session in self._sessions.values())]
-        )
+        sessions = [*list(self._sessions.values()), *self._closed_sessions]
+        return _sum([self._past, *(session.scheduler.statistics() for session in sessions)])
 
     async def aclose(self) -> None:
         """Close the connections, for good."""
         if self.closed:
             return
         self.closed = True
-        self._past = self.statistics()
-        session = self._sessions.pop(anyio.lowlevel.current_token(), None)
+        # Their jobs come to their ends yet, and count.
+        self._closed_sessions = list(self._sessions.values())
+        for session in self._closed_sessions:
+            session.closed = True
+        mine = self._sessions.pop(anyio.lowlevel.current_token(), None)
         try:
-            if session is not None:
-                await session.sender.aclose()
+            if mine is not None:
+                await mine.sender.aclose()
         finally:
             self._abandon_all()
 
@@ -274,7 +305,7 @@ class Flight(Generic[T]):
 
     __slots__ = (
         "_attempt_began", "_backoff", "_began", "_budget", "_clock", "_deadline_at", "_history",
-        "_reply", "_request", "_running", "_sending", "_session", "_terms", "_ticket",
+        "_reply", "_request", "_running", "_secret", "_sending", "_session", "_terms", "_ticket",
         "_vocabulary",
     )  # fmt: skip
 
@@ -297,8 +328,11 @@ class Flight(Generic[T]):
         self._reply: Reply | None = None
         self._clock = session.clock
         self._began = self._attempt_began = self._clock()
-        self._deadline_at = None if terms.deadline is None else self._began + terms.deadline
+        self._deadline_at = (
+            None if terms.deadline is None else self._began + terms.deadline - terms.spent
+        )
         self._running = self._backoff = 0.0
+        self._secret = Secret()
 
     async def within(self, step: Callable[[], Awaitable[S]]) -> S:
         """
@@ -331,8 +365,15 @@ class Flight(Generic[T]):
             self._finish(error)
             raise
 
-    async def end(self, error: BaseException | None = None) -> Finished:
-        """Close the reply, give the slot back and count; the last thing that happens."""
+    async def end(self, error: BaseException | None = None, *, own: bool = True) -> Finished:
+        """
+        Close the reply, give the slot back and count; the last thing that happens.
+
+        Args:
+            error: What it ended with.
+            own: Whether that is this request's error. What a caller's own
+                code raised while it read the answer is not.
+        """
         assert self._reply is not None  # noqa: S101  (`begin` returned it)
         try:
             if error is None:
@@ -341,16 +382,19 @@ class Flight(Generic[T]):
                 with anyio.CancelScope(shield=True):
                     await self._reply.aclose()
         finally:
-            finished = self._finish(error)
+            finished = self._finish(error, own=own)
         return finished
 
     async def _attempt(self) -> Reply:
         await self._ticket.start()
+        if self._session.closed:
+            raise ConnectError("the client was closed before this job was sent")
         self._attempt_began = self._clock()
         self._sending = Sending()
         self._tell("started", None)
         try:
-            authorization = await self._terms.authorize()
+            authorization = Secret(await self._terms.authorize())
+            self._secret = Secret(authorization.rpartition(" ")[2])
             reply = await self._session.sender.send(
                 self._request, authorization, self._sending, self._terms.timeout
             )
@@ -358,68 +402,80 @@ class Flight(Generic[T]):
                 self._reply = reply
                 self._session.accepted[self._request.kind] = self._clock()
                 return reply
+            body = b""
             try:
-                body = await reply.read_start(MAX_ERROR_BYTES)
+                with anyio.move_on_after(ERROR_BODY_SECONDS):
+                    body = await reply.read_start(MAX_ERROR_BYTES)
             finally:
                 with anyio.CancelScope(shield=True):
                     await reply.aclose()
             # A server that echoes the request must not put the token into an error.
-            headers, body = _without_secret(reply.headers, body, authorization)
+            headers, body = _without_secret(reply.headers, body, self._secret)
             raise self._vocabulary.error_for(reply.status_code, headers, body)
         except Exception as error:
             self._attempt_ended(error)
             raise
 
-    def _attempt_ended(self, error: Exception | None) -> None:
+    def _attempt_ended(self, error: BaseException | None, *, own: bool = True) -> None:
+        """Record how the attempt ended and give its slot back; only then tell anybody."""
         now = self._clock()
         seconds = now - self._attempt_began
         self._running += seconds
-        number = len(self._history.attempts) + 1
-        reply = self._reply
-        if reply is None:
-            attempt = attempt_of(number, error, seconds)
-        else:
-            attempt = Attempt(
-                number,
-                "succeeded" if error is None else "ran",
-                reply.status_code,
-                reply.request_id,
-                seconds,
-                error=None if error is None else type(error).__name__,
-            )
-            if isinstance(error, ProdiaError):
-                error.request_id = error.request_id or reply.request_id
+        attempt = self._describe(error, seconds, own=own)
+        self._sending = None
         self._history.add(attempt, now)
         if attempt.fate == "not run":
             # A job waits for capacity in the queue too, while the server takes none of its kind.
             accepted = self._session.accepted.get(self._request.kind, self._began)
             waiting_since = max(self._began, accepted)
             self._history.first_refused = min(self._history.first_refused, waiting_since)
-        self._sending = None
-        if logger.isEnabledFor(logging.DEBUG):
-            kind = self._request.kind
-            logger.debug("%s: attempt %d: %s in %.3f s", kind, number, attempt, seconds)
-        self._tell("finished", attempt)
-        # A refusal is given back by `_decide`, which knows how long to wait.
-        if attempt.fate != "not run":
+            # Its slot is given back by `_decide`, which knows how long to wait.
+        else:
             self._ticket.released(served=attempt.fate in {"succeeded", "ran"})
+        log(logging.DEBUG, "%s: attempt %d: %s", self._request.kind, attempt.number, attempt)
+        self._tell("finished", attempt)
+
+    def _describe(self, error: BaseException | None, seconds: float, *, own: bool) -> Attempt:
+        number = len(self._history.attempts) + 1
+        reply = self._reply
+        if reply is not None:
+            if isinstance(error, ProdiaError) and own:
+                error.request_id = error.request_id or reply.request_id
+            return Attempt(
+                number,
+                "succeeded" if error is None or not own else "ran",
+                reply.status_code,
+                reply.request_id,
+                seconds,
+                error=None if error is None else type(error).__name__,
+            )
+        if error is None or isinstance(error, Exception):
+            return attempt_of(number, error, seconds)
+        # Cut off from outside: by a deadline, or by whoever waited for it.
+        sent = self._sending is not None and self._sending.may_have_run
+        fate: Fate = "uncertain" if sent else "undelivered"
+        return Attempt(number, fate, None, None, seconds, error=type(error).__name__)
 
     def _decide(self, error: BaseException) -> float | None:
+        if self._session.closed or not isinstance(error, ProdiaError):
+            return None  # closing withdraws the ticket, in whatever state
         history = self._history
-        decision = self._terms.retry.decide(history, self._budget, now=self._clock())
-        refused = history.attempts[-1].fate == "not run"
-        if refused:
+        last = history.attempts[-1]
+        if last.fate == "server fault" and error.job is not None and error.job.succeeded:
+            decision = Decision(None, "its answer says that the job ran")
+        else:
+            decision = self._terms.retry.decide(history, self._budget, now=self._clock())
+        if last.fate == "not run":
             self._ticket.refused(decision.wait or 0.0)
         if decision.wait is None:
-            if decision.reason and isinstance(error, ProdiaError):
+            if decision.reason:
                 error.args = (f"{error.message.rstrip('.')}. Given up: {decision.reason}",)
             return None
         history.waited(decision.wait)
-        logger.info(
-            "%s: attempt %d: %s", self._request.kind, len(history.attempts), history.attempts[-1]
-        )
-        self._tell("waiting", history.attempts[-1])
-        if refused:
+        last = history.attempts[-1]
+        log(logging.INFO, "%s: attempt %d: %s", self._request.kind, last.number, last)
+        self._tell("waiting", last)
+        if last.fate == "not run":
             return 0.0  # the ticket waits it out, and is first in line then
         self._backoff += decision.wait
         return decision.wait
@@ -438,23 +494,26 @@ class Flight(Generic[T]):
             )
             tell(self._terms.hook, details)
 
-    def _finish(self, error: BaseException | None) -> Finished:
-        """Give the slot back and count. A cancellation is an error that leaves no attempt."""
-        cut_off = error is not None and not isinstance(error, Exception)
-        if self._reply is not None and not cut_off:
-            self._attempt_ended(error if isinstance(error, Exception) else None)
-        self._ticket.close()
-        completed = error is None
-        self._session.scheduler.record(
-            completed=completed, dollars=self._vocabulary.dollars() if completed else 0.0
-        )
+    def _finish(self, error: BaseException | None, *, own: bool = True) -> Finished:
+        """Give the slot back and count, whatever happened."""
+        try:
+            if self._sending is not None:
+                self._attempt_ended(error, own=own)
+        finally:
+            self._ticket.close()
+            completed = error is None or not own
+            if self._terms.counted:
+                self._session.scheduler.record(
+                    completed=completed, dollars=self._vocabulary.dollars()
+                )
         attempts = tuple(self._history.attempts)
         if completed:
             self._budget.succeeded(self._history.server_faults)
-        elif isinstance(error, ProdiaError) and not error.attempts:
-            # One that has attempts came out of another request, through a stream's block.
+        elif isinstance(error, ProdiaError):
             error.attempts = attempts
             error.may_have_run = error.may_have_run or self._earlier_may_have_run()
+            if len(self._secret) >= MIN_SECRET:
+                error.args = (error.message.replace(self._secret, REDACTED),)
         total = self._clock() - self._began
         return Finished(
             self._reply.request_id if self._reply else None,
@@ -470,23 +529,23 @@ class Flight(Generic[T]):
         return not fates.isdisjoint({"server fault", "uncertain", "ran"})
 
     def _out_of_time(self) -> DeadlineExceededError:
-        """Return the error for a deadline that passed."""
-        with_server = self._sending is not None and self._sending.may_have_run
+        """Return the error for a deadline that passed; what was cut off is recorded already."""
+        attempts = self._history.attempts
+        with_server = bool(attempts) and attempts[-1].fate in {"uncertain", "ran"}
         where = "it was with the server" if with_server else "it was not with the server"
         error = DeadlineExceededError(
             f"the job did not finish within its deadline of {self._terms.deadline:g} s; "
             f"{where} when it passed",
-            attempts=self._history.attempts,
+            attempts=attempts,
             request_id=self._reply.request_id if self._reply else None,
-            may_have_run=with_server or self._earlier_may_have_run(),
+            may_have_run=self._earlier_may_have_run(),
         )
         error.__dict__.update(self._vocabulary.partial())
         return error
 
 
-def _without_secret(headers: Headers, body: bytes, authorization: str) -> tuple[Headers, bytes]:
+def _without_secret(headers: Headers, body: bytes, secret: str) -> tuple[Headers, bytes]:
     """Blot the credential out of an answer; one of a few letters is none, and would blot words."""
-    secret = authorization.rpartition(" ")[2]
     if len(secret) < MIN_SECRET:
         return headers, body
     return headers.without(secret), body.replace(secret.encode(), REDACTED.encode())

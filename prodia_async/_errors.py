@@ -265,8 +265,6 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """401: the token is missing or invalid."""
 
-    _advice = "Check the token (PRODIA_TOKEN, or token=)"
-
 
 class PermissionDeniedError(APIStatusError):
     """403: the token lacks the privilege, for example for this job type."""

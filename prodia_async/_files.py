@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import secrets
+import threading
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -90,29 +91,41 @@ class PendingFile:
     """
     A file being written under a temporary name, until `publish` names it.
 
-    Every method blocks; call them in a worker thread. Used as a context
-    manager, it removes what was not published.
+    `open`, `write` and `publish` block; call them in a worker thread. Used as
+    a context manager, it is opened, and removed unless it was published. It
+    may be discarded at any time, also while a thread is still at work on it.
 
     Raises:
         OSError: The folder is missing or cannot be written, or the disk is full.
     """
 
-    __slots__ = ("_file", "_temporary")
+    __slots__ = ("_file", "_is_over", "_lock", "_temporary")
 
     def __init__(self, folder: Path) -> None:
-        self._temporary: Path | None = folder / f".{secrets.token_hex(8)}.part"
-        self._file: BinaryIO = self._temporary.open("xb")
+        self._temporary = folder / f".{secrets.token_hex(8)}.part"
+        self._file: BinaryIO | None = None
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.discard()
 
+    def open(self) -> None:
+        """Make the file, unless it was discarded meanwhile."""
+        with self._lock:
+            if not self._is_over:
+                self._file = self._temporary.open("xb")
+
     def write(self, chunks: Iterable[bytes | memoryview]) -> None:
         """Append ``chunks`` in order."""
-        for chunk in chunks:
-            self._file.write(chunk)
+        with self._lock:
+            file = self._opened()
+            for chunk in chunks:
+                file.write(chunk)
 
     def publish(self, target: Path, *, replace: bool) -> Path:
         """
@@ -126,25 +139,31 @@ class PendingFile:
         Returns:
             The path it has now.
         """
-        temporary = self._temporary
-        if temporary is None:
-            raise ValueError("this file was published or discarded before")
-        self._file.close()
-        if replace:
-            temporary.replace(target)
-        else:
-            target = _link_to_free_name(temporary, target)
-        self._temporary = None
-        return target
+        with self._lock:
+            self._opened().close()
+            if replace:
+                self._temporary.replace(target)
+            else:
+                target = _link_to_free_name(self._temporary, target)
+            self._is_over = True
+            return target
 
     def discard(self) -> None:
         """Close and remove the file, unless it was published."""
-        # A full disk may refuse even the last flush; the file goes all the same.
-        with contextlib.suppress(OSError):
-            self._file.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_over = True
+            if self._file is not None:
+                # A full disk may refuse even the last flush; the file goes all the same.
+                with contextlib.suppress(OSError):
+                    self._file.close()
+                self._temporary.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None or self._is_over:
+            raise ValueError("this file is not open: it was published or discarded before")
+        return self._file
 
 
 def _link_to_free_name(temporary: Path, target: Path) -> Path:

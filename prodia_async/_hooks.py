@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -48,9 +49,16 @@ class AttemptHook(Protocol):
         """Take note."""
 
 
+def log(level: int, message: str, *arguments: object) -> None:
+    """Write to the package's log; a handler that raises harms nobody."""
+    with contextlib.suppress(Exception):
+        logger.log(level, message, *arguments)
+
+
 def tell(hook: AttemptHook, details: AttemptDetails) -> None:
     """Call a hook; log what it raises."""
     try:
         hook(details)
     except Exception:
-        logger.exception("the hook %r failed on %r", hook, details.event)
+        with contextlib.suppress(Exception):
+            logger.exception("the hook %r failed on %r", hook, details.event)

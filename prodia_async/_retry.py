@@ -64,6 +64,9 @@ Random: TypeAlias = Callable[[], float]
 ABSURD_SECONDS = 366 * 86400.0
 """A Retry-After beyond a year is a mistake, and is read as none. Chosen."""
 
+MIN_WAIT, MIN_WAIT_MAX = 0.01, 1.0
+"""Least wait after a refusal, however little the server asks: doubled with each. Chosen."""
+
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 
 
@@ -375,8 +378,10 @@ class RetryPolicy:
     def _wait(self, retry_after: float | None, number: int, rand: Random) -> float:
         """Return the seconds to wait after the so-manieth failure in a row."""
         if retry_after:
-            # A floor: the random part only ever adds, by up to a quarter.
-            return retry_after * (1 + 0.25 * rand())
+            # A floor: the random part only ever adds, by up to a quarter. A server that
+            # asks for next to nothing again and again is not asked a thousand times a second.
+            least = min(MIN_WAIT_MAX, MIN_WAIT * 2.0 ** min(number - 1, 60))
+            return max(retry_after, least) * (1 + 0.25 * rand())
         # The exponent is capped since 2.0**1024 is an error.
         backoff = min(self.backoff_max, self.backoff_initial * 2.0 ** min(number - 1, 60))
         return backoff * (1 - 0.5 * rand())

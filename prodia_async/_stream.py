@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-DRAIN_SECONDS = 1.0
+DRAIN_SECONDS = 0.1
 """How long we wait for the end of an answer whose closing boundary has come. Chosen."""
+
+DRAIN_MARGIN = 0.05
+"""How long before a deadline that waiting ends, so that it never costs the answer. Chosen."""
 
 WRITE_BYTES = 512 * 1024
 """
@@ -68,12 +71,12 @@ class AnswerFeed:
         MalformedResponseError: Its headers are not what the API promises.
     """
 
-    __slots__ = ("_ended", "_reader", "_reply")
+    __slots__ = ("_cut_off", "_drained", "_ended", "_reader", "_reply")
 
     def __init__(self, reply: Reply, *, multipart: bool) -> None:
         self._reader = AnswerReader(reply.headers, multipart=multipart)
         self._reply = reply
-        self._ended = False
+        self._ended = self._drained = self._cut_off = False
 
     @property
     def bytes_received(self) -> int:
@@ -89,20 +92,30 @@ class AnswerFeed:
         """
         try:
             self._reader.check()
-            return None if self._ended else await self._step()
+            if not self._ended:
+                return await self._step()
         except ResponseError as fault:
             fault.bytes_received = self._reader.bytes_received
             raise
+        if self._reader.finished and not self._drained:
+            self._drained = True
+            await self._drain()
+        return None
 
     async def _step(self) -> list[AnswerEvent]:
+        if self._cut_off:
+            # Whoever was cancelled while it read left a connection that is closed, and the
+            # next look at it would see an end that is none.
+            raise TruncatedResponseError("reading was cut off before, and the rest is lost")
+        self._cut_off = True
         chunk = await anext(self._reply, None)
+        self._cut_off = False
         if chunk is None:
             self._ended = True
             return self._reader.receive_eof()
         events = self._reader.receive_data(chunk)
-        if self._reader.finished:
-            self._ended = True
-            await self._drain()
+        # What follows the closing boundary is read later: the events do not wait for it.
+        self._ended = self._reader.finished
         return events
 
     async def _drain(self) -> None:
@@ -116,7 +129,8 @@ class AnswerFeed:
             if self._reply.headers.get("content-length") == str(self._reader.bytes_received):
                 await anext(self._reply, None)  # the end, which is here already
                 return
-            with anyio.move_on_after(DRAIN_SECONDS):
+            left = anyio.current_effective_deadline() - anyio.current_time() - DRAIN_MARGIN
+            with anyio.move_on_after(max(0.0, min(DRAIN_SECONDS, left))):
                 async for chunk in self._reply:
                     self._reader.receive_data(chunk)
         except ResponseError:
@@ -234,6 +248,8 @@ class JobStream:
         self.request_id = request_id
         self.job: JobResult | None = None
         self.is_complete = False
+        self.error: ProdiaError | None = None
+        """What reading ended with, if it was an error."""
 
     def __repr__(self) -> str:
         state = "complete" if self.is_complete else f"{self._feed.bytes_received} bytes so far"
@@ -252,6 +268,7 @@ class JobStream:
                     self.job = job
                     failure = failure_of(job)
                     if failure is not None:
+                        self.error = failure
                         raise failure
                     return job
                 case OutputStarted():
@@ -302,6 +319,7 @@ class JobStream:
     def _told(self, error: ProdiaError) -> ProdiaError:
         error.job = self.job
         error.job_id = self.job.id if self.job else None
+        self.error = error
         return error
 
 
@@ -318,6 +336,7 @@ class OutputPart:
         self._stream = stream
         self._check = EndCheck()
         self._is_over = False
+        self._is_passed_over = False
         self._is_taken = False
         self.filename = filename
         self.content_type = content_type
@@ -363,8 +382,9 @@ class OutputPart:
         run = anyio.to_thread.run_sync
         suffix = suffix_of(self.content_type)
         target, replace = await run(choose_target, Path(path), self.filename, suffix)
-        pending = await run(PendingFile, target.parent)
+        pending = PendingFile(target.parent)
         try:
+            await run(pending.open)
             batch: list[bytes | memoryview] = []
             size = 0
             while (data := await self.next_data()) is not None:
@@ -379,12 +399,15 @@ class OutputPart:
             pending.discard()
 
     async def skip(self) -> None:
-        """Read past what is left of it."""
-        while await self.next_data() is not None:
-            pass
+        """Read past what is left of it; whoever still reads it is told."""
+        while not self._is_over:
+            if await self.next_data() is not None:
+                self._is_passed_over = True
 
     async def next_data(self) -> bytes | memoryview | None:
         """Return the next bytes, or ``None`` at the end and ever after."""
+        if self._is_passed_over and self._is_over:
+            raise RuntimeError("the stream went on to its next part before this one was read")
         if self._is_over:
             return None
         data = await self._stream.next_data(self._check)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from ._wire import Body, WireRequest
 
+CLOSE_SECONDS = 0.05
+"""How long a request body that was not sent to its end may take to close. Chosen."""
+
 USER_AGENT = f"prodia-async/{__version__}"
 
 # What sending may raise. httpx's own transports raise the first; the others
@@ -125,6 +128,13 @@ class Sending:
         return self.body is not None and self.body.was_taken
 
 
+async def _already_read(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    try:
+        yield response.content
+    except httpx.ResponseNotRead:
+        return
+
+
 class Reply:
     """
     An answer whose headers are here. Iterate it once for the body; `aclose` it in any case.
@@ -138,11 +148,17 @@ class Reply:
 
     __slots__ = ("_chunks", "_received", "_response", "headers", "status_code")
 
+    _chunks: AsyncIterator[bytes]
+
     def __init__(self, response: httpx.Response) -> None:
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  (async transports only)
         self._response = response
-        self._chunks = aiter(stream)
+        if response.is_closed or response.is_stream_consumed:
+            # A hook of the user's own client read it.
+            self._chunks = _already_read(response)
+        else:
+            self._chunks = aiter(stream)
         self._received = 0
         self.status_code = response.status_code
         self.headers = Headers(response.headers.multi_items())
@@ -233,7 +249,8 @@ class Sender:
         return f"<Sender to {self._host}>"
 
     def _make_url(self, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
-        return httpx.URL(f"{self._base_url}{path}{'?' if query else ''}{urlencode(query)}")
+        base = self._base_url if path.startswith("/") else ""
+        return httpx.URL(f"{base}{path}{'?' if query else ''}{urlencode(query)}")
 
     async def send(
         self,
@@ -247,7 +264,7 @@ class Sender:
 
         Args:
             request: What to send.
-            authorization: The Authorization header.
+            authorization: The Authorization header; empty for none.
             sending: Told how far it came.
             timeout: Seconds of silence allowed on the wire.
 
@@ -259,17 +276,25 @@ class Sender:
             InvalidRequestError: It cannot be sent.
         """
         wire = self._build(request, authorization, sending, timeout)
+        host = wire.headers["host"]
         try:
             return Reply(await self._exchange(wire))
+        except httpx.HTTPStatusError as error:
+            # A hook of the user's own client asked for it; the answer is all the same.
+            return Reply(error.response)
         except Exception as error:
+            # The error holds the request, and what pickles or prints it would show the token.
+            wire.headers.pop("authorization", None)
             if sending.body is not None and sending.body.error is not None:
                 raise sending.body.error from None
             if not _is_foreign(error):
                 raise
-            raise self._translate(error, timeout, sent=sending.may_have_run) from error
+            sent = sending.may_have_run
+            raise _translate(error, host, timeout, sent=sent) from error
         finally:
             if sending.body is not None and not sending.body.exhausted:
-                with anyio.CancelScope(shield=True):
+                # An iterator of the user's may take its time to close; the deadline does not.
+                with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await sending.body.aclose()
 
     def _build(
@@ -277,11 +302,12 @@ class Sender:
     ) -> httpx.Request:
         url = self._url(request.path, request.query)
         headers = {
-            "host": self._host,
+            "host": self._host if request.path.startswith("/") else url.netloc.decode("ascii"),
             "user-agent": USER_AGENT,
             "accept-encoding": "identity",
-            "authorization": authorization,
         }
+        if authorization:
+            headers["authorization"] = authorization
         headers.update(request.headers)
         stream: httpx.AsyncByteStream | None = None
         if request.body is not None:
@@ -291,28 +317,6 @@ class Sender:
         limits = {"connect": self._connect_timeout, "read": silence, "write": silence, "pool": None}
         return httpx.Request(
             request.method, url, headers=headers, stream=stream, extensions={"timeout": limits}
-        )
-
-    def _translate(self, error: BaseException, silence: float, *, sent: bool) -> ProdiaError:
-        """Say what a foreign error means for the job. Most specific first."""
-        why = _describe(error)
-        if isinstance(error, _UNSENDABLE) and not sent:
-            return InvalidRequestError(f"this cannot be sent: {why}")
-        if isinstance(error, _NOT_CONNECTED):
-            return ConnectError(f"cannot connect to {self._host}: {why}")
-        if not sent:
-            return ConnectError(
-                f"the connection to {self._host} broke before the request was sent: {why}"
-            )
-        if isinstance(error, _SILENCE):
-            return APITimeoutError(
-                f"{self._host} sent nothing for {silence:g} s after the request: {why}"
-            )
-        # Over HTTP/2 httpx blames us (LocalProtocolError) for a head that is too large.
-        if isinstance(error, httpx.ProtocolError) and "disconnected" not in str(error):
-            return MalformedResponseError(f"{self._host} did not answer in HTTP: {why}")
-        return ConnectionLostError(
-            f"the connection to {self._host} was lost after the request was sent: {why}"
         )
 
     def abandon(self) -> None:
@@ -325,6 +329,25 @@ class Sender:
         """Close the transport; the user's own client stays open."""
         if self._transport is not None:
             await self._transport.aclose()
+
+
+def _translate(error: BaseException, host: str, silence: float, *, sent: bool) -> ProdiaError:
+    """Say what a foreign error means for the job. Most specific first."""
+    why = _describe(error)
+    if isinstance(error, _UNSENDABLE) and not sent:
+        return InvalidRequestError(f"this cannot be sent: {why}")
+    if isinstance(error, _NOT_CONNECTED):
+        return ConnectError(f"cannot connect to {host}: {why}")
+    if not sent:
+        return ConnectError(f"the connection to {host} broke before the request was sent: {why}")
+    if isinstance(error, _SILENCE):
+        return APITimeoutError(f"{host} sent nothing for {silence:g} s after the request: {why}")
+    # Over HTTP/2 httpx blames us (LocalProtocolError) for a head that is too large.
+    if isinstance(error, httpx.ProtocolError) and "disconnected" not in str(error):
+        return MalformedResponseError(f"{host} did not answer in HTTP: {why}")
+    return ConnectionLostError(
+        f"the connection to {host} was lost after the request was sent: {why}"
+    )
 
 
 def _describe(error: BaseException) -> str:

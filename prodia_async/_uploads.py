@@ -36,6 +36,10 @@ BLOCK_BYTES = 2 * 1024 * 1024
 """How much of a file is read at once. Measured: 50 MB in 33 ms of CPU; with 1 MB in 35."""
 
 
+CLOSE_SECONDS = 0.05
+"""How long an iterator that was not read to its end may take to close. Chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
     """
@@ -208,7 +212,9 @@ async def _chunks(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
                 yield view
         case FileFacts():
             for offset in range(0, part.size, BLOCK_BYTES):
-                yield await anyio.to_thread.run_sync(_read_block, part.source, offset)
+                yield await anyio.to_thread.run_sync(
+                    _read_block, part.source, offset, abandon_on_cancel=True
+                )
         case factory:
             made = factory()
             if not isinstance(made, AsyncIterable):
@@ -247,5 +253,6 @@ async def _aclose(chunks: object) -> None:
     """Close what has an end to close, as generators and streams do."""
     close = getattr(chunks, "aclose", None)
     if close is not None:
-        with anyio.CancelScope(shield=True):
+        # A caller's iterator may take its time to close; the deadline does not.
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await close()

@@ -13,6 +13,15 @@ MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
 """Largest answer that is collected in memory. Chosen: far above the videos of known types."""
 
 
+class Secret(str):
+    """A text that does not show itself where it is only looked at: a credential."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return REDACTED
+
+
 class Headers(Mapping[str, str]):
     """
     An answer's headers: looked up in any case, several of one name joined by a comma.
@@ -77,7 +86,7 @@ class WireRequest:
 
     Attributes:
         method: The HTTP method.
-        path: Below the base URL, beginning with a slash.
+        path: Below the base URL, beginning with a slash; or a whole URL.
         query: Names and values.
         headers: Names and values, without those of the body and the connection.
         body: What is sent, or ``None``.

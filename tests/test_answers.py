@@ -11,7 +11,6 @@ import pytest
 
 from prodia_async import _answers
 from prodia_async._answers import (
-    MAX_ERROR_BYTES,
     MAX_JOB_BYTES,
     SMALL_CHUNK,
     AnswerEvent,
@@ -23,7 +22,6 @@ from prodia_async._answers import (
     OutputStarted,
     check_answer,
     error_for,
-    retry_after,
 )
 from prodia_async._errors import (
     APIStatusError,
@@ -43,6 +41,7 @@ from prodia_async._errors import (
 )
 from prodia_async._models import Output
 from prodia_async._results import JobResult, JobState
+from prodia_async._statuses import MAX_ERROR_BYTES, retry_after
 from prodia_async._wire import Headers
 
 B = "0123456789abcdef" * 3

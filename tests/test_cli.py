@@ -17,6 +17,7 @@ from PIL import Image
 
 import prodia_async
 from prodia_async import Output, _cli
+from prodia_async._catalogue_data import JOB_TYPES
 from prodia_async.emulator import Emulator
 
 TOKEN = "token-that-must-not-show"
@@ -469,3 +470,72 @@ def test_interrupting_a_job_is_one_line(tmp_path: Path) -> None:
     done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
     assert "may have run" in error_line(done)
     assert done.returncode == 130
+
+
+# The types.
+
+
+def test_types_are_lines_of_columns(tmp_path: Path) -> None:
+    """Not on a terminal: one line a type, seven columns between tabs, sorted by name."""
+    done = cli("types", "flux-fast", cwd=tmp_path)
+    rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+    assert [SCENE, "txt2img", "0", "image/jpeg", "-", "0.3", "$0.0025"] in rows
+    assert all(len(row) == 7 and "flux-fast" in row[0] for row in rows)
+    assert rows == sorted(rows)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(cli("types", cwd=tmp_path).stdout.splitlines()) > 100
+
+
+def test_one_type_with_all_that_is_known(tmp_path: Path) -> None:
+    """Each fact with its source; the prefix may be left out, and an alias will do."""
+    told = cli("types", "inference.segment.v2", cwd=tmp_path).stdout.decode()
+    assert told == cli("types", "sam3.segment.v1", cwd=tmp_path).stdout.decode()
+    page = "(A, job-type page inference-sam3-segment-v1)"
+    assert told.startswith(f"inference.sam3.segment.v1  {page}\nalso inference.segment.v2\n")
+    assert f"prompt: a text of 1 to 500 characters; required (A)  {page}\n" in told
+    assert f"confidence_threshold: a number 0 to 1; default 0.5  {page}\n" in told
+    assert "price      $0.0011  (C, third-party clients)\n" in told
+    assert f"No other field is taken.  {page}\n" in told
+    assert "async      unknown\n" in told
+
+
+def test_every_type_can_be_told_of() -> None:
+    """None of the catalogue's entries lacks what its page needs."""
+    for kind in JOB_TYPES.values():
+        lines = list(_cli._type_lines(kind))
+        assert lines[0].startswith(kind.name)
+        assert all(any(f"  {field.name}: " in line for line in lines) for field in kind.fields)
+        assert len(_cli._type_row(kind)) == len(_cli._TYPE_COLUMNS)
+
+
+def test_types_on_a_terminal_are_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a header, and every name whole on its line where there is room."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "140")
+    assert _cli.run(["types", "upscale"]) == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert shown[0].split() == list(_cli._TYPE_COLUMNS)
+    assert ["inference.upscale.v1", "upscale", "1", "image/jpeg", "-", "-", "$0.001-0.003"] in [
+        line.split() for line in shown
+    ]
+
+
+def test_no_such_type(tmp_path: Path) -> None:
+    """One line, status 2: it was asked wrongly."""
+    done = cli("types", "no-such-thing", cwd=tmp_path)
+    assert "knows no job type with 'no-such-thing' in its name" in error_line(done)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("command", ["job", "types"])
+def test_a_shell_completes_names_of_types(command: str, tmp_path: Path) -> None:
+    """By the protocol that the shells' own scripts use."""
+    done = cli(
+        cwd=tmp_path,
+        _PRODIA_ASYNC_COMPLETE="complete_bash",
+        COMP_WORDS=f"prodia-async {command} inference.sam",
+        COMP_CWORD="2",
+    )
+    assert done.stdout.split() == [b"inference.sam2.segment.v1", b"inference.sam3.segment.v1"]

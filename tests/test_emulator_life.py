@@ -504,11 +504,11 @@ def test_the_catalogue_is_sound() -> None:
     """Every default passes its own schema, and every name is a documented kind of name."""
     for name, kind in CATALOGUE.items():
         assert name == kind.name
-        assert name.startswith("inference.")
+        assert name.startswith(("inference.", "workflow."))
         for field, schema in kind.config.get("properties", {}).items():
             default = schema.get("default")
             if default is not None:
                 assert default in schema.get("enum", [default]), field
-                if schema["type"] in {"integer", "number"}:
+                if "minimum" in schema:
                     assert schema["minimum"] <= default <= schema["maximum"], field
         assert kind.inputs[0] <= kind.inputs[1]

@@ -180,12 +180,24 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
 def test_published_once(tmp_path: Path) -> None:
     """A second publish is a mistake; a discard after it is not, and keeps the file."""
     pending = PendingFile(tmp_path)
+    pending.open()
     pending.write([b"x"])
     pending.publish(tmp_path / "a", replace=False)
     pending.discard()
     with pytest.raises(ValueError, match="published or discarded"):
         pending.publish(tmp_path / "b", replace=False)
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_discarded_before_it_was_opened(tmp_path: Path) -> None:
+    """A thread that opens late, after whoever wanted the file has gone, makes none."""
+    pending = PendingFile(tmp_path)
+    pending.discard()
+    pending.discard()
+    pending.open()
+    with pytest.raises(ValueError, match="published or discarded"):
+        pending.write([b"x"])
+    assert os.listdir(tmp_path) == []
 
 
 FILL_THE_DISK = """

@@ -18,17 +18,18 @@ FLOORS: dict[int, set[str]] = {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
         "_network", "_hooks", "_results",
     },
-    2: {"_requests", "_answers", "_connections"},
-    3: {"_transport", "_stream"},
-    4: {"_engine", "_map", "_async_jobs"},
-    5: {"_client", "fireworks", "transports"},
-    6: {"batch"},
-    7: {"_cli", "_demo", "_contact_sheet", "__main__"},
+    2: {"_requests", "_statuses", "_connections"},
+    3: {"_answers", "_transport"},
+    4: {"_engine", "_map", "_stream"},
+    5: {"_base", "_async_jobs"},
+    6: {"_client", "fireworks", "transports"},
+    7: {"batch"},
+    8: {"_cli", "_demo", "_contact_sheet", "__main__"},
 }  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # _contact_sheet draws for _demo, in the one floor whose rooms know each other.
-TOP_FLOOR = 7
+TOP_FLOOR = 8
 
 OWNERS: dict[str, set[str]] = {
     "httpx": {"_httpx"},

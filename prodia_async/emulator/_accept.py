@@ -9,11 +9,12 @@ after that second type (``multipart/form-data; image/webp;lossless=1``) belong t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ._refusals import bad_request
+from ._refusals import Refused, bad_request
 
 Options = Mapping[str, int | str]
 """Encoder parameters by their wire names, in range; only those that were given."""
@@ -34,6 +35,9 @@ _RANGES: Mapping[str, Mapping[str, range | tuple[str, ...]]] = {
         "method": range(7),
     },
 }
+
+
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,9 @@ def asks_for_multipart(header: str | None) -> bool:
     return bool(ranges) and ranges[0].media_type == "multipart/form-data"
 
 
-def read_accept(header: str | None) -> Wanted:
+def read_accept(
+    header: str | None, offers: Collection[str] = tuple(_RANGES), *, clamp: bool = False
+) -> Wanted:
     """
     Read the header.
 
@@ -83,30 +89,34 @@ def read_accept(header: str | None) -> Wanted:
         header: Its value; ``None`` or empty when there was none, which counts
             as ``*/*``. Of a comma list the heaviest usable element counts, the
             first of equals.
+        offers: Media types the job's first output can have.
+        clamp: Take the nearest value for a number out of its range, and ignore
+            other parameters that make no sense.
 
     Returns:
         What to send.
 
     Raises:
         Refused: 400, naming it: a parameter out of its documented range, an
-            unknown parameter, or nothing in the list that is a picture,
+            unknown parameter, or nothing in the list that is on offer,
             multipart or JSON. What the service does then is not documented.
     """
     ranges = _split(header or "*/*")
+    groups = {"*/*", *(f"{offer.partition('/')[0]}/*" for offer in offers)}
     for item in ranges:
         match item.media_type:
-            case "*/*" | "image/*":
-                return Wanted()
             case "application/json":
                 return Wanted("json")
             case "multipart/form-data" | "multipart/*":
-                if item.second is None or item.second in {"*/*", "image/*"}:
+                if item.second is None or item.second in groups:
                     return Wanted("multipart")
-                if item.second not in _RANGES:
+                if item.second not in offers:
                     raise bad_request(f"accept: unsupported output type '{item.second}'")
-                return Wanted("multipart", _encoding(item.second, item.parameters))
-            case media_type if media_type in _RANGES:
-                return Wanted("direct", _encoding(media_type, item.parameters))
+                return Wanted("multipart", _encoding(item.second, item.parameters, clamp))
+            case media_type if media_type in groups:
+                return Wanted()
+            case media_type if media_type in offers:
+                return Wanted("direct", _encoding(media_type, item.parameters, clamp))
     raise bad_request(f"accept: unsupported output type '{header}'")
 
 
@@ -136,23 +146,37 @@ def _weight(text: str) -> float:
         return 1.0
 
 
-def _encoding(media_type: str, parameters: tuple[tuple[str, str], ...]) -> Encoding:
+def _encoding(
+    media_type: str,
+    parameters: tuple[tuple[str, str], ...],
+    clamp: bool,
+) -> Encoding:
     options: dict[str, int | str] = {}
     for name, text in parameters:
-        allowed = _RANGES[media_type].get(name)
-        if allowed is None:
-            raise bad_request(f"accept: {media_type} has no parameter '{name}'")
-        if isinstance(allowed, tuple):
-            if text not in allowed:
-                raise bad_request(
-                    f"accept: {media_type} {name}: got '{text}', want one of {', '.join(allowed)}"
-                )
-            options[name] = text
-        else:
-            if not text.isascii() or not text.isdigit() or int(text) not in allowed:
-                raise bad_request(
-                    f"accept: {media_type} {name}: got '{text}', "
-                    f"want {allowed.start} to {allowed.stop - 1}"
-                )
-            options[name] = int(text)
+        try:
+            options[name] = _option(media_type, name, text, clamp=clamp)
+        except Refused:
+            if not clamp:
+                raise
     return Encoding(media_type, tuple(sorted(options.items())))
+
+
+def _option(media_type: str, name: str, text: str, *, clamp: bool) -> int | str:
+    allowed = _RANGES.get(media_type, {}).get(name)
+    if allowed is None:
+        raise bad_request(f"accept: {media_type} has no parameter '{name}'")
+    if isinstance(allowed, tuple):
+        if text not in allowed:
+            raise bad_request(
+                f"accept: {media_type} {name}: got '{text}', want one of {', '.join(allowed)}"
+            )
+        return text
+    if _WHOLE.fullmatch(text):
+        value = int(text)
+        if value in allowed:
+            return value
+        if clamp:
+            return min(max(value, allowed.start), allowed.stop - 1)
+    raise bad_request(
+        f"accept: {media_type} {name}: got '{text}', want {allowed.start} to {allowed.stop - 1}"
+    )

@@ -5,20 +5,26 @@ The order in which `POST /v2/job` decides: planned reply, token (401), size of
 the upload (413), form and JSON (400), job type (400, 403), Accept (400),
 configuration and inputs (400, 413), idle worker (429). So a wrong job is
 refused with its reason however busy the workers are, and whatever is not 200
-is decided before any work is done.
+is decided before any work is done, but for jobs that run and fail.
+
+`POST /v2/job/async` decides likewise, whether the type permits it after the
+type, the async limit (429) before the idle worker; the job then runs in the
+background on the same workers. It is charged when it is submitted. The four
+reads decide: planned reply, token (401), id (404).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -28,20 +34,31 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ._accept import Wanted, asks_for_multipart, read_accept
+from ._behaviour import Behaviour, word
+from ._fireworks import Fireworks
+from ._fireworks_answers import FireworksBehaviour
 from ._forms import Form, FormReader, InputFile, Part, disposition_fields, go_json, write_form
-from ._jobs import Plan, completed, failed, plan, read_job, route
+from ._jobs import Life, Plan, completed, failed, now, price, read_job, route, under_way
 from ._ledger import Ledger, ReceivedInput, Record
+from ._openapi import describe
 from ._refusals import TEXTS, Refused, bad_request
-from ._script import PlannedReply, Script, seconds_text
+from ._script import Failures, PlannedReply, Script, seconds_text
+from ._store import AsyncJob, Store
 from ._studio import Output, Studio
+from ._workflows import make_plan, offers
 
 if TYPE_CHECKING:
-    from ._capacity import Capacity
+    from ._capacity import Capacity, Pool
 
 Latency = float | tuple[float, float] | Callable[[str], float]
 RetryAfter = float | str | Callable[[], str | None] | None
 
 _TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+
+_STOPPING = "the emulator is stopping"
+
+_log = logging.getLogger("prodia_async.emulator")
 
 _GONE_AFTER = 0.001
 """Seconds after which it is worth asking whether the client has left (chosen)."""
@@ -60,7 +77,11 @@ class Settings:
     latency: Latency
     retry_after: RetryAfter
     max_upload_bytes: int
+    max_async_jobs: int
+    sync_only_types: frozenset[str]
+    behaviour: Behaviour
     held: bool = False
+    fireworks: FireworksBehaviour = field(default_factory=FireworksBehaviour)
 
 
 @dataclass(slots=True)
@@ -86,51 +107,138 @@ class _Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of a job that a worker ran: its outputs, or why it failed."""
+
+    elapsed: float
+    outputs: tuple[Output, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """What was planned on request: replies to jobs, replies to reads, jobs that fail."""
+
+    jobs: Script = field(default_factory=Script)
+    reads: Script = field(default_factory=Script)
+    failures: Failures = field(default_factory=Failures)
+
+
 class App:
     """The ASGI application and the work behind it."""
 
     def __init__(
-        self, settings: Settings, capacity: Capacity, ledger: Ledger, script: Script
+        self,
+        settings: Settings,
+        capacity: Capacity,
+        ledger: Ledger,
+        plans: Plans,
+        store: Store,
+        *,
+        samples_port: int,
     ) -> None:
         self._settings = settings
         self._capacity = capacity
         self._ledger = ledger
-        self._script = script
+        self._plans = plans
+        self._store = store
         self._studio = Studio()
         # A private source with a fixed seed: the sequence of latencies repeats.
         self._random = random.Random(0)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._making: dict[Hashable, asyncio.Future[tuple[Output, ...]]] = {}
         self._closing = asyncio.Event()
         self._let_go = asyncio.Event()
         self._pool = ThreadPoolExecutor(thread_name_prefix="prodia-emulator-draw")
+        self._fireworks = Fireworks(
+            settings,
+            capacity,
+            ledger,
+            plans.jobs,
+            pool=self._pool,
+            closing=self._closing,
+            latency=self._latency,
+            retry_after=self._retry_after,
+            sleep=self._sleep,
+            samples_port=samples_port,
+        )
         self.asgi = Starlette(
-            routes=[Route("/v2/job", self._post_job, methods=["POST"])],
+            routes=[
+                Route("/v2/job", self._post_job, methods=["POST"]),
+                Route("/v2/job/async", self._post_async, methods=["POST"]),
+                Route("/v2/job/async/{id}/job.state.current", self._get_state),
+                Route("/v2/job/async/{id}/job.json", self._get_job),
+                Route("/v2/job/async/{id}/output", self._get_listing),
+                Route("/v2/job/async/{id}/output/{filename}", self._get_output),
+                Route("/v2/openapi.json", self._get_openapi),
+                *self._fireworks.routes(),
+            ],
             exception_handlers={HTTPException: self._no_route},
         )
+        # A wrong path is a 404 with a request id, not a redirect without one.
+        self.asgi.router.redirect_slashes = False
+
+    @property
+    def working(self) -> bool:
+        """Whether jobs run in the background."""
+        return bool(self._tasks)
 
     def close(self) -> None:
         """Answer every job under way at once; call it on the loop."""
         self._closing.set()
         self._let_go.set()
+        self._fireworks.let_go()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def let_go(self) -> None:
         """Let the jobs finish that were held; call it on the loop."""
         self._let_go.set()
         self._let_go = asyncio.Event()
+        self._fireworks.let_go()
 
     # Requests.
 
     async def _post_job(self, request: Request) -> Response:
+        return await self._answer(request, self._job)
+
+    async def _post_async(self, request: Request) -> Response:
+        return await self._answer(request, self._async_job)
+
+    async def _get_state(self, request: Request) -> Response:
+        return await self._answer(request, self._state)
+
+    async def _get_job(self, request: Request) -> Response:
+        return await self._answer(request, self._job_json)
+
+    async def _get_listing(self, request: Request) -> Response:
+        return await self._answer(request, self._listing)
+
+    async def _get_output(self, request: Request) -> Response:
+        return await self._answer(request, self._output)
+
+    async def _get_openapi(self, request: Request) -> Response:
+        return await self._answer(request, self._openapi)
+
+    async def _answer(
+        self, request: Request, work: Callable[[_Visit], Awaitable[_Answer]]
+    ) -> Response:
+        """Turn whatever comes of a request into a response and a record."""
         visit = self._arrive(request)
         try:
-            answer = await self._job(visit)
-        except Refused as refusal:
-            answer = self._refuse(visit, refusal)
+            try:
+                answer = await work(visit)
+            except Refused as refusal:
+                answer = self._refuse(visit, refusal)
         except ClientDisconnect:
             visit.notes["error"] = "the client left before its request was whole"
             self._record(visit, None)
             return Response()
+        except Exception as exc:  # noqa: BLE001  # a bug in a function of the user's, or ours
+            # Answered here and not by the framework, so that it has a request id too.
+            _log.exception("request %s could not be answered", visit.request_id)
+            visit.notes["error"] = f"{type(exc).__name__}: {exc}"
+            answer = _Answer(500, _TEXT, b"internal server error")
         self._record(visit, answer.status)
         return _response(visit, answer)
 
@@ -157,15 +265,43 @@ class App:
         return visit
 
     async def _job(self, visit: _Visit) -> _Answer:
-        reply = self._script.take()
+        reply = self._plans.jobs.take()
         if reply is not None:
             return await self._planned(visit, reply)
+        plan = await self._receive(visit, submitted=False)
+        return await self._run(visit, plan)
+
+    async def _async_job(self, visit: _Visit) -> _Answer:
+        reply = self._plans.jobs.take()
+        if reply is not None:
+            return await self._planned(visit, reply)
+        plan = await self._receive(visit, submitted=True)
+        return self._submit(visit, plan)
+
+    async def _receive(self, visit: _Visit, *, submitted: bool) -> Plan:
+        """Read and judge a job, all but whether a worker is idle."""
+        settings = self._settings
+        behaviour = settings.behaviour
         self._check_token(visit.request)
         form = await self._read(visit)
         job = self._note_job(visit, form)
-        kind = route(job, self._settings.privileged_types)
-        wanted = read_accept(visit.notes["accept"])
-        return await self._run(visit, plan(kind, job, form, wanted))
+        kind = route(job, settings.privileged_types, behaviour.unknown_type_status)
+        if submitted:
+            self._check_permit(kind.name)
+        wanted = read_accept(
+            visit.notes["accept"], offers(kind, job), clamp=behaviour.clamp_encoder
+        )
+        plan = make_plan(
+            kind, job, form, wanted, behaviour=behaviour, privileged=settings.privileged_types
+        )
+        if submitted:
+            for name in plan.types:
+                self._check_permit(name)
+        return plan
+
+    def _check_permit(self, name: str) -> None:
+        if name in self._settings.sync_only_types:
+            raise bad_request(f"job type {name} does not support async")
 
     async def _planned(self, visit: _Visit, reply: PlannedReply) -> _Answer:
         if not reply.before_body:
@@ -237,38 +373,206 @@ class App:
 
     # Work.
 
-    async def _run(self, visit: _Visit, plan: Plan) -> _Answer:
+    def _admit(self, plan: Plan) -> tuple[Plan, Pool]:
+        """Find an idle worker, and whether the job shall fail."""
         workers = self._capacity.pool(plan.kind.name)
         if not workers.acquire():
             raise Refused(429, TEXTS[429])
+        if plan.failure is None:
+            failure = self._plans.failures.take(plan.types, plan.prompts)
+            plan = plan if failure is None else replace(plan, failure=failure)
+        return plan, workers
+
+    async def _run(self, visit: _Visit, plan: Plan) -> _Answer:
+        plan, workers = self._admit(plan)
         # From here on the job runs and is charged, whether or not the client
         # stays to hear of it: this server never cancels a handler.
-        created = datetime.now(UTC)
-        started = time.perf_counter()
+        created = now()
         try:
-            latency = self._latency(plan.kind.name)
-            outputs = await self._outputs(plan)
-            left = latency - (time.perf_counter() - started)
-            if left > 0:
-                await self._sleep(left)
-            if self._settings.held:
-                await self._let_go.wait()
-            if self._closing.is_set():
-                raise Refused(503, "the emulator is stopping")
-            elapsed = time.perf_counter() - started
+            done = await self._work(plan)
         finally:
             workers.release()
-        result = completed(plan, created=created, elapsed=elapsed, priced=visit.notes["price"])
-        visit.notes.update(ran=True, charged=True, dollars=plan.kind.dollars, job_id=result["id"])
-        if elapsed > _GONE_AFTER:
+        behaviour = self._settings.behaviour
+        life = Life(
+            id=str(uuid.uuid4()),
+            created=created,
+            updated=now(),
+            expires_after=behaviour.expires_after,
+        )
+        visit.notes.update(ran=True, job_id=life.id)
+        if done.elapsed > _GONE_AFTER:
             visit.notes["client_gone"] = await visit.request.is_disconnected()
-        return _deliver(plan.wanted, result, outputs)
+        if done.error is not None:
+            visit.notes["error"] = done.error
+            if behaviour.failure_status == 200:
+                visit.notes.update(charged=True, dollars=plan.dollars)
+            result = failed(plan.request, done.error, life, in_history=behaviour.error_in_history)
+            form = Wanted("multipart" if plan.wanted.form == "multipart" else "json")
+            return _deliver(form, result, (), status=behaviour.failure_status)
+        visit.notes.update(charged=True, dollars=plan.dollars)
+        result = completed(plan, life, elapsed=done.elapsed)
+        if visit.notes["price"]:
+            result["price"] = price(plan, null=behaviour.price_null)
+        return _deliver(plan.wanted, result, done.outputs)
+
+    async def _work(self, plan: Plan) -> _Done:
+        """Run a job that has a worker; raises `Refused` when it cannot be brought to an end."""
+        started = time.perf_counter()
+        latency = self._latency(plan.kind.name)
+        outputs = () if plan.failure else await self._outputs(plan)
+        left = latency - (time.perf_counter() - started)
+        if left > 0:
+            await self._sleep(left)
+        if self._settings.held:
+            await self._let_go.wait()
+        if self._closing.is_set():
+            raise Refused(503, _STOPPING)
+        return _Done(time.perf_counter() - started, outputs, plan.failure)
+
+    # Async jobs.
+
+    def _submit(self, visit: _Visit, plan: Plan) -> _Answer:
+        if self._store.running >= self._settings.max_async_jobs:
+            raise Refused(429, "async job limit reached")
+        plan, workers = self._admit(plan)
+        clock, created = time.monotonic(), now()
+        lifetime = self._settings.behaviour.expires_after
+        job = AsyncJob(
+            id=str(uuid.uuid4()),
+            plan=plan,
+            created=created,
+            updated=created,
+            expires_after=lifetime,
+            deadline=clock + lifetime,
+            priced=visit.notes["price"],
+        )
+        self._store.add(job, clock)
+        self._store.running += 1
+        task = asyncio.create_task(self._in_background(job, workers))
+        self._tasks.add(task)
+
+        def finished(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if job.state == "processing":
+                # The loop ended before the task's first step.
+                self._end(job, workers, error=_STOPPING)
+
+        task.add_done_callback(finished)
+        visit.notes.update(
+            submitted=True, ran=True, charged=True, dollars=plan.dollars, job_id=job.id
+        )
+        return _Answer(201, _JSON, go_json(self._result(job, priced=False)))
+
+    async def _in_background(self, job: AsyncJob, workers: Pool) -> None:
+        done = None
+        error = _STOPPING
+        try:
+            done = await self._work(job.plan)
+        except Refused as refusal:
+            error = refusal.text
+        except Exception as exc:  # noqa: BLE001  # likewise
+            _log.exception("job %s could not be run", job.id)
+            error = f"internal server error: {type(exc).__name__}"
+        self._end(job, workers, done, error=error)
+
+    def _end(self, job: AsyncJob, workers: Pool, done: _Done | None = None, *, error: str) -> None:
+        """Enter what became of a job, in the same step in which its worker becomes idle."""
+        workers.release()
+        self._store.running -= 1
+        # The job is kept until it expires; its files need not be.
+        job.plan = job.plan.without_inputs()
+        if done is None:
+            elapsed = (now() - job.created).total_seconds()
+            job.fail(now(), elapsed=elapsed, error=error)
+        elif done.error is not None:
+            job.fail(now(), elapsed=done.elapsed, error=done.error)
+        else:
+            outputs = {item.filename or str(uuid.uuid4()): item for item in done.outputs}
+            job.finish(now(), elapsed=done.elapsed, outputs=outputs)
+
+    async def _find(self, visit: _Visit) -> AsyncJob | _Answer:
+        """Find the job that a read is about, or the reply that was planned for the read."""
+        job_id = visit.request.path_params["id"]
+        visit.notes["job_id"] = job_id
+        reply = self._plans.reads.take()
+        if reply is not None:
+            return await self._planned(visit, reply)
+        self._check_token(visit.request)
+        job = self._store.get(job_id, time.monotonic())
+        if job is None:
+            raise Refused(404, "job not found")
+        return job
+
+    async def _state(self, visit: _Visit) -> _Answer:
+        found = await self._find(visit)
+        if isinstance(found, _Answer):
+            return found
+        behaviour = self._settings.behaviour
+        state = word(behaviour.state_words, found.state)
+        text = json.dumps(state) if behaviour.quoted_state else state
+        return _Answer(200, _TEXT, text.encode())
+
+    async def _job_json(self, visit: _Visit) -> _Answer:
+        found = await self._find(visit)
+        if isinstance(found, _Answer):
+            return found
+        priced = found.priced or visit.notes["price"]
+        return _Answer(200, _JSON, go_json(self._result(found, priced=priced)))
+
+    def _result(self, job: AsyncJob, *, priced: bool) -> dict[str, Any]:
+        """Make the ``job.json`` of an async job."""
+        behaviour = self._settings.behaviour
+        state = word(behaviour.job_state_words, job.state)
+        life = Life(
+            id=job.id, created=job.created, updated=job.updated, expires_after=job.expires_after
+        )
+        if job.error is not None:
+            return failed(
+                job.plan.request,
+                job.error,
+                life,
+                state=state,
+                in_history=behaviour.error_in_history,
+            )
+        if job.elapsed is None:
+            return under_way(job.plan, life, state=state)
+        result = completed(job.plan, life, elapsed=job.elapsed, state=state)
+        if priced:
+            result["price"] = price(job.plan, null=behaviour.price_null)
+        return result
+
+    async def _listing(self, visit: _Visit) -> _Answer:
+        found = await self._find(visit)
+        if isinstance(found, _Answer):
+            return found
+        if found.outputs is None:
+            # What an unfinished job answers is not documented.
+            raise Refused(404, "job has no output yet")
+        names = list(found.outputs)
+        listing = self._settings.behaviour.listing
+        body = names if listing is None else listing(names)
+        return _Answer(200, _JSON, body if isinstance(body, bytes) else go_json(body))
+
+    async def _output(self, visit: _Visit) -> _Answer:
+        found = await self._find(visit)
+        if isinstance(found, _Answer):
+            return found
+        output = (found.outputs or {}).get(visit.request.path_params["filename"])
+        if output is None:
+            raise Refused(404, "output not found")
+        return _Answer(200, output.content_type, output.content)
+
+    async def _openapi(self, visit: _Visit) -> _Answer:
+        self._check_token(visit.request)
+        return _Answer(200, _JSON, go_json(describe()))
+
+    # Outputs.
 
     async def _outputs(self, plan: Plan) -> tuple[Output, ...]:
-        if not plan.outputs:
+        if plan.makes_nothing:
             return ()
         if self._closing.is_set():
-            raise Refused(503, "the emulator is stopping")
+            raise Refused(503, _STOPPING)
         key = self._studio.key(plan)
         ready = self._studio.ready(key)
         if ready is not None:
@@ -285,7 +589,7 @@ class App:
             # Drawings that had not begun are cancelled at the end, and only then.
             if not self._closing.is_set():
                 raise
-            raise Refused(503, "the emulator is stopping") from None
+            raise Refused(503, _STOPPING) from None
 
     def _latency(self, type: str) -> float:
         latency = self._settings.latency
@@ -312,11 +616,18 @@ class App:
                 headers["retry-after"] = value
         if not refusal.as_job:
             return _Answer(refusal.status, _TEXT, refusal.text.encode(), headers)
-        result = failed(visit.job, refusal.text)
-        visit.notes["job_id"] = result["id"]
+        behaviour, moment = self._settings.behaviour, now()
+        life = Life(
+            id=str(uuid.uuid4()),
+            created=moment,
+            updated=moment,
+            expires_after=behaviour.expires_after,
+        )
+        result = failed(visit.job, refusal.text, life, in_history=behaviour.error_in_history)
+        visit.notes["job_id"] = life.id
         multipart = asks_for_multipart(visit.notes["accept"])
-        answer = _deliver(Wanted("multipart" if multipart else "json"), result, ())
-        return _Answer(refusal.status, answer.content_type, answer.body, headers)
+        form = Wanted("multipart" if multipart else "json")
+        return _deliver(form, result, (), status=refusal.status)
 
     def _retry_after(self) -> str | None:
         value = self._settings.retry_after
@@ -342,19 +653,21 @@ class App:
         )
 
 
-def _deliver(wanted: Wanted, result: Mapping[str, Any], outputs: tuple[Output, ...]) -> _Answer:
+def _deliver(
+    wanted: Wanted, result: Mapping[str, Any], outputs: tuple[Output, ...], status: int = 200
+) -> _Answer:
     if wanted.form == "direct" and len(outputs) == 1:
-        return _Answer(200, outputs[0].content_type, outputs[0].content)
+        return _Answer(status, outputs[0].content_type, outputs[0].content)
     job = go_json(result)
     if wanted.form == "json" or not (outputs or wanted.form == "multipart"):
-        return _Answer(200, "application/json", job)
+        return _Answer(status, _JSON, job)
     # Only a single output can be sent directly, so several go out as multipart.
-    parts = [Part("job", "job.json", "application/json", job)]
+    parts = [Part("job", "job.json", _JSON, job)]
     parts += (
         Part("output", item.filename or str(uuid.uuid4()), item.content_type, item.content)
         for item in outputs
     )
-    return _Answer(200, *write_form(parts))
+    return _Answer(status, *write_form(parts))
 
 
 def _seen(item: InputFile) -> ReceivedInput:

@@ -52,10 +52,12 @@ class Record:
         error: Why it was refused; ``None`` for a success.
         retry_after: The Retry-After header that was sent, if any.
         planned: Whether the answer was a planned reply.
-        ran: Whether a worker ran the job.
-        charged: Whether it was charged: it ran, or a planned reply says so.
+        submitted: Whether it created an async job.
+        ran: Whether a worker ran the job, or will for an async one.
+        charged: Whether it was charged: it ran and is no 400, it was submitted
+            (reads of an async job cost nothing), or a planned reply says so.
         dollars: What it cost; 0 when not charged.
-        job_id: Id in the answer's job result.
+        job_id: Id in the answer's job result, or in the path of a read.
         client_gone: Whether the client had left when the answer was ready. The
             job ran and is charged all the same.
     """
@@ -81,6 +83,7 @@ class Record:
     error: str | None = None
     retry_after: str | None = None
     planned: bool = False
+    submitted: bool = False
     ran: bool = False
     charged: bool = False
     dollars: float = 0.0
@@ -98,7 +101,8 @@ class Totals:
         answered: Requests whose answer was decided; the rest is under way.
         succeeded: Answered with 2xx.
         refused: Answered with an error status.
-        ran: Jobs that a worker ran.
+        submitted: Async jobs that were created.
+        ran: Jobs that a worker ran, async ones included.
         charged: Jobs that were charged.
         dollars: What they cost together.
         client_gone: Jobs that ran for a client that had left.
@@ -112,6 +116,7 @@ class Totals:
     answered: int
     succeeded: int
     refused: int
+    submitted: int
     ran: int
     charged: int
     dollars: float
@@ -181,6 +186,7 @@ class Ledger(Sequence[Record]):
                 answered=counts["answered"],
                 succeeded=counts["succeeded"],
                 refused=counts["refused"],
+                submitted=counts["submitted"],
                 ran=counts["ran"],
                 charged=counts["charged"],
                 dollars=self._micro_dollars / 1e6,
@@ -235,6 +241,7 @@ class Ledger(Sequence[Record]):
             else:
                 self._statuses[record.status] += 1
                 counts["succeeded" if record.status < 400 else "refused"] += 1
+            counts["submitted"] += record.submitted
             counts["ran"] += record.ran
             counts["charged"] += record.charged
             counts["client_gone"] += record.client_gone

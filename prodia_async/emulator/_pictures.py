@@ -260,6 +260,44 @@ def cut_out(picture: Image.Image) -> Image.Image:
 # Subjects.
 
 
+def masks(look: str, size: Size, count: int) -> list[Image.Image]:
+    """
+    Draw one mask for each of some things: 255 where it is, 0 where it is not.
+
+    Args:
+        look: What was looked for; decides where the things stand.
+        size: Width and height in pixels.
+        count: How many; they stand side by side and do not touch.
+
+    Returns:
+        Grey pictures.
+    """
+    width, height = size
+    chance = random.Random(look)
+    drawn = []
+    for index in range(count):
+        mask = Image.new("L", size)
+        left = width * (index + chance.uniform(0.1, 0.2)) / count
+        right = width * (index + chance.uniform(0.8, 0.9)) / count
+        top, bottom = height * chance.uniform(0.1, 0.4), height * chance.uniform(0.6, 0.9)
+        ImageDraw.Draw(mask).ellipse((left, top, max(left, right), bottom), fill=255)
+        drawn.append(mask)
+    return drawn
+
+
+def swap(source: Image.Image, target: Image.Image) -> Image.Image:
+    """Put the middle of one picture into the middle of another, with soft edges."""
+    width, height = target.size
+    face = max(1, width // 3), max(1, height // 3)
+    patch = ImageOps.fit(source, face)
+    edge = Image.new("L", face)
+    ImageDraw.Draw(edge).ellipse((0, 0, face[0] - 1, face[1] - 1), fill=255)
+    edge = edge.filter(ImageFilter.GaussianBlur(max(face) / 24))
+    result = target.copy()
+    result.paste(patch, ((width - face[0]) // 2, (height - face[1]) // 2), edge)
+    return result
+
+
 def _hills(size: Size, mood: _Mood, chance: random.Random) -> Image.Image:
     picture = _sky(size, mood, chance)
     horizon = chance.uniform(0.5, 0.6)

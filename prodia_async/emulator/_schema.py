@@ -9,7 +9,9 @@ Only the keywords that the published schemas use are understood.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -23,14 +25,16 @@ def check(schema: Schema, value: Any, where: str = "") -> list[str]:
     Args:
         schema: Keywords understood: ``type``, ``enum``, ``const``, ``minimum``,
             ``maximum``, ``multipleOf``, ``minLength``, ``maxLength``,
-            ``minItems``, ``maxItems``, ``items``, ``properties``, ``required``
-            and ``additionalProperties`` (``False`` only).
+            ``minItems``, ``maxItems``, ``items``, ``properties``, ``required``,
+            ``additionalProperties`` (``False`` only), ``oneOf`` and ``not``.
         value: The parsed JSON.
         where: JSON pointer of the value; empty for the root.
 
     Returns:
         One line per failure, ``at '/config/steps': maximum: got 1,000, want 4``;
-        empty when the value is valid.
+        empty when the value is valid. A ``oneOf`` that nothing matches lists
+        the failures of all its branches in further, indented lines: the one
+        that matters is among them.
     """
     wanted = schema.get("type")
     if wanted is not None and not _is(wanted, value):
@@ -44,7 +48,7 @@ def check(schema: Schema, value: Any, where: str = "") -> list[str]:
     if isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
             failures += check(schema["items"], item, f"{where}/{index}")
-    return failures
+    return failures + _branch_failures(schema, value, where)
 
 
 def report(name: str, failures: list[str]) -> str:
@@ -52,13 +56,36 @@ def report(name: str, failures: list[str]) -> str:
     return "\n- ".join([f"jsonschema validation failed with '{name}#'", *failures])
 
 
+def _branch_failures(schema: Schema, value: Any, where: str) -> list[str]:
+    failures = []
+    if "not" in schema and not check(schema["not"], value, where):
+        failures.append(f"at '{where}': not failed")
+    if "oneOf" in schema:
+        branches = [check(branch, value, where) for branch in schema["oneOf"]]
+        matched = [str(index) for index, found in enumerate(branches) if not found]
+        if not matched:
+            failures.append(
+                "\n  - ".join(
+                    (
+                        f"at '{where}': oneOf failed, none matched",
+                        *itertools.chain.from_iterable(branches),
+                    )
+                )
+            )
+        elif len(matched) > 1:
+            numbers = ", ".join(matched)
+            failures.append(f"at '{where}': oneOf failed, subschemas {numbers} matched")
+    return failures
+
+
 def _value_failures(schema: Schema, value: Any) -> list[str]:
     failures = []
     if "const" in schema and value != schema["const"]:
         failures.append(f"value must be {_quoted(schema['const'])}")
-    if "enum" in schema and value not in schema["enum"]:
+    if "enum" in schema and not _is_one_of(value, schema["enum"]):
         options = ", ".join(_quoted(option) for option in schema["enum"])
-        failures.append(f"value must be one of {options}")
+        one_of = "one of " if len(schema["enum"]) > 1 else ""
+        failures.append(f"value must be {one_of}{options}")
     if isinstance(value, bool):
         return failures
     if isinstance(value, (int, float)):
@@ -99,6 +126,11 @@ def _member_failures(schema: Schema, value: dict[str, Any]) -> list[str]:
     return failures
 
 
+def _is_one_of(value: Any, options: Sequence[Any]) -> bool:
+    # Python takes True for 1; JSON does not.
+    return any(value == option and _kind(value) == _kind(option) for option in options)
+
+
 def _is(wanted: str, value: Any) -> bool:
     kind = _kind(value)
     if wanted == "integer":
@@ -132,4 +164,5 @@ def _number(value: float) -> str:
 
 
 def _quoted(value: Any) -> str:
-    return f"'{value}'"
+    """Show a value as the library does: quotes around text alone."""
+    return f"'{value}'" if isinstance(value, str) else json.dumps(value)

@@ -1,7 +1,8 @@
-"""Planned replies: errors sent on request, in place of the real answer."""
+"""What was planned on request: replies in place of the real answer, and jobs that fail."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from ._refusals import TEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 def seconds_text(seconds: float) -> str:
@@ -73,3 +74,48 @@ class Script:
     def clear(self) -> None:
         """Forget what was planned."""
         self._replies.clear()
+
+
+@dataclass(slots=True)
+class _Failure:
+    """Jobs that will fail: how many are left (``None``: all), which ones, and why."""
+
+    left: int | None
+    error: str
+    type: str | None
+    prompt: str | None
+
+
+class Failures:
+    """Jobs that a worker will run and that will end ``failed``; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._planned: list[_Failure] = []
+
+    def add(self, count: int | None, error: str, type: str | None, prompt: str | None) -> None:
+        """Plan the next `count` jobs of that type, with that in their prompt, to fail."""
+        with self._lock:
+            self._planned.append(_Failure(count, error, type, prompt))
+
+    def take(self, types: Collection[str], prompts: str) -> str | None:
+        """Find the error for a job that is about to run, if it shall fail."""
+        if not self._planned:
+            return None
+        with self._lock:
+            for planned in self._planned:
+                if planned.type is not None and planned.type not in types:
+                    continue
+                if planned.prompt is not None and planned.prompt not in prompts:
+                    continue
+                if planned.left is not None:
+                    planned.left -= 1
+                    if not planned.left:
+                        self._planned.remove(planned)
+                return planned.error
+        return None
+
+    def clear(self) -> None:
+        """Forget what was planned."""
+        with self._lock:
+            self._planned.clear()

@@ -9,19 +9,28 @@ the client it is there to test.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import threading
-from typing import TYPE_CHECKING, Self
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.to_thread
 import uvicorn
 
-from ._app import App, Latency, RetryAfter, Settings
+from ._app import App, Latency, Plans, RetryAfter, Settings
+from ._behaviour import Behaviour
 from ._capacity import Capacity
+from ._catalogue import CATALOGUE
+from ._fireworks import PREFIX
+from ._fireworks_answers import FireworksBehaviour
+from ._jobs import FAILED
 from ._ledger import Ledger
-from ._script import PlannedReply, Script, seconds_text
+from ._script import PlannedReply, seconds_text
+from ._store import State, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -35,6 +44,11 @@ class Emulator:
     """
     A local server that answers as the Prodia v2 API is documented to.
 
+    A job can ask for its own fate: a prompt with ``[fail]`` or ``[fail: why]``
+    ends ``failed``, one with the word ``nsfw`` trips the moderation of its
+    workflow, and a face swap's source called ``landscape`` or ``no-face``
+    (anywhere in its name) has no face in it.
+
     Times are seconds, sizes bytes. Use it as ``async with`` (asyncio or trio)
     or ``with``; `start`, `stop`, `wait` and `serve_forever` do the same by hand.
 
@@ -47,7 +61,8 @@ class Emulator:
         type_workers: Job types with workers of their own, and how many.
         latency: How long a worker holds a job: seconds, bounds of a uniform
             distribution (its sequence repeats from run to run), or a function
-            of the job type. Drawing counts towards it.
+            of the job type. Drawing counts towards it. One that raises makes
+            a 500, or a failed async job.
         retry_after: The header of a 429: seconds, the header's text as it
             stands, a function that makes it, or ``None`` for no header.
         max_upload_bytes: Largest request body; a larger one answers 413
@@ -56,6 +71,13 @@ class Emulator:
         max_records: How many records the ledger keeps; its totals are exact
             beyond that.
         allow_remote: Listen on an address other machines can reach.
+        behaviour: What it does where the documents leave a choice; the default
+            follows the newest of them. See `behave`.
+        max_async_jobs: How many submitted jobs may be unfinished at once; one
+            more is refused with 429 (documented without a number; chosen).
+        sync_only_types: Job types that do not permit async: submitting one is
+            a 400. ``None``: those of the catalogue, which are nano-banana's.
+        fireworks: How the second API behaves; see `fireworks_url`.
 
     Raises:
         ValueError: A negative number, or a `host` that is not loopback
@@ -78,6 +100,10 @@ class Emulator:
         keep_alive: int = 60,
         max_records: int = 10_000,
         allow_remote: bool = False,
+        behaviour: Behaviour | None = None,
+        max_async_jobs: int = 100,
+        sync_only_types: Collection[str] | None = None,
+        fireworks: FireworksBehaviour | None = None,
     ) -> None:
         if isinstance(tokens, str):
             raise TypeError("tokens must be a collection of strings, not one string")
@@ -88,6 +114,10 @@ class Emulator:
             )
         for count in (workers, *(type_workers or {}).values()):
             _check_workers(count)
+        if max_async_jobs < 0:
+            raise ValueError(f"max_async_jobs must be 0 or more, not {max_async_jobs}")
+        if sync_only_types is None:
+            sync_only_types = [kind.name for kind in CATALOGUE.values() if not kind.permits_async]
         self._host = host
         self._port = port
         self._keep_alive = keep_alive
@@ -97,9 +127,15 @@ class Emulator:
             latency=latency,
             retry_after=retry_after,
             max_upload_bytes=max_upload_bytes,
+            max_async_jobs=max_async_jobs,
+            sync_only_types=frozenset(sync_only_types),
+            behaviour=behaviour or Behaviour(),
+            fireworks=fireworks or FireworksBehaviour(),
         )
         self._capacity = Capacity(workers, type_workers or {})
-        self._script = Script()
+        self._plans = Plans()
+        # Kept through a stop and a new start, as the ledger is.
+        self._store = Store()
         self._life = threading.Lock()
         self._running: _Running | None = None
         self._stopped = threading.Event()
@@ -126,6 +162,20 @@ class Emulator:
         if running is None:
             raise RuntimeError("the emulator is not running: use it as a context manager")
         return _url(running.address)
+
+    @property
+    def fireworks_url(self) -> str:
+        """``http://127.0.0.1:PORT/inference/v1``: the base URL of the Fireworks image API."""
+        return self.base_url + PREFIX
+
+    @property
+    def fireworks(self) -> FireworksBehaviour:
+        """How the second API behaves; may be set at any time, for requests that arrive later."""
+        return self._settings.fireworks
+
+    @fireworks.setter
+    def fireworks(self, behaviour: FireworksBehaviour) -> None:
+        self._settings.fireworks = behaviour
 
     @property
     def port(self) -> int:
@@ -208,6 +258,7 @@ class Emulator:
         headers: Mapping[str, str] | None = None,
         charged: bool = False,
         before_body: bool = False,
+        reads: bool = False,
     ) -> None:
         """
         Answer the next requests for jobs with an error, whatever they ask.
@@ -219,12 +270,15 @@ class Emulator:
             count: How many requests.
             status: The HTTP status.
             body: ``None`` makes a failed job result of a 400, and a line of
-                text of anything else.
+                text of anything else; of anything an ``error`` object for the
+                second API, whose submissions and polls count as requests for jobs.
             content_type: Of `body`.
             retry_after: The Retry-After header: seconds, or its text as it stands.
             headers: Further headers, as they stand.
             charged: The ledger counts the job as run and charged all the same.
             before_body: Answer before the request's body is read.
+            reads: Plan it for the reads of async jobs (state, result, listing,
+                output) instead of the requests for jobs, sync and async.
         """
         given = dict(headers or {})
         if retry_after is not None:
@@ -239,16 +293,85 @@ class Emulator:
             charged=charged,
             before_body=before_body,
         )
-        self._script.add(reply, count)
+        (self._plans.reads if reads else self._plans.jobs).add(reply, count)
 
     @property
     def planned(self) -> int:
         """How many planned replies nobody has received yet."""
-        return len(self._script)
+        return len(self._plans.jobs) + len(self._plans.reads)
 
     def forget_planned(self) -> None:
         """Drop the planned replies nobody has received yet."""
-        self._script.clear()
+        self._plans.jobs.clear()
+        self._plans.reads.clear()
+
+    def fail_jobs(
+        self,
+        count: int | None = 1,
+        error: str = FAILED,
+        *,
+        type: str | None = None,
+        prompt: str | None = None,
+    ) -> None:
+        """
+        Let the next jobs end ``failed`` after a worker has run them, sync or async.
+
+        A prompt does the same for its own job: ``a fox [fail]``, or
+        ``a fox [fail: out of memory]``. How a failed sync job is answered is
+        `Behaviour.failure_status`.
+
+        Args:
+            count: How many jobs that find an idle worker; ``None``: all, until
+                `forget_failures`.
+            error: Why, in the job result's ``error``.
+            type: Only jobs of that type, or workflows with a step of it.
+            prompt: Only jobs with that text in their prompt.
+        """
+        self._plans.failures.add(count, error, type, prompt)
+
+    def forget_failures(self) -> None:
+        """Let no more jobs fail that `fail_jobs` planned to."""
+        self._plans.failures.clear()
+
+    # Behaviour.
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """What it does where the documents leave a choice; may be set at any time."""
+        return self._settings.behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        self._settings.behaviour = behaviour
+
+    def behave(self, **changes: Any) -> None:
+        """
+        Change some of `behaviour`, for requests that arrive later.
+
+        ``emulator.behave(poster=True, quoted_state=True)``. The names and
+        values are those of `Behaviour`, with the same errors.
+        """
+        self._settings.behaviour = replace(self._settings.behaviour, **changes)
+
+    # Async jobs.
+
+    @property
+    def max_async_jobs(self) -> int:
+        """How many submitted jobs may be unfinished at once; may be set at any time."""
+        return self._settings.max_async_jobs
+
+    @max_async_jobs.setter
+    def max_async_jobs(self, count: int) -> None:
+        self._settings.max_async_jobs = count
+
+    @property
+    def async_jobs(self) -> dict[str, State]:
+        """The states of all submitted jobs that have not expired, by id, oldest first."""
+        return self._store.states(time.monotonic())
+
+    def expire(self, job_id: str | None = None) -> None:
+        """Let an async job expire at once, as if its time had passed; ``None``: all of them."""
+        self._store.expire(job_id)
 
     # Life.
 
@@ -264,12 +387,14 @@ class Emulator:
         with self._life:
             if self._running is not None:
                 raise RuntimeError("the emulator is running already")
-            listener = _listen(self._host, self._port)
-            try:
-                running = _Running(self._make_app, listener, self._keep_alive)
-            except BaseException:
-                listener.close()
-                raise
+            with contextlib.ExitStack() as undo:
+                # The second one is the host that finished Kontext pictures lie at.
+                listeners = []
+                for port in (self._port, 0):
+                    listeners.append(_listen(self._host, port))
+                    undo.callback(listeners[-1].close)
+                running = _Running(self._make_app, listeners, self._keep_alive)
+                undo.pop_all()
             self._stopped.clear()
             self._running = running
 
@@ -293,8 +418,15 @@ class Emulator:
             except KeyboardInterrupt:
                 return
 
-    def _make_app(self) -> App:
-        return App(self._settings, self._capacity, self.ledger, self._script)
+    def _make_app(self, samples_port: int) -> App:
+        return App(
+            self._settings,
+            self._capacity,
+            self.ledger,
+            self._plans,
+            self._store,
+            samples_port=samples_port,
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -382,7 +514,8 @@ class _Server(uvicorn.Server):
 
     async def _drained(self) -> bool:
         deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
-        while self.server_state.connections or self.server_state.tasks:
+        state = self.server_state
+        while state.connections or state.tasks or self._app.working:
             if asyncio.get_running_loop().time() > deadline:
                 return False
             await asyncio.sleep(0.005)
@@ -393,11 +526,11 @@ class _Running:
     """One start to stop: the thread, its loop and the server in it."""
 
     def __init__(
-        self, make_app: Callable[[], App], listener: socket.socket, keep_alive: int
+        self, make_app: Callable[[int], App], listeners: list[socket.socket], keep_alive: int
     ) -> None:
-        self.address: tuple[str, int] = listener.getsockname()[:2]
+        self.address: tuple[str, int] = listeners[0].getsockname()[:2]
         self._make_app = make_app
-        self._listener = listener
+        self._listeners = listeners
         self._keep_alive = keep_alive
         self._app: App | None = None
         self._server: _Server | None = None
@@ -430,7 +563,8 @@ class _Running:
             self._ready.set()
 
     async def _serve(self) -> None:
-        app = self._app = self._make_app()
+        samples_port: int = self._listeners[1].getsockname()[1]
+        app = self._app = self._make_app(samples_port)
         config = uvicorn.Config(
             app.asgi,
             # Uvicorn's loggers stay as the user's program has set them up.
@@ -443,7 +577,7 @@ class _Running:
         )
         self._loop = asyncio.get_running_loop()
         self._server = server = _Server(config, app, self._ready)
-        await server.serve([self._listener])
+        await server.serve(self._listeners)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,491 @@
+"""``AsyncFireworks``: the vocabulary of the Fireworks image API over the engine."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
+
+import anyio
+
+from .._base import Account, BaseClient, TokenSource
+from .._errors import DeadlineExceededError, ProdiaError, shown
+from .._models import Timing
+from .._retry import RetryPolicy, check_seconds
+from .._wire import MAX_RESPONSE_BYTES
+from ._answers import Image, ImageOutcome, ImageResponse, Pictures
+from ._kontext import GOES_ON, Task, submission
+from ._orders import (
+    FLUX_SCHNELL,
+    KONTEXT_PRO,
+    POLL_SECONDS,
+    Generate,
+    ImageType,
+    Kontext,
+    Order,
+    TextToImage,
+    check_model,
+    check_task_id,
+    picture_text,
+    with_seed,
+)
+from ._prices import estimate
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from .._engine import Finished, Terms
+    from .._formats import Format
+    from .._hooks import AttemptHook
+    from .._httpx import httpx
+    from .._wire import Headers
+
+ACCOUNT = Account(
+    credential="API key",
+    option="api_key",
+    variable="FIREWORKS_API_KEY",
+    url="https://api.fireworks.ai/inference/v1",  # documented; so are both variables
+    url_variable="FIREWORKS_API_BASE",
+    url_suffix="",
+    requests="the requests (TextToImage, Generate, Kontext)",
+)
+
+OrderLike: TypeAlias = Order | str
+"""What `AsyncFireworks.map` takes; a text is the prompt of a `TextToImage`."""
+
+
+class Options(TypedDict, total=False):
+    """What `AsyncFireworks.with_options` may change."""
+
+    api_key: TokenSource
+    retry: RetryPolicy
+    timeout: float
+    deadline: float | None
+    hook: AttemptHook | None
+
+
+class AsyncFireworks(BaseClient):
+    """
+    Makes pictures on the Fireworks image API.
+
+    It works as `AsyncProdia` does, over the same engine: one client is meant
+    to be shared by everything in a program, building it does no I/O, it
+    learns how much the server can take, and it never pays twice unasked.
+    Refusals for lack of capacity are 429 and 503 here. The totals in
+    `statistics` count `dollars` by `estimate`, since no answer tells them.
+
+    Args:
+        api_key: The API key, or a function that returns one, awaited for
+            each attempt. By default the environment variable FIREWORKS_API_KEY.
+        base_url: By default the environment variable FIREWORKS_API_BASE, else
+            ``https://api.fireworks.ai/inference/v1``.
+        max_concurrency: The most requests in flight at once. Chosen.
+        adaptive: Learn below that bound how many pictures of each model the
+            server takes, from its refusals. With ``False`` the bound is fixed.
+        retry: When to try again; `RetryPolicy()` by default.
+        timeout: Seconds of silence on the wire allowed within one attempt, and
+            seconds a Kontext task may take once it is submitted. Chosen.
+        connect_timeout: Seconds a connection may take, TLS included. Chosen.
+        deadline: Seconds for one picture in all: queue, waits, every attempt,
+            upload and download. By default none.
+        transport: An httpx transport to use instead of our own; closed with
+            the client. It then belongs to one event loop.
+        http_client: A client of your own to send through; never closed here.
+        allow_http: Allow plain http to a host that is not this machine. The
+            key then travels where anybody can read it.
+        max_response_bytes: The most that is collected in memory for one
+            answer. Chosen: 1 GiB.
+        hook: A function to be told of every attempt; see `AttemptHook`.
+
+    Raises:
+        InvalidRequestError: No key was found, or an argument is out of its range.
+    """
+
+    _account = ACCOUNT
+    _option_names = tuple(Options.__annotations__)
+
+    def __init__(
+        self,
+        api_key: TokenSource | None = None,
+        *,
+        base_url: str | None = None,
+        max_concurrency: int = 64,
+        adaptive: bool = True,
+        retry: RetryPolicy | None = None,
+        timeout: float = 600.0,
+        connect_timeout: float = 10.0,
+        deadline: float | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        allow_http: bool = False,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        hook: AttemptHook | None = None,
+    ) -> None:
+        super().__init__(
+            base_url=base_url,
+            max_concurrency=max_concurrency,
+            adaptive=adaptive,
+            connect_timeout=connect_timeout,
+            transport=transport,
+            http_client=http_client,
+            allow_http=allow_http,
+            max_response_bytes=max_response_bytes,
+        )
+        self._set_options(
+            {
+                "api_key": api_key,
+                "retry": retry,
+                "timeout": timeout,
+                "deadline": deadline,
+                "hook": hook,
+            }
+        )
+
+    def with_options(self, **overrides: Unpack[Options]) -> AsyncFireworks:
+        """
+        Return a view of this client with other defaults.
+
+        It shares connections, scheduler and totals, so it is light, and
+        closing either closes both.
+
+        Args:
+            overrides: `api_key`, `retry`, `timeout`, `deadline` or `hook`, as
+                the client takes them.
+
+        Raises:
+            InvalidRequestError: Another option was given, or one is out of its range.
+        """
+        return self._view(overrides)
+
+    async def text_to_image(
+        self,
+        prompt: str,
+        *,
+        model: str = FLUX_SCHNELL,
+        aspect_ratio: str | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        seed: int | None = None,
+        safety_check: bool | None = None,
+        accept: Format | str | None = None,
+        jpeg_quality: int | None = None,
+        json_image: ImageType | None = None,
+        raise_if_filtered: bool = True,
+        deadline: float | None = None,
+    ) -> ImageResponse:
+        """
+        Make a picture on the workflows endpoint, which serves the FLUX.1 models.
+
+        Args: as `TextToImage` takes them.
+
+        Returns:
+            The picture, with the seed it was made from.
+
+        Raises:
+            InvalidRequestError: It cannot be sent; nothing was.
+            ContentFilteredError: It was filtered; the picture is on the error.
+            DeadlineExceededError: The deadline passed.
+            APIConnectionError: No complete answer came.
+            APIStatusError: The server refused it, or had a fault.
+            ResponseError: It ran, but the answer is not what the API promises.
+        """
+        return await self._run(
+            TextToImage(
+                prompt,
+                model=model,
+                aspect_ratio=aspect_ratio,
+                guidance_scale=guidance_scale,
+                num_inference_steps=num_inference_steps,
+                seed=seed,
+                safety_check=safety_check,
+                accept=accept,
+                jpeg_quality=jpeg_quality,
+                json_image=json_image,
+                raise_if_filtered=raise_if_filtered,
+                deadline=deadline,
+            )
+        )
+
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        model: str,
+        width: int | None = None,
+        height: int | None = None,
+        negative_prompt: str | None = None,
+        cfg_scale: float | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        samples: int = 1,
+        safety_check: bool | None = None,
+        style_preset: str | None = None,
+        lora_adapter_name: str | None = None,
+        lora_weight_filename: str | None = None,
+        apply_invisible_watermark: bool | None = None,
+        accept: Format | str | None = None,
+        jpeg_quality: int | None = None,
+        json_image: ImageType | None = None,
+        raise_if_filtered: bool = True,
+        deadline: float | None = None,
+    ) -> ImageResponse:
+        """
+        Make one picture or several on the older image_generation endpoint (the SDXL models).
+
+        Args: as `Generate` takes them.
+
+        Returns:
+            The pictures; with several, the seeds of those that the answer tells.
+
+        Raises:
+            ProdiaError: As `text_to_image` does.
+        """
+        return await self._run(
+            Generate(
+                prompt,
+                model=model,
+                width=width,
+                height=height,
+                negative_prompt=negative_prompt,
+                cfg_scale=cfg_scale,
+                sampler=sampler,
+                steps=steps,
+                seed=seed,
+                samples=samples,
+                safety_check=safety_check,
+                style_preset=style_preset,
+                lora_adapter_name=lora_adapter_name,
+                lora_weight_filename=lora_weight_filename,
+                apply_invisible_watermark=apply_invisible_watermark,
+                accept=accept,
+                jpeg_quality=jpeg_quality,
+                json_image=json_image,
+                raise_if_filtered=raise_if_filtered,
+                deadline=deadline,
+            )
+        )
+
+    async def kontext(
+        self,
+        prompt: str,
+        *,
+        model: str = KONTEXT_PRO,
+        input_image: bytes | str | os.PathLike[str] | None = None,
+        aspect_ratio: str | None = None,
+        output_format: Literal["png", "jpeg"] = "png",
+        seed: int | None = None,
+        prompt_upsampling: bool | None = None,
+        safety_tolerance: int | None = None,
+        webhook_url: str | None = None,
+        webhook_secret: str | None = None,
+        poll: float = POLL_SECONDS,
+        deadline: float | None = None,
+    ) -> ImageResponse:
+        """
+        Make or change a picture with FLUX Kontext: submit it, wait for it, fetch it.
+
+        The submission is tried again as any request is. Once it was accepted
+        it is paid, and everything after it is asked again when it is lost. An
+        error from then on has the task's id as `job_id`, for `kontext_result`.
+
+        Args: as `Kontext` takes them.
+
+        Returns:
+            The picture; its `id` is the task's.
+
+        Raises:
+            ContentFilteredError: The service refused the prompt or the
+                picture; there is no picture then.
+            JobFailedError: The task failed.
+            JobNotFoundError: The server lost it.
+            DeadlineExceededError: The deadline passed, or the task took longer than `timeout`.
+            ProdiaError: Else as `text_to_image` does.
+        """
+        return await self._run(
+            Kontext(
+                prompt,
+                model=model,
+                input_image=input_image,
+                aspect_ratio=aspect_ratio,
+                output_format=output_format,
+                seed=seed,
+                prompt_upsampling=prompt_upsampling,
+                safety_tolerance=safety_tolerance,
+                webhook_url=webhook_url,
+                webhook_secret=webhook_secret,
+                poll=poll,
+                deadline=deadline,
+            )
+        )
+
+    async def kontext_result(
+        self,
+        task_id: str,
+        *,
+        model: str = KONTEXT_PRO,
+        poll: float = POLL_SECONDS,
+        deadline: float | None = None,
+    ) -> ImageResponse:
+        """
+        Wait for a Kontext task that was submitted before, here or in another process.
+
+        Args:
+            task_id: The `job_id` of an error, or the ``request_id`` of a submission.
+            model: The model it was submitted to.
+            poll: As `Kontext` takes it.
+            deadline: Seconds in all; by default the client's.
+
+        Returns:
+            The picture; its seed is not known here, and `request` is ``None``.
+
+        Raises:
+            ProdiaError: As `kontext` does.
+        """
+        check_task_id(task_id)
+        check_model(model)
+        check_seconds("poll", poll)
+        terms = self._terms(deadline)
+        began = anyio.current_time()
+        task = self._task(task_id, model, None, poll, terms)
+        with self._counting():
+            image, headers = await self._within(terms.deadline, terms.deadline, task)
+        total = anyio.current_time() - began
+        timing = Timing(0.0, 0.0, total, total)
+        return ImageResponse((image,), None, headers, headers.get("x-request-id"), (), timing)
+
+    def map(
+        self,
+        requests: Iterable[OrderLike] | AsyncIterable[OrderLike],
+        *,
+        ordered: bool = False,
+        buffer: int = 0,
+    ) -> AbstractAsyncContextManager[AsyncIterator[ImageOutcome]]:
+        """
+        Make many pictures, few at a time.
+
+        ::
+
+            async with client.map(["a cat", TextToImage("a dog", seed=7)]) as outcomes:
+                async for outcome in outcomes:
+                    ...
+
+        It pulls, bounds, fails and ends as `AsyncProdia.map` does.
+
+        Args:
+            requests: `TextToImage`, `Generate` or `Kontext`, or a prompt as
+                text, from an iterable or an async iterable. If it raises,
+                what was started still comes out, and then its error is raised.
+            ordered: Deliver outcomes in the order of the requests rather than
+                as they complete.
+            buffer: How many outcomes may lie unread, beyond `max_concurrency`.
+
+        Raises:
+            InvalidRequestError: `requests` is not iterable, or is a single
+                one; `buffer` is negative.
+        """
+        return self._outcomes(
+            requests,
+            self._run_one_of_many,
+            alone=(TextToImage, Generate, Kontext),
+            many="requests",
+            single="text_to_image(...), generate(...) or kontext(...)",
+            ordered=ordered,
+            buffer=buffer,
+        )
+
+    async def _run_one_of_many(self, index: int, item: OrderLike) -> ImageOutcome:
+        request: Any = item
+        try:
+            if isinstance(item, str):
+                request = TextToImage(item)
+            request = with_seed(request)
+            return ImageOutcome(index, request, await self._run(request), None)
+        except Exception as error:  # noqa: BLE001  (one failure never stops the rest)
+            return ImageOutcome(index, request, None, error)
+
+    async def _run(self, order: Order) -> ImageResponse:
+        order = with_seed(order)
+        try:
+            if isinstance(order, Kontext):
+                return await self._run_kontext(order)
+            terms = self._terms(order.deadline)
+            price = estimate(order.steps, order.model, images=order.samples).dollars
+            answer = Pictures(order, self._max_response_bytes, price or 0.0)
+            (images, headers), finished = await self._engine.run(order.to_request(), answer, terms)
+        except ProdiaError as error:
+            # What was drawn here nobody else knows, and it may have run.
+            error.add_note(f"the seed was {shown(order.seed)}")
+            raise
+        return _response(images, order, headers, finished)
+
+    async def _run_kontext(self, order: Kontext) -> ImageResponse:
+        terms = self._terms(order.deadline)
+        wire = order.to_request(await picture_text(order.input_image))
+        began = anyio.current_time()
+        with self._counting():
+            step = replace(terms, counted=False)
+            task_id, finished = await self._engine.run(wire, submission(), step)
+            # The deadline is one for both: what the submission took is gone.
+            left = terms.deadline and began + terms.deadline - anyio.current_time()
+            task = self._task(task_id, order.model, order.seed, order.poll, terms)
+            try:
+                image, headers = await self._within(terms.deadline, left, task)
+            except ProdiaError as error:
+                error.attempts = error.attempts or finished.attempts
+                raise
+        total = anyio.current_time() - began
+        running = total - finished.queued - finished.backoff
+        finished = replace(finished, running=running, total=total)
+        return _response((image,), order, headers, finished)
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count what is one job in several requests."""
+        scheduler = self._engine.session().scheduler
+        try:
+            yield
+        except BaseException:
+            scheduler.record(completed=False)
+            raise
+        scheduler.record(completed=True)
+
+    def _task(self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms) -> Task:
+        retry = replace(
+            terms.retry,
+            retry_uncertain=True,
+            max_attempts=max(terms.retry.max_attempts, RetryPolicy().max_attempts),
+        )
+        return Task(
+            id=task_id,
+            model=model,
+            seed=seed,
+            poll=poll,
+            terms=replace(terms, retry=retry, deadline=None, counted=False),
+            engine=self._engine,
+            base_url=self._base_url,
+            max_bytes=self._max_response_bytes,
+        )
+
+    async def _within(
+        self, deadline: float | None, left: float | None, task: Task
+    ) -> tuple[Image, Headers]:
+        if left is None:
+            return await task.picture()
+        with anyio.move_on_after(left):
+            return await task.picture()
+        error = DeadlineExceededError(
+            f"the task was not done within its deadline of {deadline:g} s; {GOES_ON}",
+            may_have_run=True,
+        )
+        error.job_id = task.id
+        raise error
+
+
+def _response(
+    images: tuple[Image, ...], order: Order, headers: Headers, finished: Finished
+) -> ImageResponse:
+    timing = Timing(finished.queued, finished.backoff, finished.running, finished.total)
+    return ImageResponse(images, order, headers, finished.request_id, finished.attempts, timing)

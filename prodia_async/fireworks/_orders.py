@@ -1,0 +1,564 @@
+"""
+What is sent to the Fireworks image API: an order, checked when it is built, to a request.
+
+The service ignores a field it does not know, and answers with some other
+picture, so each endpoint has a type of its own that takes what belongs to it
+and nothing else. Facts are documented unless they are marked otherwise.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from base64 import b64encode
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import anyio.to_thread
+
+from .._errors import InvalidRequestError, shown
+from .._formats import Format
+from .._media import SNIFF_BYTES, sniff
+from .._requests import JSON_TYPE, encode_json
+from .._retry import check_seconds
+from .._uploads import BytesBody
+from .._wire import WireRequest
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+FLUX_SCHNELL = "flux-1-schnell-fp8"
+KONTEXT_PRO = "flux-kontext-pro"
+
+RATIOS = ("1:1", "21:9", "16:9", "3:2", "5:4", "4:5", "2:3", "9:16", "9:21", "4:3", "3:4")
+
+DEFAULT_RATIO = "1:1"
+"""
+Sent when none is given, since the documents do not agree on the service's own
+default. Chosen: one of the two that are claimed.
+"""
+
+SIZES = (
+    (1024, 1024), (1152, 896), (896, 1152), (1216, 832), (832, 1216), (1344, 768), (768, 1344),
+    (1536, 640), (640, 1536),
+)  # fmt: skip
+
+SAMPLERS = ("K_EULER", "K_DPMPP_2M")
+
+SEED_MAX = 2**32 - 1
+"""Largest seed that is drawn here. The service's own limit is not documented; chosen."""
+
+POLL_SECONDS = 1.0
+"""First wait between two looks at a Kontext task. Chosen: known clients use 0.5 to 2 s."""
+
+PNG_TYPE = "image/png"
+JPEG_TYPE = "image/jpeg"
+
+ImageType: TypeAlias = Literal["image/png", "image/jpeg"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextToImage:
+    """
+    A picture from a prompt, on the workflows endpoint, which serves the FLUX.1 models.
+
+    Args:
+        prompt: What to show.
+        model: Its name, or ``accounts/.../models/...`` for one of another account.
+        aspect_ratio: One of `RATIOS`; ``1:1`` by default, and always sent.
+        guidance_scale: How closely to follow the prompt; the service's default is 3.5.
+        num_inference_steps: From 1; the service's default for schnell is 4. They are what is paid.
+        seed: From 0. ``None`` and 0 are random: a seed is drawn here then, from 1 to
+            4,294,967,295, and recorded, so that a retry repeats the same picture
+            and so can you. 0 itself is never sent, since it would be random at the server.
+        safety_check: Have the service filter what it makes.
+        accept: ``image/png`` (the default), ``image/jpeg`` or ``application/json``, or
+            ``PNG()`` or ``JPEG(quality=...)``.
+        jpeg_quality: 0 to 100, with ``image/jpeg`` alone.
+        json_image: With ``application/json`` alone: the format inside it.
+        raise_if_filtered: Whether a filtered picture is an error, or is
+            handed over with `Image.is_filtered` set.
+        deadline: Seconds in all; by default the client's.
+
+    Raises:
+        InvalidRequestError: A value is out of its range; it says what is allowed.
+    """
+
+    prompt: str
+    _: KW_ONLY
+    model: str = FLUX_SCHNELL
+    aspect_ratio: str | None = None
+    guidance_scale: float | None = None
+    num_inference_steps: int | None = None
+    seed: int | None = None
+    safety_check: bool | None = None
+    accept: Format | str | None = None
+    jpeg_quality: int | None = None
+    json_image: ImageType | None = None
+    raise_if_filtered: bool = True
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_common(self.prompt, self.model, self.seed, self.deadline)
+        _check_one_of("aspect_ratio", self.aspect_ratio, RATIOS)
+        _check_number("guidance_scale", self.guidance_scale)
+        _check_whole("num_inference_steps", self.num_inference_steps, 1)
+        _check_flag("safety_check", self.safety_check)
+        _check_flag("raise_if_filtered", self.raise_if_filtered)
+        accept_headers(self.accept, self.jpeg_quality, self.json_image)
+
+    def __repr__(self) -> str:
+        return _shown_order(self)
+
+    @property
+    def steps(self) -> int | None:
+        """What `estimate` goes by."""
+        return self.num_inference_steps
+
+    @property
+    def samples(self) -> int:
+        """How many pictures: this endpoint makes one a call."""
+        return 1
+
+    def to_request(self) -> WireRequest:
+        """Return the request; can be sent any number of times."""
+        return _post(
+            f"/workflows/{_model_path(self.model)}/text_to_image",
+            {
+                "prompt": self.prompt,
+                "aspect_ratio": self.aspect_ratio or DEFAULT_RATIO,
+                "guidance_scale": self.guidance_scale,
+                "num_inference_steps": self.num_inference_steps,
+                "seed": self.seed,
+                "safety_check": self.safety_check,
+            },
+            self.model,
+            accept_headers(self.accept, self.jpeg_quality, self.json_image),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """
+    Pictures from a prompt, on the older image_generation endpoint, which serves the SDXL models.
+
+    Args:
+        prompt: What to show.
+        model: Its name, for instance ``stable-diffusion-xl-1024-v1-0``.
+        width: With `height` one of `SIZES`; by default the model's.
+        height: As `width`.
+        negative_prompt: What not to show.
+        cfg_scale: How closely to follow the prompt; by default the model's.
+        sampler: One of `SAMPLERS`; by default the model's.
+        steps: From 1; by default the model's. They are what is paid.
+        seed: As `TextToImage` takes it.
+        samples: How many pictures, from 1. Several come as JSON alone.
+        safety_check: Have the service filter what it makes; its default is off.
+        style_preset: The service documents no list of them.
+        lora_adapter_name: A LoRA adapter; needs `lora_weight_filename`.
+        lora_weight_filename: Its file.
+        apply_invisible_watermark: The service's default is off.
+        accept: As `TextToImage` takes it; ``application/json`` by default for several.
+        jpeg_quality: As `TextToImage` takes it.
+        json_image: As `TextToImage` takes it.
+        raise_if_filtered: As `TextToImage` takes it.
+        deadline: Seconds in all; by default the client's.
+
+    Raises:
+        InvalidRequestError: A value is out of its range; it says what is allowed.
+    """
+
+    prompt: str
+    _: KW_ONLY
+    model: str
+    width: int | None = None
+    height: int | None = None
+    negative_prompt: str | None = None
+    cfg_scale: float | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    samples: int = 1
+    safety_check: bool | None = None
+    style_preset: str | None = None
+    lora_adapter_name: str | None = None
+    lora_weight_filename: str | None = None
+    apply_invisible_watermark: bool | None = None
+    accept: Format | str | None = None
+    jpeg_quality: int | None = None
+    json_image: ImageType | None = None
+    raise_if_filtered: bool = True
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_common(self.prompt, self.model, self.seed, self.deadline)
+        size = (self.width, self.height)
+        if size not in {(None, None), *SIZES}:
+            pairs = ", ".join(f"{width}x{height}" for width, height in SIZES)
+            raise InvalidRequestError(
+                f"width and height must be one of {pairs}, or both be left out, not "
+                f"{shown(self.width)} and {shown(self.height)}"
+            )
+        _check_number("cfg_scale", self.cfg_scale)
+        _check_one_of("sampler", self.sampler, SAMPLERS)
+        _check_whole("steps", self.steps, 1)
+        if self.samples is None:
+            raise InvalidRequestError("samples must be a whole number from 1, not None")
+        _check_whole("samples", self.samples, 1)
+        for name in (
+            *("negative_prompt", "style_preset"),
+            *("lora_adapter_name", "lora_weight_filename"),
+        ):
+            _check_text(name, getattr(self, name))
+        if (self.lora_adapter_name is None) != (self.lora_weight_filename is None):
+            raise InvalidRequestError(
+                "lora_adapter_name and lora_weight_filename belong together; give both or neither"
+            )
+        for name in ("safety_check", "apply_invisible_watermark", "raise_if_filtered"):
+            _check_flag(name, getattr(self, name))
+        self._accept_headers()
+
+    def __repr__(self) -> str:
+        return _shown_order(self)
+
+    def _accept_headers(self) -> tuple[tuple[str, str], ...]:
+        several = self.samples > 1
+        accept = self.accept or (JSON_TYPE if several else None)
+        headers = accept_headers(accept, self.jpeg_quality, self.json_image)
+        if several and dict(headers)["accept"] != JSON_TYPE:
+            raise InvalidRequestError(
+                f"samples={self.samples} pictures come as application/json alone, which holds "
+                f"them all, not as {shown(accept)}; json_image= says in which format"
+            )
+        return headers
+
+    def to_request(self) -> WireRequest:
+        """Return the request; can be sent any number of times."""
+        return _post(
+            f"/image_generation/{_model_path(self.model)}",
+            {
+                "prompt": self.prompt,
+                "negative_prompt": self.negative_prompt,
+                "width": self.width,
+                "height": self.height,
+                "cfg_scale": self.cfg_scale,
+                "sampler": self.sampler,
+                "steps": self.steps,
+                "seed": self.seed,
+                "samples": self.samples,
+                "safety_check": self.safety_check,
+                "style_preset": self.style_preset,
+                "lora_adapter_name": self.lora_adapter_name,
+                "lora_weight_filename": self.lora_weight_filename,
+                "apply_invisible_watermark": self.apply_invisible_watermark,
+            },
+            self.model,
+            self._accept_headers(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Kontext:
+    """
+    A picture from a prompt and, if wanted, another picture: submitted, then asked about.
+
+    Args:
+        prompt: What to show, or what to change.
+        model: ``flux-kontext-pro`` or ``flux-kontext-max``.
+        input_image: The picture to start from: bytes, the path of a file, a
+            URL (the service fetches it) or a data URI.
+        aspect_ratio: Anything between ``21:9`` and ``9:21``; by default the service's choice.
+        output_format: ``png`` or ``jpeg``.
+        seed: As `TextToImage` takes it.
+        prompt_upsampling: Have the service rewrite the prompt.
+        safety_tolerance: 0 (strict) to 6, at most 2 with an input image. The
+            form in the documents shows 2.
+        webhook_url: Where the service shall tell that it is done; 1 to 2083 characters.
+        webhook_secret: For the signature of that message.
+        poll: Seconds before the first look at the task; each further wait is longer
+            by a quarter, up to five times as long or 5 s (the larger), plus a
+            random part of up to a quarter, so that many do not ask in step. Chosen.
+        deadline: Seconds in all; by default the client's.
+
+    Raises:
+        InvalidRequestError: A value is out of its range; it says what is allowed.
+    """
+
+    prompt: str
+    _: KW_ONLY
+    model: str = KONTEXT_PRO
+    input_image: bytes | str | os.PathLike[str] | None = field(default=None, repr=False)
+    aspect_ratio: str | None = None
+    output_format: Literal["png", "jpeg"] = "png"
+    seed: int | None = None
+    prompt_upsampling: bool | None = None
+    safety_tolerance: int | None = None
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    poll: float = POLL_SECONDS
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_common(self.prompt, self.model, self.seed, self.deadline)
+        if self.input_image is not None and not isinstance(self.input_image, bytes | str):
+            try:
+                object.__setattr__(self, "input_image", Path(self.input_image))
+            except TypeError:
+                raise InvalidRequestError(
+                    "input_image must be bytes, a path, a URL or a data URI, not "
+                    f"{type(self.input_image).__name__}"
+                ) from None
+        if self.aspect_ratio is not None and not _is_moderate(self.aspect_ratio):
+            raise InvalidRequestError(
+                "aspect_ratio must read like '16:9' and lie between 21:9 and 9:21, not "
+                f"{shown(self.aspect_ratio)}"
+            )
+        if self.output_format not in {"png", "jpeg"}:
+            raise InvalidRequestError(
+                f"output_format must be 'png' or 'jpeg', not {shown(self.output_format)}"
+            )
+        _check_flag("prompt_upsampling", self.prompt_upsampling)
+        _check_whole("safety_tolerance", self.safety_tolerance, 0, 6)
+        if self.input_image is not None and (self.safety_tolerance or 0) > 2:
+            raise InvalidRequestError(
+                "safety_tolerance must be at most 2 with an input image, not "
+                f"{shown(self.safety_tolerance)}"
+            )
+        _check_text("webhook_url", self.webhook_url)
+        _check_text("webhook_secret", self.webhook_secret)
+        if self.webhook_url is not None and not 1 <= len(self.webhook_url) <= 2083:
+            raise InvalidRequestError(
+                f"webhook_url must have 1 to 2083 characters, not {len(self.webhook_url)}"
+            )
+        check_seconds("poll", self.poll)
+
+    def __repr__(self) -> str:
+        return _shown_order(self)
+
+    def to_request(self, picture: str | None = None) -> WireRequest:
+        """Return the submission, with the input picture as `picture_text` made it."""
+        return _post(
+            f"/workflows/{_model_path(self.model)}",
+            {
+                "prompt": self.prompt,
+                "input_image": picture,
+                "seed": self.seed,
+                "aspect_ratio": self.aspect_ratio,
+                "output_format": self.output_format,
+                "webhook_url": self.webhook_url,
+                "webhook_secret": self.webhook_secret,
+                "prompt_upsampling": self.prompt_upsampling,
+                "safety_tolerance": self.safety_tolerance,
+            },
+            self.model,
+            (("accept", JSON_TYPE),),
+        )
+
+
+Order: TypeAlias = TextToImage | Generate | Kontext
+
+
+def with_seed(order: Order) -> Order:
+    """
+    Return the order with a seed that is not random any more.
+
+    Raises:
+        InvalidRequestError: It is no order.
+    """
+    if not isinstance(order, TextToImage | Generate | Kontext):
+        raise InvalidRequestError(
+            "a request must be a TextToImage, Generate or Kontext, or a prompt as text, not "
+            f"{shown(order)}"
+        )
+    return order if order.seed else replace(order, seed=random.randint(1, SEED_MAX))
+
+
+async def picture_text(picture: bytes | str | os.PathLike[str] | None) -> str | None:
+    """
+    Return an input picture in the form the service takes: a URL or a data URI.
+
+    Raises:
+        InvalidRequestError: It is no picture, or the file cannot be read.
+    """
+    if picture is None or (
+        isinstance(picture, str) and re.match(r"(https?://|data:)", picture, re.IGNORECASE)
+    ):
+        return picture
+    return await anyio.to_thread.run_sync(_data_uri, picture)
+
+
+def _data_uri(picture: bytes | str | os.PathLike[str]) -> str:
+    """Blocks."""
+    if isinstance(picture, bytes):
+        content = picture
+    else:
+        try:
+            content = Path(picture).read_bytes()
+        except (OSError, ValueError) as error:
+            raise InvalidRequestError(
+                f"cannot read input_image {shown(picture)}: {error}"
+            ) from error
+    kind = sniff(content[:SNIFF_BYTES])
+    if kind is None or not kind.startswith("image/"):
+        raise InvalidRequestError(
+            f"input_image must be a picture; these are {len(content)} bytes of no known format"
+        )
+    return f"data:{kind};base64,{b64encode(content).decode()}"
+
+
+def poll_request(model: str, task_id: str) -> WireRequest:
+    """Return the question how a Kontext task stands; a POST, as all known clients send it."""
+    body = BytesBody(encode_json({"id": task_id}), JSON_TYPE)
+    path = f"/workflows/{_model_path(model)}/get_result"
+    return WireRequest("POST", path, (), (("accept", JSON_TYPE),), body, f"{model} get_result")
+
+
+def sample_request(url: str) -> WireRequest:
+    """Return the request for a picture that lies elsewhere."""
+    return WireRequest("GET", url, (), (("accept", "image/*"),), None, "sample")
+
+
+def accept_headers(
+    accept: Format | str | None, jpeg_quality: int | None, json_image: str | None
+) -> tuple[tuple[str, str], ...]:
+    """
+    Say in the service's headers which form of answer is wanted.
+
+    Raises:
+        InvalidRequestError: It cannot be had, or two of them contradict each other.
+    """
+    wanted = "accept must be 'image/png', 'image/jpeg' or 'application/json'"
+    given = str(accept) if isinstance(accept, Format | str) else accept
+    if given is None:
+        given = PNG_TYPE
+    if not isinstance(given, str):
+        raise InvalidRequestError(f"{wanted}, PNG() or JPEG(quality=...), not {shown(accept)}")
+    kind, *parameters = (part.strip().lower() for part in given.split(";"))
+    if kind not in {PNG_TYPE, JPEG_TYPE, JSON_TYPE}:
+        raise InvalidRequestError(f"{wanted}, not {shown(given)}")
+    for parameter in parameters:
+        quality = re.fullmatch(r"quality=(\d{1,3})", parameter)
+        if kind != JPEG_TYPE or quality is None:
+            raise InvalidRequestError(
+                f"{wanted}; the one parameter it may have is quality, of image/jpeg, not "
+                f"{shown(parameter)}"
+            )
+        if jpeg_quality is not None:
+            raise InvalidRequestError("give the quality in accept or as jpeg_quality, not both")
+        jpeg_quality = int(quality[1])
+    _check_whole("jpeg_quality", jpeg_quality, 0, 100)
+    _check_one_of("json_image", json_image, (PNG_TYPE, JPEG_TYPE))
+    headers = [("accept", kind)]
+    if jpeg_quality is not None:
+        if kind != JPEG_TYPE:
+            raise InvalidRequestError(f"jpeg_quality counts with image/jpeg alone, not with {kind}")
+        headers.append(("jpeg-quality", str(jpeg_quality)))
+    if json_image is not None:
+        if kind != JSON_TYPE:
+            raise InvalidRequestError(
+                f"json_image counts with application/json alone, not with {kind}"
+            )
+        headers.append(("json-return-image-accept", json_image))
+    return tuple(headers)
+
+
+def check_task_id(task_id: object) -> str:
+    """
+    Check the id of a Kontext task.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
+    if not isinstance(task_id, str) or not task_id:
+        raise InvalidRequestError(f"a task id must be a text, not {shown(task_id)}")
+    return task_id
+
+
+def check_model(model: object) -> str:
+    """
+    Check that a model's name can stand in a URL.
+
+    Raises:
+        InvalidRequestError: It cannot.
+    """
+    name = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+    if not isinstance(model, str) or not re.fullmatch(
+        rf"{name}|accounts/{name}/models/{name}", model
+    ):
+        raise InvalidRequestError(
+            f"model must be a name such as {FLUX_SCHNELL!r}, or read like "
+            f"'accounts/fireworks/models/{FLUX_SCHNELL}', not {shown(model)}"
+        )
+    return model
+
+
+def _model_path(model: str) -> str:
+    return model if "/" in model else f"accounts/fireworks/models/{model}"
+
+
+def _post(
+    path: str, fields: Mapping[str, Any], kind: str, headers: tuple[tuple[str, str], ...]
+) -> WireRequest:
+    given = {name: value for name, value in fields.items() if value is not None}
+    return WireRequest("POST", path, (), headers, BytesBody(encode_json(given), JSON_TYPE), kind)
+
+
+def _shown_order(order: Order) -> str:
+    # The input may be a picture, and a webhook's address holds secrets.
+    return (
+        f"{type(order).__name__}({shown(order.prompt)}, model={order.model!r}, "
+        f"seed={shown(order.seed)})"
+    )
+
+
+def _check_common(prompt: object, model: object, seed: object, deadline: float | None) -> None:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InvalidRequestError(f"prompt must be a text that says something, not {shown(prompt)}")
+    check_model(model)
+    _check_whole("seed", seed, 0)
+    if deadline is not None:
+        check_seconds("deadline", deadline)
+
+
+def _check_whole(what: str, value: object, least: int, most: int | None = None) -> None:
+    if value is None:
+        return
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or not least <= value or (most is not None and value > most):  # type: ignore[operator]  # is_whole
+        allowed = f"from {least}" if most is None else f"{least} to {most}"
+        raise InvalidRequestError(f"{what} must be a whole number {allowed}, not {shown(value)}")
+
+
+def _check_number(what: str, value: object) -> None:
+    if value is None:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Neither NaN nor what no float can hold.
+    if not is_number or not -1e300 < value < 1e300:  # type: ignore[operator]  # is_number
+        raise InvalidRequestError(f"{what} must be a number, not {shown(value)}")
+
+
+def _check_one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise InvalidRequestError(f"{what} must be one of {', '.join(allowed)}, not {shown(value)}")
+
+
+def _check_flag(what: str, value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequestError(f"{what} must be True or False, not {shown(value)}")
+
+
+def _check_text(what: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        # It may be a secret, so it is not shown.
+        raise InvalidRequestError(f"{what} must be a text, not {type(value).__name__}")
+
+
+def _is_moderate(ratio: object) -> bool:
+    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", ratio) if isinstance(ratio, str) else None
+    if match is None:
+        return False
+    across, down = int(match[1]), int(match[2])
+    return 0 < 9 * across <= 21 * down <= 49 * across

@@ -1,0 +1,393 @@
+"""The catalogue of job types: is it whole, and does only what is documented count against a job?"""
+
+import itertools
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, get_args
+
+import pytest
+
+from prodia_async import InvalidRequestError, Job, JobRequest, _requests
+from prodia_async._catalogue import described, job_type, matching, names, problems
+from prodia_async._catalogue_data import JOB_TYPES, Field, JobType, Kind, Mark, Source
+from prodia_async._requests import FILENAME_FIELDS, MAX_INPUTS, encode_job
+from prodia_async.emulator._catalogue import CATALOGUE
+
+FAST = "inference.flux-fast.schnell.txt2img.v1"
+PRO = "inference.flux-2.pro.img2img.v1"
+RECRAFT = "inference.recraft.img2img.v1"
+SAM = "inference.sam3.segment.v1"
+
+# Every name that was found anywhere, without its prefix.
+FOUND = """
+flux-fast.schnell.txt2img.v{0,1,2} flux-fast.dev.txt2img.v1 flux.schnell.txt2img.v{1,2}
+flux.dev.txt2img.v{1,2} flux.pro.txt2img.v1 flux.pro11.txt2img.v1 flux.pro11ultra.txt2img.v1
+flux-2.{dev,pro,max,flex,klein,klein.4b,klein.9b}.{txt2img,img2img}.v1
+flux-kontext.{pro,max}.{txt2img,img2img}.v{1,2} gemini-3-{pro,1-flash}.{txt2img,img2img}.v1
+nano-banana.txt2img.v2 nano-banana.img2img.v{1,2} sdxl.{txt2img,img2img,inpainting}.v1
+sd15.{txt2img,img2img,inpainting}.v1 seedream.txt2img.v1 seedream-4.{txt2img,img2img}.v1
+seedream-4-5.txt2img.v1 seedream-5-0.lite.{txt2img,img2img}.v1 recraft.{txt2img,img2img}.v1
+recraft.v4.{txt2img,txt2vec}.v1 recraft.v4.pro.{txt2img,txt2vec}.v1 wan2-7.{txt2img,img2img}.v1
+flux.schnell.img2img.v{1,2} flux.dev.img2img.v2 flux-fast.schnell.img2img.v2
+flux-fast.dev-kontext.img2img.v1 flux-control.dev.ghibli.img2img.v1
+qwen.image-edit.lightning.img2img.v1 qwen.image-edit.plus.img2img.v2
+qwen.image-edit.plus.lightning.img2img.v2 flux.dev.inpainting.v2 upscale.v1
+{hypir,resrgan}.upscale.v1 {remove,mask}-background.v1 {birefnet,sam2,sam3}.segment.v1
+segment.v{1,2} vit.img2label.v2 facerestore.v1 facerestore.upscale.v1 faceswap.v1 ping.v1
+veo.{txt2vid,img2vid}.v{1,2} veo.fast.txt2vid.v{1,2} veo.fast.img2vid.v1
+wan2-2.lightning.{txt2vid,img2vid}.v0 wan2-7.{txt2vid,img2vid,vid2vid}.v1
+seedance.{lite,pro}.{txt2vid,img2vid}.v1 seedance.proturbo.txt2vid.v1 kling.txt2vid.v1
+sora-2.txt2vid.v1 sora-2.pro.{txt2vid,img2vid}.v1 pruna.p-video.{txt2vid,img2vid,aud2vid}.v1
+runway.gen4.vid2vid.v1 minimax.h3.fast.{txt2vid,img2vid,ref2vid}.v1 mochi1.txt2vid.v1
+"""
+
+
+def expanded(pattern: str) -> Iterator[str]:
+    """Write out braces as a shell does."""
+    pieces = [piece.split(",") for piece in re.split(r"[{}]", pattern)]
+    yield from ("".join(choice) for choice in itertools.product(*pieces))
+
+
+def fields() -> Iterator[tuple[JobType, Field]]:
+    return ((kind, field) for kind in JOB_TYPES.values() for field in kind.fields)
+
+
+def facts(kind: JobType) -> Iterator[Source]:
+    yield from (kind.source, kind.inputs.source, kind.inputs.least_source, kind.makes.source)
+    yield from (field.source for field in kind.fields)
+    yield from (hint.source for hint in (kind.seconds, kind.dollars) if hint)
+
+
+def test_every_name_is_there() -> None:
+    """No name that was found anywhere is missing, and none was made up."""
+    found = {f"inference.{name}" for each in FOUND.split() for name in expanded(each)}
+    assert set(names()) == found | {"workflow.serial.v1", "workflow.moderate.v1"}
+
+
+def test_an_alias_is_the_same_type() -> None:
+    """Both names of a type lead to it, and nothing else leads anywhere."""
+    assert job_type("inference.segment.v2") is job_type(SAM) is JOB_TYPES[SAM]
+    assert job_type("inference.flux-fast.schnell.txt2img.v0") is JOB_TYPES[FAST]
+    for nobody in ("inference.unknown.v1", "", None, 7, ["x"]):
+        assert job_type(nobody) is None
+
+
+def test_search() -> None:
+    """Part of a name, of an alias or of an operation is enough, in any case."""
+    assert [kind.name for kind in matching("SAM3")] == [SAM]
+    assert [kind.name for kind in matching("inference.segment.v2")] == [SAM]
+    assert {kind.operation for kind in matching("ref2vid")} == {"ref2vid"}
+    assert len(matching("")) == len(JOB_TYPES)
+    assert matching("no such thing") == []
+
+
+def test_every_fact_has_a_source() -> None:
+    """Each has one of the four marks and says where it was found."""
+    for kind in JOB_TYPES.values():
+        for source in facts(kind):
+            assert source.mark in get_args(Mark)
+            assert source.where
+            assert str(source) == f"{source.mark}, {source.where}"
+
+
+def test_the_facts_of_a_field_agree() -> None:
+    """Ranges have their ends in order, a default is one of the allowed values, kinds are known."""
+    for kind, field in fields():
+        low, high = field.between
+        assert low is None or high is None or low < high, (kind.name, field.name)
+        assert field.kind in get_args(Kind)
+        if field.default is not None:
+            checked = problems_of_value(field, field.default)
+            assert checked == [], (kind.name, field.name)
+        if field.excludes:
+            assert field.excludes in {each.name for each in kind.fields}
+
+
+def problems_of_value(field: Field, value: object) -> list[str]:
+    """Hold a value against a field, through the type that it belongs to."""
+    kind = next(kind for kind, each in fields() if each is field)
+    found = problems({"type": kind.name, "config": {field.name: value}}, inputs=1, input_names=())
+    return [each for each in found if each.startswith(f"config.{field.name} must be")]
+
+
+@pytest.mark.parametrize("name", JOB_TYPES)
+def test_only_what_is_documented_counts(name: str) -> None:
+    """A value of a wrong kind is reported for facts marked A, and for no others."""
+    kind = JOB_TYPES[name]
+    for field in kind.fields:
+        place = {} if field.kind == "jobs" else {"config": {field.name: object()}}
+        job = {"type": name, **place, **({"jobs": object()} if field.kind == "jobs" else {})}
+        found = problems(job, inputs=1, input_names=())
+        wrong = any(f"{field.name} must be" in each for each in found)
+        assert wrong is (field.source.mark == "A"), field.name
+
+
+@pytest.mark.parametrize("name", JOB_TYPES)
+def test_ranges_hold_at_both_ends(name: str) -> None:
+    """The ends pass and one beyond them is reported, wherever the range is documented."""
+    for field in JOB_TYPES[name].fields:
+        if field.source.mark != "A" or field.kind not in {"integer", "number", "text"}:
+            continue
+        step = field.multiple_of or 1
+        for end, beyond in zip(field.between, (-step, step), strict=True):
+            if end is None:
+                continue
+            inside, outside = int(end) if beyond > 0 else -int(-end // 1), end + beyond
+            made = "x".__mul__ if field.kind == "text" else float
+            assert problems_of_value(field, made(inside)) == []
+            assert len(problems_of_value(field, made(int(outside)))) == 1
+
+
+WRONG: list[tuple[Mapping[str, Any], int, list[str]]] = [
+    (
+        {"type": FAST, "config": {"steps": 5, "prompt": "ab", "seed": True}},
+        0,
+        [
+            "config.prompt must be a text of 3 to 4096 characters, not of 2",
+            "config.steps must be a whole number 1 to 4, not 5",
+            "config.seed must be a whole number, not True",
+        ],
+    ),
+    ({"type": FAST}, 0, ["config.prompt is required"]),
+    ({"type": FAST, "config": None}, 0, ["config.prompt is required"]),
+    ({"type": FAST, "config": "cat"}, 0, ["config must be a mapping, not 'cat'"]),
+    (
+        {"type": FAST, "config": {"prompt": "cat", "step": 1, "n": 2}, "name": "x"},
+        0,
+        [
+            "config takes no 'step', 'n', only prompt, steps, resolution, seed, style_preset",
+            "the job takes no 'name', only type and config",
+        ],
+    ),
+    (
+        {"type": FAST, "config": {"prompt": "cat", "resolution": "1x1"}},
+        0,
+        ["config.resolution must be one of '1024x1024', '1024x768', "],
+    ),
+    (
+        {"type": PRO, "config": {"width": 100, "images": ["a.png"] * 9}},
+        9,
+        [
+            "it takes at most 8 inputs, not 9",
+            "config.images must be a list of names of inputs, 1 to 8 of them, not 9",
+            "config.width must be a whole number 64 to 4096, a multiple of 16, not 100",
+        ],
+    ),
+    (
+        {"type": PRO, "config": {"images": ["b.png", "https://example.com/c.png"]}},
+        0,
+        [
+            "it needs at least 1 input, not 0",
+            "config.images names 'b.png', which no input bears; inputs: there are none",
+        ],
+    ),
+    ({"type": PRO, "config": {"images": "a.png"}}, 1, ["config.images must be a list of names"]),
+    (
+        {"type": RECRAFT, "config": {"prompt": "x", "style": "icon", "style_id": "1"}},
+        1,
+        ["config.style_id must not stand beside style"],
+    ),
+    (
+        {"type": RECRAFT, "config": {"prompt": "x", "image": "b.png", "strength": 1.5}},
+        1,
+        [
+            "config.image names 'b.png', which no input bears; inputs: ['a.png']",
+            "config.strength must be a number 0 to 1, not 1.5",
+        ],
+    ),
+    (
+        {
+            "type": "workflow.serial.v1",
+            "jobs": [{"type": "x"}, {"type": SAM, "config": {"confidence_threshold": 2}, "n": 1}],
+        },
+        0,
+        [
+            "jobs[1].config.prompt is required",
+            "jobs[1].config.confidence_threshold must be a number 0 to 1, not 2",
+            "jobs[1] takes no 'n', only type and config",
+        ],
+    ),
+    ({"type": "workflow.serial.v1", "jobs": ["x"]}, 0, ["jobs must be a list of jobs, not ['x']"]),
+    ({"type": "workflow.serial.v1"}, 0, ["jobs is required"]),
+]
+
+
+@pytest.mark.parametrize(("job", "count", "expected"), WRONG)
+def test_all_problems_are_found_together(
+    job: Mapping[str, Any], count: int, expected: list[str]
+) -> None:
+    """Each problem is one phrase with the field, what it must be and what it is."""
+    input_names = ["a.png", *(f"{number}.png" for number in range(count - 1))][:count]
+    found = problems(job, inputs=count, input_names=input_names)
+    assert len(found) == len(expected)
+    for phrase, start in zip(found, expected, strict=True):
+        assert phrase.startswith(start)
+
+
+FINE: list[Mapping[str, Any]] = [
+    {"type": FAST, "config": {"prompt": "cat", "steps": 4.0, "seed": -(10**30)}},
+    {"type": PRO, "config": {"prompt": "cat", "width": 64, "later": object()}, "name": "x"},
+    {"type": "inference.flux-fast.schnell.txt2img.v2", "config": {"steps": 1000, "width": 1}},
+    {"type": "inference.unknown.v1", "config": {"prompt": 1}, "anything": 2},
+    {"type": "workflow.serial.v1", "jobs": [{"type": "workflow.serial.v1", "jobs": "deep"}]},
+    {"type": ["no", "name"]},
+    {},
+]
+
+
+@pytest.mark.parametrize("job", FINE)
+def test_what_is_not_known_passes(job: Mapping[str, Any]) -> None:
+    """Unknown types and fields, and values that only other clients call wrong."""
+    assert problems(job, inputs=1, input_names=["a.png"]) == []
+
+
+async def test_one_error_before_anything_is_sent() -> None:
+    """With validate, everything is in one message; without, the service decides."""
+    job = Job(PRO, {"prompt": "", "safety_tolerance": 6, "image": "b.png"})
+    with pytest.raises(InvalidRequestError) as caught:
+        await encode_job(JobRequest(job, [b"x"] * 9), validate=True)
+    assert caught.value.message == (
+        f"{PRO} refuses this job: it takes at most 8 inputs, not 9; "
+        "config.prompt must be a text of 1 to 32768 characters, not of 0; "
+        "config.safety_tolerance must be a whole number 0 to 5, not 6"
+    )
+    await encode_job(JobRequest(Job(PRO, {"prompt": ""}), [b"x"]))
+
+
+async def test_a_good_job_is_the_same_request() -> None:
+    """Validation changes nothing that is sent, and leaves the other checks in force."""
+    request = JobRequest(Job(PRO, {"prompt": "cat", "images": ["input-1"]}), [b"x"])
+    checked, plain = await encode_job(request, validate=True), await encode_job(request)
+    assert (checked.query, checked.headers, checked.kind) == (
+        plain.query,
+        plain.headers,
+        plain.kind,
+    )
+    with pytest.raises(InvalidRequestError, match="which no input bears"):
+        await encode_job(JobRequest(Job("t", {"image": "b.png"})), validate=True)
+
+
+def test_it_is_not_read_before_it_is_asked() -> None:
+    """Neither the import nor a job without validation loads it; the first validated one does."""
+    code = (
+        "import asyncio, sys; from prodia_async import Job, JobRequest; "
+        "from prodia_async._requests import encode_job\n"
+        "for validate in (False, True):\n"
+        "    asyncio.run(encode_job(JobRequest(Job('t'), [b'x', b'y']), validate=validate))\n"
+        "    print('prodia_async._catalogue_data' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+async def test_it_is_read_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes some milliseconds and reads files, which would hold up every other job."""
+    threads: list[int] = []
+
+    def spy(name: str) -> object:
+        threads.append(threading.get_ident())
+        return import_module(name)
+
+    monkeypatch.setattr(_requests, "import_module", spy)
+    monkeypatch.delitem(sys.modules, "prodia_async._catalogue")
+    for _ in range(2):
+        await encode_job(JobRequest(Job("t")), validate=True)
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
+
+
+def test_the_limits_that_always_hold_are_the_catalogues() -> None:
+    """The table that every job is held against has each documented limit, and no other."""
+    documented = {
+        name: kind.inputs.most
+        for kind in JOB_TYPES.values()
+        if kind.inputs.source.mark == "A"
+        for name in (kind.name, *kind.aliases)
+    }
+    assert documented == MAX_INPUTS
+
+
+def test_names_of_inputs_are_looked_for_in_every_such_field() -> None:
+    """There is no field for a filename that the check of names does not know."""
+    of_names = {field.name for _, field in fields() if field.kind in {"filename", "filenames"}}
+    assert of_names <= set(FILENAME_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        (("steps", "integer"), "a whole number"),
+        (("text", "text", (None, 500)), "a text of at most 500 characters"),
+        (("side", "integer", (512, None)), "a whole number at least 512"),
+        (("guidance", "number", (1.5, 10)), "a number 1.5 to 10"),
+        (("loras", "texts", (None, 3)), "a list of texts, at most 3 of them"),
+        (("flag", "boolean"), "True or False"),
+    ],
+)
+def test_descriptions(field: tuple[Any, ...], text: str) -> None:
+    """A field in a few words, with the ends of its range where there are any."""
+    name, kind, *between = field
+    made = Field(name, kind, Source("A", "x"), between=between[0] if between else (None, None))
+    assert described(made) == text
+
+
+# The emulator was written by somebody else from the same pages.
+
+LIMITS = {
+    "text": ("minLength", "maxLength"),
+    "integer": ("minimum", "maximum"),
+    "number": ("minimum", "maximum"),
+    "texts": ("minItems", "maxItems"),
+    "filenames": ("minItems", "maxItems"),
+}
+
+KNOWN_DIFFERENCES = {
+    # The emulator counts the inputs instead, and answers with the guide's own words.
+    "inference.flux-2.dev.img2img.v1: images, most",
+    "inference.flux-2.flex.img2img.v1: images, most",
+    "inference.flux-2.max.img2img.v1: images, most",
+    "inference.flux-2.pro.img2img.v1: images, most",
+    "inference.nano-banana.img2img.v2: images, most",
+}
+
+
+def differences() -> Iterator[str]:
+    """Say where the emulator has something else than what the catalogue takes for sure (A, B)."""
+    for name, theirs in CATALOGUE.items():
+        ours = job_type(name)
+        if ours is None:
+            yield f"{name}: unknown here"
+            continue
+        takes = ours.inputs
+        if takes.source.mark in {"A", "B"} and takes.most != theirs.inputs[1]:
+            yield f"{name}: inputs, most"
+        if takes.least_source.mark in {"A", "B"} and takes.least != theirs.inputs[0]:
+            yield f"{name}: inputs, least"
+        members = theirs.config.get("properties", {})
+        for field in ours.fields:
+            if field.name in members and field.source.mark in {"A", "B"}:
+                yield from field_differences(f"{name}: {field.name}", field, members[field.name])
+        if ours.closed and theirs.config.get("additionalProperties", True):
+            yield f"{name}: other fields"
+
+
+def field_differences(where: str, field: Field, schema: Mapping[str, Any]) -> Iterator[str]:
+    low, high = LIMITS.get(field.kind, ("", ""))
+    stated = {
+        "least": (field.between[0], low),
+        "most": (field.between[1], high),
+        "multiple": (field.multiple_of, "multipleOf"),
+        "choices": (list(field.choices) or None, "enum"),
+    }
+    for what, (ours, key) in stated.items():
+        if ours is not None and ours != schema.get(key):
+            yield f"{where}, {what}"
+
+
+def test_the_emulator_agrees() -> None:
+    """On every type that both know, but for what is listed here with its reason."""
+    assert set(differences()) == KNOWN_DIFFERENCES
