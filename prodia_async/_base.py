@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
@@ -132,8 +133,8 @@ class BaseClient:
         check_seconds("timeout", options["timeout"])
         if options["deadline"] is not None:
             check_seconds("deadline", options["deadline"])
-        if hook is not None and not callable(hook):
-            raise InvalidRequestError(f"hook must be a function, not {hook!r:.80}")
+        if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
+            raise InvalidRequestError(f"hook must be a plain function, not {hook!r:.80}")
         self._options = dict(options)
         self._token: TokenSource = token
         self._retry = retry

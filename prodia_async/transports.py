@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import select
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, cast
@@ -192,6 +193,8 @@ def http2_transport(
         import h2.exceptions  # noqa: PLC0415
     except ImportError as error:
         raise ImportError("http2_transport needs h2: pip install 'prodia-async[http2]'") from error
+    # At DEBUG it writes every header down, the token among them.
+    logging.getLogger("hpack").setLevel(logging.INFO)
 
     def make(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
         limits = httpx.Limits(
