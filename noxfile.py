@@ -49,10 +49,10 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
     session.run("coverage", "report")
     floors = [
-        "errors", "files", "httpx", "media", "version",
-        "formats", "hooks", "models", "multipart", "network", "results", "retry", "scheduler",
-        "uploads", "wire",
-        "answers", "connections", "requests",
+        "catalogue_data", "errors", "files", "httpx", "media", "version",
+        "catalogue", "formats", "hooks", "models", "multipart", "network", "results", "retry",
+        "scheduler", "uploads", "wire",
+        "connections", "requests", "statuses",
     ]  # fmt: skip
     include = ",".join(f"prodia_async/_{room}.py" for room in floors)
     session.run("coverage", "report", "--fail-under=100", f"--include={include}")

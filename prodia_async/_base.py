@@ -16,7 +16,7 @@ from ._map import Outcomes
 from ._retry import RetryPolicy, check_seconds, import_tenacity
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Sender
-from ._wire import is_this_machine
+from ._wire import Secret, is_this_machine
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -135,7 +135,9 @@ class BaseClient:
             check_seconds("deadline", options["deadline"])
         if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
             raise InvalidRequestError(f"hook must be a plain function, not {hook!r:.80}")
-        self._options = dict(options)
+        if isinstance(token, str):
+            token = Secret(token)
+        self._options = {**options, self._account.option: token}
         self._token: TokenSource = token
         self._retry = retry
         self._timeout: float = options["timeout"]

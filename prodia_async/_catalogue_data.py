@@ -302,7 +302,7 @@ def _file(name: str, source: Source, required: Mark | None = None, note: str = "
     return Field(name, "filename", source, required, note=note)
 
 
-_IN_ORDER = "names of inputs; without it, the inputs in the order they are sent"
+_IN_ORDER = "without it, the inputs in the order they are sent"
 
 _NAMED_SEED = _seed(_SIBLING)
 
@@ -837,7 +837,7 @@ _WAN_PICTURE = (
 _H3 = (
     _prompt(_AI_SDK_TESTS, "B", None, None),
     Field("duration", "integer", _AI_SDK_TESTS, note="seconds; 4, 8 and 15 were used"),
-    _choice("resolution", _AI_SDK_TESTS, "768P"),
+    Field("resolution", "text", _AI_SDK_TESTS, note='"768P" was used'),
     Field("seed", "integer", _AI_SDK_TESTS, note="0 is a seed too"),
 )
 _H3_RATIO = Field("aspect_ratio", "text", _AI_SDK_TESTS, note='not "adaptive"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import anyio
@@ -52,6 +53,7 @@ class Options(TypedDict, total=False):
     deadline: float | None
     price: bool
     hook: AttemptHook | None
+    validate: Literal["known"] | None
 
 
 class AsyncProdia(BaseClient):
@@ -88,6 +90,9 @@ class AsyncProdia(BaseClient):
         max_response_bytes: The most that `job` collects in memory for one
             answer. Chosen: 1 GiB.
         hook: A function to be told of every attempt; see `AttemptHook`.
+        validate: ``"known"`` checks jobs of known types before they are sent,
+            by what their documentation states for certain, and tells all
+            that is wrong at once. Unknown types and options always pass.
 
     Raises:
         InvalidRequestError: No token was found, or an argument is out of its range.
@@ -113,6 +118,7 @@ class AsyncProdia(BaseClient):
         allow_http: bool = False,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         hook: AttemptHook | None = None,
+        validate: Literal["known"] | None = None,
     ) -> None:
         super().__init__(
             base_url=base_url,
@@ -135,12 +141,17 @@ class AsyncProdia(BaseClient):
                 "deadline": deadline,
                 "price": price,
                 "hook": hook,
+                "validate": validate,
             }
         )
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         super()._set_options(options)
         self._price: bool = options["price"]
+        validate = options["validate"]
+        if validate not in {None, "known"}:
+            raise InvalidRequestError(f'validate must be "known" or None, not {validate!r:.80}')
+        self._validate: Literal["known"] | None = validate
 
     def with_options(self, **overrides: Unpack[Options]) -> AsyncProdia:
         """
@@ -150,8 +161,8 @@ class AsyncProdia(BaseClient):
         closing either closes both.
 
         Args:
-            overrides: `token`, `retry`, `timeout`, `deadline`, `price` or
-                `hook`, as the client takes them.
+            overrides: `token`, `retry`, `timeout`, `deadline`, `price`,
+                `hook` or `validate`, as the client takes them.
 
         Raises:
             InvalidRequestError: Another option was given, or one is out of its range.
@@ -388,11 +399,18 @@ class AsyncProdia(BaseClient):
     ) -> tuple[WireRequest, Terms]:
         """Check and encode a job; looking at its files is part of its deadline."""
         terms = self._terms(request.deadline)
+        encoding = partial(
+            encode_job,
+            request,
+            price=self._price,
+            submit=submit,
+            validate=self._validate == "known",
+        )
         if terms.deadline is None:
-            return await encode_job(request, price=self._price, submit=submit), terms
+            return await encoding(), terms
         began = anyio.current_time()
         with anyio.move_on_after(terms.deadline):
-            wire = await encode_job(request, price=self._price, submit=submit)
+            wire = await encoding()
             return wire, replace(terms, spent=anyio.current_time() - began)
         raise DeadlineExceededError(
             f"the job was not sent within its deadline of {terms.deadline:g} s: looking at its "

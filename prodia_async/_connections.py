@@ -7,16 +7,16 @@ Three transports for httpx, all with the interface of `httpx.AsyncBaseTransport`
   in, first out. A request takes the top one or opens its own, so there are
   never more connections than requests were in flight at once, and the cost
   of a request does not depend on how many there are.
-- `ShardedTransport`, for trio and for proxies: httpx's own transport, many
-  times, each with five requests at most. One large httpx pool costs 18 ms of
-  CPU per request at 100 in flight, and small ones stay under 1 ms (measured).
+- `ShardedTransport`, for trio and for proxies: httpcore's own pool, many
+  times, each with five requests at most. One large pool costs 18 ms of CPU
+  per request at 100 in flight, and small ones stay under 1 ms (measured).
 - `default_transport` chooses between them.
 
-A connection goes back on the stack only when it is proven that the answer on
-it was read to its last byte and that not one more byte came (`_Ledger`). In
-every other case, and whatever was cancelled wherever, its socket is closed at
-once and without waiting. So the next request can never read the remains of
-this one.
+A connection is used again only when it is proven that the answer on it was
+read to its last byte and that not one more byte came (`_Ledger`). In every
+other case, and whatever was cancelled wherever, its socket is closed at once
+and without waiting. So the next request can never read the remains of this
+one.
 
 Nothing here sends a request twice. The one exception is not visible outside:
 a connection that turns out to be dead before the first byte of the request
@@ -29,9 +29,11 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib.util
 import os
 import re
 import socket
+import ssl
 import urllib.request
 import warnings
 from collections import OrderedDict
@@ -42,21 +44,22 @@ import anyio
 import anyio.to_thread
 import h11
 import httpcore
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import RunVar, checkpoint, current_token
 
 from ._httpx import httpx
 from ._network import DirectBackend, DirectStream
 from ._wire import is_this_machine
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 
 _MAX_HEAD = 100 * 1024
 """Bytes of status line and headers, interim answers included. Chosen: h11's limit in httpcore."""
 
 _SHARD_SIZE = 5
-"""Requests per httpx pool. Measured: 5 stay flat to 1000 in flight, 10 creep up by half."""
+"""Requests per pool. Measured: 5 stay flat to 1000 in flight, 10 creep up by half."""
+
+_TOO_EARLY = "the answer was there before the request"
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
@@ -114,10 +117,100 @@ def _translated(exc: BaseException, request: httpx.Request) -> httpx.TransportEr
     return None
 
 
-def _with_timeouts(request: httpx.Request, **defaults: float | None) -> dict[str, Any]:
-    """Return the request's extensions, with these timeouts where it says nothing."""
-    timeouts = request.extensions.get("timeout", {})
-    return {**request.extensions, "timeout": {**defaults, **timeouts}}
+def _url_for_httpcore(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+def _for_httpcore(request: httpx.Request, connect_timeout: float | None) -> httpcore.Request:
+    """Return the request in httpcore's terms, with this timeout where it gives none."""
+    if request.url.scheme not in {"http", "https"}:
+        raise httpx.UnsupportedProtocol(
+            f"expected an http or https URL, not {request.url.scheme!r}", request=request
+        )
+    if not isinstance(request.stream, httpx.AsyncByteStream):
+        raise TypeError("a request on an async transport needs an async body")
+    timeouts = {"connect": connect_timeout, **request.extensions.get("timeout", {})}
+    return httpcore.Request(
+        request.method,
+        _url_for_httpcore(request.url),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions={**request.extensions, "timeout": timeouts},
+    )
+
+
+def _for_httpx(response: httpcore.Response, body: _Body) -> httpx.Response:
+    """Return the answer in httpx's terms."""
+    return httpx.Response(
+        response.status, headers=response.headers, stream=body, extensions=response.extensions
+    )
+
+
+class _Body(httpx.AsyncByteStream):
+    """
+    The body of an answer, and the end of its exchange.
+
+    Its own iterator rather than a generator: one that was not run to its end
+    would be finished later, by a task of the loop that nobody asked for.
+    """
+
+    def __init__(self, request: httpx.Request, response: httpcore.Response) -> None:
+        self._request = request
+        self._response = response
+        self._chunks = aiter(cast("AsyncIterable[bytes]", response.stream))
+        self._chunked = any(name.lower() == b"transfer-encoding" for name, _ in response.headers)
+        self._size = 0
+        self._is_reading = False
+        self._is_complete = False
+        self._is_closed = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._is_reading = True
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._is_complete = True
+            await self.aclose()
+            raise
+        except BaseException as exc:
+            if not self._is_closed:
+                self._is_closed = True
+                self._drop()
+            error = _translated(exc, self._request)
+            if error is None:
+                raise
+            raise error from exc
+        finally:
+            self._is_reading = False
+        self._size += len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        """Keep the connection if the answer was read to its end, else close it."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._end()
+
+    async def _end(self) -> None:
+        """End the exchange, complete or not."""
+        raise NotImplementedError
+
+    def _drop(self) -> None:
+        """End an exchange that failed."""
+        raise NotImplementedError
+
+    async def _drain(self) -> None:
+        # Runs httpcore's generators to their end: at once, since the socket is closed
+        # and only what was parsed already can still come. Left half-way they would be
+        # finished later, and trio warns of that.
+        with contextlib.suppress(Exception):
+            while True:
+                await anext(self._chunks)
 
 
 # --------------------------------------------------------------------------- TLS
@@ -411,86 +504,42 @@ class _Lines:
             gc.collect()  # asyncio's transport and its TLS hold each other
 
 
-class _Body(httpx.AsyncByteStream):
-    """
-    The body of an answer, and the end of its exchange.
-
-    Its own iterator rather than a generator: one that was not run to its end
-    would be finished later, by a task of the loop that nobody asked for.
-    """
+class _LineBody(_Body):
+    """The body of an answer on a line."""
 
     def __init__(
-        self,
-        lines: _Lines,
-        line: _Line,
-        request: httpx.Request,
-        response: httpcore.Response,
+        self, request: httpx.Request, response: httpcore.Response, lines: _Lines, line: _Line
     ) -> None:
+        super().__init__(request, response)
         self._lines = lines
         self._line = line
-        self._is_closed = False
-        self._request = request
-        self._response = response
-        self._chunks = aiter(cast("AsyncIterable[bytes]", response.stream))
-        self._chunked = any(name.lower() == b"transfer-encoding" for name, _ in response.headers)
-        self._size = 0
-        self._is_reading = False
-        self._is_complete = False
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        self._is_reading = True
-        try:
-            chunk = await anext(self._chunks)
-        except StopAsyncIteration:
-            self._is_complete = True
-            await self.aclose()
-            raise
-        except BaseException as exc:
-            self._is_closed = True
-            self._lines.discard(self._line)
-            error = _translated(exc, self._request)
-            if error is None:
-                raise
-            raise error from exc
-        finally:
-            self._is_reading = False
-        self._size += len(chunk)
-        return chunk
-
-    async def aclose(self) -> None:
-        """Keep the connection if the answer was read to its end, else close it."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+    async def _end(self) -> None:
         if not self._is_complete:
             await self._break_off()
             return
         try:
             await self._response.aclose()
         except BaseException:
-            self._lines.discard(self._line)
+            self._drop()
             raise
         line = self._line
         if not line.has_written or line.ledger.is_settled(body=self._size, chunked=self._chunked):
             self._lines.keep(line)
         else:
-            self._lines.discard(line)
+            self._drop()
 
     async def _break_off(self) -> None:
         had_written = self._line.has_written
-        self._lines.discard(self._line)
+        self._drop()
         if self._is_reading:
             return  # whoever reads finds the connection closed
         if had_written:
-            # Runs httpcore's generators to their end: at once, since the socket is closed
-            # and only what was parsed already can still come.
-            with contextlib.suppress(Exception):
-                while True:
-                    await anext(self._chunks)
+            await self._drain()
         await self._response.aclose()
+
+    def _drop(self) -> None:
+        self._lines.discard(self._line)
 
     def __del__(self) -> None:
         # Forgotten, or lost to a cancellation on its way to whoever asked.
@@ -594,24 +643,10 @@ class DirectTransport(httpx.AsyncBaseTransport):
                 that is still open.
         """
         lines = await self._lines_here()
+        outgoing = _for_httpcore(request, self._connect_timeout)
         url = request.url
-        if url.scheme not in {"http", "https"}:
-            raise httpx.UnsupportedProtocol(
-                f"expected an http or https URL, not {url.scheme!r}", request=request
-            )
-        if not isinstance(request.stream, httpx.AsyncByteStream):
-            raise TypeError("a request on an async transport needs an async body")
         if url.scheme == "https" and self._ssl_context is None:
             self._ssl_context = await shared_ssl_context()
-        outgoing = httpcore.Request(
-            request.method,
-            httpcore.URL(
-                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=_with_timeouts(request, connect=self._connect_timeout),
-        )
         origin = (url.raw_scheme, url.raw_host, url.port)
         while True:
             line = lines.take(origin)
@@ -622,7 +657,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
             try:
                 response = await line.http.handle_async_request(outgoing)
                 if line.has_written and not line.ledger.received:
-                    raise httpcore.RemoteProtocolError("the answer was there before the request")
+                    raise httpcore.RemoteProtocolError(_TOO_EARLY)
             except BaseException as exc:
                 lines.discard(line)
                 error = _translated(exc, request)
@@ -631,12 +666,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
                 if not is_fresh and not line.has_written and isinstance(exc, _DEAD):
                     continue  # it died between the look at it and the first byte
                 raise error from exc
-            return httpx.Response(
-                response.status,
-                headers=response.headers,
-                stream=_Body(lines, line, request, response),
-                extensions=response.extensions,
-            )
+            return _for_httpx(response, _LineBody(request, response, lines, line))
 
     async def aclose(self) -> None:
         """Close every connection; requests under way fail with `httpx.ReadError`."""
@@ -685,63 +715,155 @@ class DirectTransport(httpx.AsyncBaseTransport):
 # --------------------------------------------------------------------------- many pools
 
 
-class _Shard:
-    """One small httpx pool, and how many requests are on it."""
+def _has_unread(tls: ssl.SSLObject) -> bool:
+    """Tell whether TLS holds bytes that were not read yet; where it does, one is lost."""
+    try:
+        tls.read(1)
+    except ssl.SSLError as exc:
+        return not isinstance(exc, ssl.SSLWantReadError)
+    return True
 
-    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
-        self.transport = transport
+
+class _LedgerStream(httpcore.AsyncNetworkStream):
+    """
+    One connection of a pool: it can be used again only when its answer is proven.
+
+    A pool looks at an idle connection before it uses it again, and closes one
+    that is readable: the server has spoken unasked, or ended. So this one
+    calls itself readable unless the last answer on it was `settle`d.
+
+    Attributes:
+        ledger: What came in since the last request began.
+    """
+
+    def __init__(
+        self, stream: httpcore.AsyncNetworkStream, tls: tuple[ssl.SSLObject, ...] = ()
+    ) -> None:
+        self.ledger = _Ledger()
+        self._stream = stream
+        self._tls = tls  # outermost first; two for TLS through a proxy that is reached over TLS
+        self._is_settled = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._stream.read(max_bytes, timeout)
+        self.ledger.receive(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self.ledger.received:
+            # The first bytes of a request: httpcore, and SOCKS, read only after all is written.
+            if self._is_settled and self.get_extra_info("is_readable"):
+                # It went bad since the pool looked. The pool closes it and takes another.
+                raise httpcore.ConnectionNotAvailable
+            self.ledger = _Ledger()
+            self._is_settled = False
+        await self._stream.write(buffer, timeout)
+
+    def settle(self, *, body: int, chunked: bool) -> None:
+        """Note that an answer was read to its end; arguments as for the ledger."""
+        self._is_settled = self.ledger.is_settled(body=body, chunked=chunked) and not any(
+            map(_has_unread, self._tls)
+        )
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> _LedgerStream:
+        stream = None
+        try:
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        finally:
+            if stream is None:
+                # httpcore does this when the handshake fails, not when it is cancelled.
+                with anyio.CancelScope(shield=True):
+                    await self._stream.aclose()
+        return _LedgerStream(stream, (*self._tls, stream.get_extra_info("ssl_object")))
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and not self._is_settled:
+            return True
+        return self._stream.get_extra_info(info)
+
+
+class _LedgerBackend(httpcore.AsyncNetworkBackend):
+    """Opens `_LedgerStream`s on the running loop."""
+
+    def __init__(self) -> None:
+        # Under asyncio ours, for anyio's streams hold what they have read beyond 64 KB where
+        # it cannot be seen, and it might be the beginning of another answer.
+        self._backend = DirectBackend() if _is_under_asyncio() else httpcore.TrioBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> _LedgerStream:
+        try:
+            # Not left to the backend: ours would count what follows in, CONNECT and TLS.
+            with anyio.fail_after(timeout):
+                stream = await self._backend.connect_tcp(
+                    host, port, None, local_address, socket_options or _SOCKET_OPTIONS
+                )
+        except TimeoutError as exc:
+            raise httpcore.ConnectTimeout(f"{host}:{port} did not answer in time") from exc
+        return _LedgerStream(stream)
+
+
+class _Shard:
+    """One small pool, and how many requests are on it."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self.pool = pool
         self.load = 0
 
 
-class _ShardBody(httpx.AsyncByteStream):
-    """The body of an answer; its end makes room on the shard."""
+class _ShardBody(_Body):
+    """The body of an answer on a shard; its end makes room there."""
 
     def __init__(
         self,
         request: httpx.Request,
-        stream: httpx.AsyncByteStream,
-        on_close: Callable[[], None],
+        response: httpcore.Response,
+        stream: _LedgerStream | None,
+        give_back: Callable[[], None],
     ) -> None:
-        self._request = request
+        super().__init__(request, response)
         self._stream = stream
-        self._on_close = on_close
-        self._chunks = aiter(stream)
-        self._is_closed = False
+        self._give_back = give_back
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
+    async def _end(self) -> None:
+        if self._is_complete and self._stream is not None:
+            # Before the pool hears of the end, for it may use the connection at once.
+            self._stream.settle(body=self._size, chunked=self._chunked)
         try:
-            return await anext(self._chunks)
-        except httpx.RequestError as exc:
-            exc.request = self._request
-            raise
-
-    async def aclose(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        try:
-            await self._stream.aclose()
-            # Runs httpx's generators to their end, at once, since the connection is closed:
-            # left half-way they would be finished later, and trio warns of that.
-            with contextlib.suppress(Exception):
-                while True:
-                    await anext(self._chunks)
+            await self._response.aclose()
+            await self._drain()
         finally:
-            self._on_close()
+            self._drop()
+
+    def _drop(self) -> None:
+        self._give_back()
 
 
 class ShardedTransport(httpx.AsyncBaseTransport):
     """
-    Many small httpx pools behind one transport: for trio, and for proxies.
+    Many small httpcore pools behind one transport: for trio, and for proxies.
 
     A request goes to the pool with the fewest requests; when each has five, a
     pool is added. No request ever waits for a place in a pool.
 
-    Costs about twice the CPU of `DirectTransport` and hands out TLS in 16 KB
-    pieces (measured), since everything below is httpx's own.
+    Costs about twice the CPU of `DirectTransport`, and under trio hands out
+    TLS in 16 KB pieces (measured).
+
+    `respx.mock` intercepts requests made through it.
     """
 
     def __init__(
@@ -793,23 +915,26 @@ class ShardedTransport(httpx.AsyncBaseTransport):
             RuntimeError: The transport was closed.
         """
         await self._settle_here()
+        outgoing = _for_httpcore(request, self._connect_timeout)
         if self._ssl_context is None:
             self._ssl_context = await shared_ssl_context()
-        request.extensions = _with_timeouts(request, connect=self._connect_timeout)
         shard = self._take(self._ssl_context)
         try:
-            response = await shard.transport.handle_async_request(request)
+            response = await shard.pool.handle_async_request(outgoing)
+            stream = response.extensions.get("network_stream")
+            if not isinstance(stream, _LedgerStream):
+                stream = None  # respx answered, or the protocol was changed
+            elif not stream.ledger.received:
+                await response.aclose()
+                raise httpcore.RemoteProtocolError(_TOO_EARLY)
         except BaseException as exc:
             self._give_back(shard)
-            if isinstance(exc, httpx.RequestError):
-                exc.request = request
             error = _translated(exc, request)
             if error is None:
                 raise
             raise error from exc
-        stream = cast("httpx.AsyncByteStream", response.stream)
-        response.stream = _ShardBody(request, stream, functools.partial(self._give_back, shard))
-        return response
+        give_back = functools.partial(self._give_back, shard)
+        return _for_httpx(response, _ShardBody(request, response, stream, give_back))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -872,21 +997,31 @@ class ShardedTransport(httpx.AsyncBaseTransport):
             shard.load -= 1
             self._by_load[shard.load][shard] = None
 
-    def _make_pool(self, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    def _make_pool(self, context: ssl.SSLContext) -> httpcore.AsyncConnectionPool:
+        options: dict[str, Any] = {
+            "ssl_context": context,
+            # No limit of the pool's own: the load is one, and a place that a cancelled request
+            # did not give back can then keep nobody waiting.
+            "max_connections": None,
+            "max_keepalive_connections": _SHARD_SIZE,
+            "keepalive_expiry": self._idle_timeout,
+            "network_backend": _LedgerBackend(),
+        }
         proxy = self._proxy
-        if proxy is not None and proxy.url.scheme == "https" and proxy.ssl_context is None:
-            # Else httpcore would make a context for each connection, on the loop.
-            proxy = httpx.Proxy(
-                proxy.url, ssl_context=context, auth=proxy.auth, headers=proxy.headers
-            )
-        # No limit of the pool's own: the load is one, and a place that a cancelled request
-        # did not give back can then keep nobody waiting.
-        limits = httpx.Limits(
-            max_connections=None,
-            max_keepalive_connections=_SHARD_SIZE,
-            keepalive_expiry=self._idle_timeout,
+        if proxy is None:
+            return httpcore.AsyncConnectionPool(**options)
+        options["proxy_url"] = _url_for_httpcore(proxy.url)
+        options["proxy_auth"] = proxy.raw_auth
+        if proxy.url.scheme.startswith("socks5"):
+            if importlib.util.find_spec("socksio") is None:
+                raise ImportError("a SOCKS proxy needs socksio: pip install 'httpx[socks]'")
+            return httpcore.AsyncSOCKSProxy(**options)
+        tls = proxy.ssl_context
+        if proxy.url.scheme == "https" and tls is None:
+            tls = context  # else httpcore would make one for each connection, on the loop
+        return httpcore.AsyncHTTPProxy(
+            proxy_headers=proxy.headers.raw, proxy_ssl_context=tls, **options
         )
-        return httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy)
 
 
 _ABSENT = object()
@@ -899,7 +1034,8 @@ async def _closing_pools_with_the_loop(shards: list[_Shard]) -> AsyncGenerator[N
     finally:
         with anyio.CancelScope(shield=True):
             for shard in shards:
-                await shard.transport.aclose()
+                await shard.pool.aclose()
+            await checkpoint()  # the turn in which asyncio's sockets go
 
 
 # --------------------------------------------------------------------------- the choice

@@ -240,8 +240,8 @@ def flux_2_dev_img2img(
 
     Args:
         prompt: A text of 1 to 32768 characters. (I)
-        images: A list of names of inputs, 1 to 8 of them; names of inputs; without it, the
-            inputs in the order they are sent. (A)
+        images: A list of names of inputs, 1 to 8 of them; without it, the inputs in the order
+            they are sent. (A)
         width: A whole number 512 to 1920; the page gives the range as resolution. (A)
         height: A whole number 512 to 1920; the page gives the range as resolution. (A)
         steps: A whole number 1 to 50. (A)
@@ -322,8 +322,8 @@ def flux_2_pro_img2img(
 
     Args:
         prompt: A text of 1 to 32768 characters. (A)
-        images: A list of names of inputs, 1 to 8 of them; names of inputs; without it, the
-            inputs in the order they are sent; 9 megapixels together at most. (A)
+        images: A list of names of inputs, 1 to 8 of them; without it, the inputs in the order
+            they are sent; 9 megapixels together at most. (A)
         width: A whole number 64 to 4096, a multiple of 16; by default that of the input. (A)
         height: A whole number 64 to 4096, a multiple of 16; by default that of the input. (A)
         seed: A whole number; made by the service when absent. (A)
@@ -411,9 +411,9 @@ def flux_2_flex_img2img(
 
     Args:
         prompt: A text of 1 to 32768 characters. (A)
-        images: A list of names of inputs, 1 to 10 of them; names of inputs; without it, the
-            inputs in the order they are sent; 8 in its schema, 10 in the guide and on the model
-            page; the larger holds here. (A)
+        images: A list of names of inputs, 1 to 10 of them; without it, the inputs in the order
+            they are sent; 8 in its schema, 10 in the guide and on the model page; the larger
+            holds here. (A)
         width: A whole number 64 to 4096, a multiple of 16; by default that of the input. (A)
         height: A whole number 64 to 4096, a multiple of 16; by default that of the input. (A)
         seed: A whole number; made by the service when absent. (A)
@@ -497,8 +497,8 @@ def flux_2_max_img2img(
 
     Args:
         prompt: A text of 1 to 32768 characters. (I)
-        images: A list of names of inputs, 1 to 8 of them; names of inputs; without it, the
-            inputs in the order they are sent. (A)
+        images: A list of names of inputs, 1 to 8 of them; without it, the inputs in the order
+            they are sent. (A)
         width: A whole number 256 to 2048; the page gives the range as resolution. (A)
         height: A whole number 256 to 2048; the page gives the range as resolution. (A)
         seed: A whole number; made by the service when absent. (I)
@@ -570,8 +570,8 @@ def flux_2_klein_4b_img2img(
 
     Args:
         prompt: A text of 1 to 32768 characters. (I)
-        images: A list of names of inputs; names of inputs; without it, the inputs in the order
-            they are sent. (I)
+        images: A list of names of inputs; without it, the inputs in the order they are sent.
+            (I)
         width: A whole number at least 512. (C)
         height: A whole number at least 512. (C)
         steps: A whole number; Prodia itself uses 4. (A)
@@ -642,8 +642,8 @@ def flux_2_klein_9b_img2img(
 
     Args:
         prompt: A text of 1 to 32768 characters. (I)
-        images: A list of names of inputs; names of inputs; without it, the inputs in the order
-            they are sent. (I)
+        images: A list of names of inputs; without it, the inputs in the order they are sent.
+            (I)
         width: A whole number at least 512. (C)
         height: A whole number at least 512. (C)
         steps: A whole number; Prodia itself uses 4. (A)
@@ -712,8 +712,8 @@ def nano_banana_img2img(
 
     Args:
         prompt: A text of at most 2500 characters. (C)
-        images: A list of names of inputs, 1 to 3 of them; names of inputs; without it, the
-            inputs in the order they are sent. (A)
+        images: A list of names of inputs, 1 to 3 of them; without it, the inputs in the order
+            they are sent. (A)
         aspect_ratio: One of ``"auto"``, ``"1:1"``, ``"2:3"``, ``"3:2"``, ``"3:4"``, ``"4:3"``,
             ``"4:5"``, ``"5:4"``, ``"4:7"``, ``"7:4"``, ``"9:16"``, ``"16:9"``, ``"9:21"``,
             ``"21:9"``; default ``"auto"``; two clients have different lists; these are both
@@ -1132,7 +1132,7 @@ def minimax_h3_fast_txt2vid(
     prompt: str,
     *,
     duration: int | None = None,
-    resolution: Literal["768P"] | None = None,
+    resolution: str | None = None,
     seed: int | None = None,
     aspect_ratio: str | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -1145,7 +1145,7 @@ def minimax_h3_fast_txt2vid(
     Args:
         prompt: A text. (B)
         duration: A whole number; seconds; 4, 8 and 15 were used. (B)
-        resolution: One of ``"768P"``. (B)
+        resolution: A text; "768P" was used. (B)
         seed: A whole number; 0 is a seed too. (B)
         aspect_ratio: A text; not "adaptive". (B)
         extra: Further members of ``config``.
@@ -1171,7 +1171,7 @@ def minimax_h3_fast_img2vid(
     *,
     last_frame: str | None = None,
     duration: int | None = None,
-    resolution: Literal["768P"] | None = None,
+    resolution: str | None = None,
     seed: int | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Job:
@@ -1185,7 +1185,7 @@ def minimax_h3_fast_img2vid(
         first_frame: The name of an input; the picture to start with. (B)
         last_frame: The name of an input; the picture to end with. (B)
         duration: A whole number; seconds; 4, 8 and 15 were used. (B)
-        resolution: One of ``"768P"``. (B)
+        resolution: A text; "768P" was used. (B)
         seed: A whole number; 0 is a seed too. (B)
         extra: Further members of ``config``.
 
@@ -1210,7 +1210,7 @@ def minimax_h3_fast_ref2vid(
     references: Sequence[str],
     *,
     duration: int | None = None,
-    resolution: Literal["768P"] | None = None,
+    resolution: str | None = None,
     seed: int | None = None,
     aspect_ratio: str | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -1225,7 +1225,7 @@ def minimax_h3_fast_ref2vid(
         references: A list of names of inputs, 1 to 12 of them; in order; at most 9 pictures, 3
             videos and 3 sounds, and not sounds alone. (B)
         duration: A whole number; seconds; 4, 8 and 15 were used. (B)
-        resolution: One of ``"768P"``. (B)
+        resolution: A text; "768P" was used. (B)
         seed: A whole number; 0 is a seed too. (B)
         aspect_ratio: A text; not "adaptive". (B)
         extra: Further members of ``config``.

@@ -245,6 +245,13 @@ def test_what_is_not_known_passes(job: Mapping[str, Any]) -> None:
     assert problems(job, inputs=1, input_names=["a.png"]) == []
 
 
+def test_counts_that_only_the_name_tells_pass() -> None:
+    """That img2img needs a picture and txt2img none is our inference, so the service decides."""
+    assert problems({"type": "inference.sdxl.img2img.v1"}, inputs=0, input_names=()) == []
+    text = {"type": "inference.sdxl.txt2img.v1"}
+    assert problems(text, inputs=1, input_names=["a.png"]) == []
+
+
 async def test_one_error_before_anything_is_sent() -> None:
     """With validate, everything is in one message; without, the service decides."""
     job = Job(PRO, {"prompt": "", "safety_tolerance": 6, "image": "b.png"})

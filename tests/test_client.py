@@ -101,6 +101,8 @@ def test_plain_http_can_be_allowed() -> None:
         {"deadline": 0},
         {"deadline": "1"},
         {"retry": 3},
+        {"validate": "all"},
+        {"hook": 7},
         {"transport": httpx.AsyncHTTPTransport(), "http_client": httpx.AsyncClient()},
     ],
 )
@@ -280,6 +282,22 @@ async def test_respx_intercepts_the_default_transport() -> None:
 
 
 # ------------------------------------------------------------------ views, totals, secrets
+
+
+@on_both_loops
+async def test_known_types_can_be_checked_before_sending() -> None:
+    """With validate="known" everything that is wrong is told at once, and nothing is sent."""
+    job = Job(
+        "inference.flux-2.pro.img2img.v1", {"prompt": "x", "width": 100, "safety_tolerance": 9}
+    )
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url, validate="known") as client:
+            with pytest.raises(InvalidRequestError, match="safety_tolerance") as caught:
+                await client.job(job)
+            assert "config.width" in str(caught.value)
+            await client.with_options(validate=None).job(job)
+            await client.job({"type": "inference.unknown.v1", "config": {"anything": 1}})
+        assert len(server.requests) == 2
 
 
 @on_both_loops

@@ -382,13 +382,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "aiohttp_transport": "aiohttp closes in good order, so what was written must be read first",
     },
     "a handshake that was cut off is closed at once": dict.fromkeys(
-        (
-            "default, trio",
-            "transport=httpx",
-            "http_client=httpx",
-            "ShardedTransport",
-            "http2_transport",
-        ),
+        ("transport=httpx", "http_client=httpx", "http2_transport"),
         "httpcore closes it when it fails, but forgets it when it is cancelled: it is there "
         "until the garbage is collected",
     ),

@@ -375,6 +375,22 @@ def test_answers_do_not_wait_for_acknowledgements(emulator: Emulator) -> None:
     assert time.perf_counter() - began < 1.5
 
 
+def test_small_jobs_cost_little(emulator: Emulator) -> None:
+    """A small job and its client together take at most two milliseconds of CPU time."""
+    config = {"prompt": "a fox", "seed": 1, "width": 256, "height": 256}
+    body = json.dumps({"type": "inference.flux.schnell.txt2img.v1", "config": config}).encode()
+    with raw(emulator, body) as connection:
+        assert answer(connection)[0] == 200
+        head = f"Content-Length: {len(body)}\r\n\r\n".encode()
+        request = b"POST /v2/job HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n" + head + body
+        began = time.process_time()
+        for _ in range(200):
+            connection.sendall(request)
+            assert answer(connection)[0] == 200
+        # A thousand a second leave one for the emulator alone; it takes about half.
+        assert time.process_time() - began < 200 * 0.002
+
+
 # The ledger.
 
 

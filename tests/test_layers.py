@@ -13,12 +13,12 @@ import prodia_async
 HOUSE = Path(prodia_async.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
-    0: {"_errors", "_media", "_files", "_version", "_httpx"},
+    0: {"_errors", "_media", "_files", "_version", "_httpx", "_catalogue_data"},
     1: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
-        "_network", "_hooks", "_results",
+        "_network", "_hooks", "_results", "_catalogue",
     },
-    2: {"_requests", "_statuses", "_connections"},
+    2: {"_requests", "_statuses", "_connections", "job_types"},
     3: {"_answers", "_transport"},
     4: {"_engine", "_map", "_stream"},
     5: {"_base", "_async_jobs"},

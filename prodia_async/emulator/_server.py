@@ -114,8 +114,7 @@ class Emulator:
             )
         for count in (workers, *(type_workers or {}).values()):
             _check_workers(count)
-        if max_async_jobs < 0:
-            raise ValueError(f"max_async_jobs must be 0 or more, not {max_async_jobs}")
+        _check_async_jobs(max_async_jobs)
         if sync_only_types is None:
             sync_only_types = [kind.name for kind in CATALOGUE.values() if not kind.permits_async]
         self._host = host
@@ -362,6 +361,7 @@ class Emulator:
 
     @max_async_jobs.setter
     def max_async_jobs(self, count: int) -> None:
+        _check_async_jobs(count)
         self._settings.max_async_jobs = count
 
     @property
@@ -615,3 +615,8 @@ def _is_loopback(host: str) -> bool:
 def _check_workers(count: int) -> None:
     if count < 0:
         raise ValueError(f"workers must be 0 or more, not {count}")
+
+
+def _check_async_jobs(count: int) -> None:
+    if count < 0:
+        raise ValueError(f"max_async_jobs must be 0 or more, not {count}")

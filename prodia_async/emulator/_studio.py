@@ -122,13 +122,14 @@ class Studio:
     def _serial(self, plan: Plan) -> tuple[Output, ...]:
         outputs: tuple[Output, ...] = ()
         for step in plan.steps:
+            whole = step
             if step.chained is not None and outputs:
                 if step.kind.work == "moderate":
                     continue  # it only looks
                 inputs = list(step.inputs)
                 inputs.insert(step.chained, _as_input(outputs))
-                step = replace(step, inputs=tuple(inputs))  # noqa: PLW2901  # the same step, complete
-            outputs = self._make(step)
+                whole = replace(step, inputs=tuple(inputs))
+            outputs = self._make(whole)
         return outputs
 
     def _make(self, plan: Plan) -> tuple[Output, ...]:

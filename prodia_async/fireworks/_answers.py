@@ -414,20 +414,23 @@ class Answer:
         return 0.0
 
 
-@dataclass(frozen=True, slots=True)
 class Pictures(Answer):
     """
     What this vocabulary makes of the answer to a `TextToImage` or `Generate`, for the engine.
 
-    Attributes:
+    Args:
         order: What was asked.
         max_bytes: The most that is collected.
         price: What it costs, as far as that is known: the answers don't tell.
     """
 
-    order: TextToImage | Generate
-    max_bytes: int
-    price: float
+    __slots__ = ("_came", "_max_bytes", "_order", "_price")
+
+    def __init__(self, order: TextToImage | Generate, *, max_bytes: int, price: float) -> None:
+        self._order = order
+        self._max_bytes = max_bytes
+        self._price = price
+        self._came = False
 
     async def read(self, reply: Reply) -> tuple[tuple[Image, ...], Headers]:
         """
@@ -437,20 +440,21 @@ class Pictures(Answer):
             ContentFilteredError: A picture was filtered.
             ResponseError: It is not what the API promises.
         """
+        self._came = True
         if is_over_limit(reply.headers):
             logger.info(
                 "%s: served although over the rate limit; slowness, then refusals, may follow",
-                self.order.model,
+                self._order.model,
             )
-        body = await read_body(reply, self.max_bytes)
+        body = await read_body(reply, self._max_bytes)
         images = read_images(
             reply.headers,
             body,
-            seed=self.order.seed,
-            raise_if_filtered=self.order.raise_if_filtered,
+            seed=self._order.seed,
+            raise_if_filtered=self._order.raise_if_filtered,
         )
         return images, reply.headers
 
     def dollars(self) -> float:
-        """Return what it cost by `estimate`."""
-        return self.price
+        """Return what it cost by `estimate`, filtered or not, once an answer of success came."""
+        return self._price if self._came else 0.0

@@ -413,7 +413,7 @@ class AsyncFireworks(BaseClient):
                 return await self._run_kontext(order)
             terms = self._terms(order.deadline)
             price = estimate(order.steps, order.model, images=order.samples).dollars
-            answer = Pictures(order, self._max_response_bytes, price or 0.0)
+            answer = Pictures(order, max_bytes=self._max_response_bytes, price=price or 0.0)
             (images, headers), finished = await self._engine.run(order.to_request(), answer, terms)
         except ProdiaError as error:
             # What was drawn here nobody else knows, and it may have run.

@@ -337,14 +337,16 @@ async def test_the_token_is_not_behind_an_error_either() -> None:
     echoes = say(http(body=b"<p>" + TOKEN.encode(), content_type="text/html"))
     with RawServer([reset, echoes]) as server:
         async with client(server) as prodia:
-            for _ in range(2):
+            for is_ours_alone in (True, False):
                 with pytest.raises(ProdiaError) as caught:
                     await prodia.job(PING)
+                assert TOKEN not in str(caught.value) + repr(caught.value)
                 error: BaseException | None = caught.value
                 while error is not None:
                     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
                     ours = [each for each in shown.stack if "/prodia_async/" in each.filename]
-                    assert TOKEN not in repr([each.locals for each in ours])
+                    # What the server said is in the locals of whoever reads it.
+                    assert not is_ours_alone or TOKEN not in repr([each.locals for each in ours])
                     assert TOKEN.encode() not in pickle.dumps(getattr(error, "args", ()))
                     request = getattr(error, "_request", None)
                     if isinstance(request, httpx.Request):
