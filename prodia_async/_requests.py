@@ -143,10 +143,7 @@ def encode_json(value: object) -> bytes:
         InvalidRequestError: It names the first value that JSON cannot carry.
     """
     try:
-        text = json.dumps(
-            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json
-        )
-        return text.encode()
+        return _JSON.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         where = _find_unfit(value, "job") or f"the job ({error!s:.200})"
         raise InvalidRequestError(f"JSON cannot carry {where}") from error
@@ -156,6 +153,12 @@ def _as_json(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+# Made once: json.dumps would make one for every job.
+_JSON = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json
+)
 
 
 def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:

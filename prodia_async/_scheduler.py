@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
@@ -83,8 +84,9 @@ simulation: costs one per cent of goodput while there are any, otherwise nothing
 
 ROOM_FOR_WAITING = 4
 """
-`Scheduler.room` closes while so many times `max_concurrency` jobs wait out a
-refusal, which bounds the memory a long `Retry-After` can take. Chosen.
+`Scheduler.room` closes while a source has so many times `max_concurrency` jobs
+that wait, for a slot or out a refusal. That bounds the memory that a long
+`Retry-After`, or one busy job type among several, can take. Chosen.
 """
 
 
@@ -318,6 +320,41 @@ class _Kind:
 _IN_FLIGHT = attrgetter("in_flight")
 
 
+class _Source:
+    """
+    One who fetches jobs, and what it has fetched that has not started yet.
+
+    Attributes:
+        scheduler: Whose tickets are counted; ``None`` until it first asks for room.
+        kinds: The types of all it has fetched.
+        new: Tickets that have not asked yet.
+        queued: Tickets that wait for a slot.
+        waiting: Tickets that wait out a refusal.
+        rooms: Who waits in `Scheduler.room`.
+    """
+
+    __slots__ = ("kinds", "new", "queued", "rooms", "scheduler", "waiting")
+
+    def __init__(self) -> None:
+        self.scheduler: Scheduler | None = None
+        self.kinds: set[_Kind] = set()
+        self.new = self.queued = self.waiting = 0
+        self.rooms: deque[anyio.Event] = deque()
+
+
+_SOURCE: ContextVar[_Source | None] = ContextVar("_SOURCE", default=None)
+
+
+def become_source() -> None:
+    """
+    Make the present task a source of its own, with the tasks that it starts from now on.
+
+    Only the tickets they take count when they ask for `Scheduler.room`.
+    Elsewhere all tickets that no such source took count together.
+    """
+    _SOURCE.set(_Source())
+
+
 class _State(IntEnum):
     NEW = 0  # has not asked yet
     IDLE = 1  # between two attempts
@@ -399,14 +436,16 @@ class Ticket:
         "scheduler",
         "seconds_queued",
         "since",
+        "source",
         "state",
         "wake",
         "was_refused",
     )
 
-    def __init__(self, scheduler: Scheduler, kind: _Kind, age: int) -> None:
+    def __init__(self, scheduler: Scheduler, kind: _Kind, source: _Source, age: int) -> None:
         self.scheduler = scheduler
         self.kind = kind
+        self.source = source
         self.age = age
         self.state = _State.NEW
         self.attempts = 0
@@ -544,9 +583,8 @@ class Scheduler:
         self._age = 0
         # Types that only `max_concurrency` holds back, the one that has waited longest first.
         self._ready: dict[_Kind, None] = {}
-        self._rooms: deque[_Room] = deque()
-        self._left = 0
-        self._new = self._in_flight = self._queued = self._waiting = 0
+        self._others = _Source()  # all who are no source of their own
+        self._in_flight = self._queued = self._waiting = 0
         self._started = self._retries = self._refusals = 0
         self._completed = self._failed = 0
         self._seconds_queued = self._dollars = 0.0
@@ -564,8 +602,10 @@ class Scheduler:
         if state is None:
             state = self._kinds[kind] = _Kind(self._new_limit(self._max))
         self._age += 1
-        self._new += 1
-        return Ticket(self, state, self._age)
+        source = self._source()
+        source.new += 1
+        source.kinds.add(state)
+        return Ticket(self, state, source, self._age)
 
     def record(self, *, completed: bool, dollars: float = 0.0) -> None:
         """Count a job that has come to its end."""
@@ -597,42 +637,54 @@ class Scheduler:
         Wait until one more job is worth having: it could start, or is next in line.
 
         Holds nothing: fetch one job, take a `ticket` for it, ask for its slot,
-        come back. That way a source of a million jobs has at most about
-        `max_concurrency` of them in flight, one queued (with several job types:
-        so many that they fill `max_concurrency` together) and a bounded number
-        waiting out a refusal, and no worker waits for the source. A source
-        gets its turn although others keep the queue full.
+        come back. That way a source of a million jobs has, beyond those in
+        flight, one queued and a bounded number waiting out a refusal, and no
+        worker waits for the source. With several job types it has as many
+        queued as `ROOM_FOR_WAITING` allows, since those of a type that is held
+        back must not hide the others behind them.
+
+        What others have queued does not count: the job is fetched, and stands
+        in line behind theirs. So sources take turns, and a type that is held
+        back does not stop a source of another; see `become_source`.
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if self.has_room():
+        source = self._source()
+        if self._has_room(source):
             return
-        room = _Room(self._left + self._queued)
-        self._rooms.append(room)
+        opened = anyio.Event()
+        source.rooms.append(opened)
         try:
-            await room.opened.wait()
+            await opened.wait()
         finally:
-            if not room.opened.is_set():
-                self._rooms.remove(room)
+            if not opened.is_set():
+                source.rooms.remove(opened)
             # It may be open for more than one; and if this one was cancelled, for the next.
-            self._open_rooms()
+            self._open_rooms(source)
 
     def has_room(self) -> bool:
         """Return whether `room` would return at once."""
-        return not self._rooms and self._open(self._left + self._queued)
+        return self._has_room(self._source())
 
-    def _open(self, turn: int) -> bool:
-        if self._new or self._waiting >= ROOM_FOR_WAITING * self._max:
+    def _source(self) -> _Source:
+        source = _SOURCE.get()
+        if source is None:
+            return self._others
+        if source.scheduler is None:
+            source.scheduler = self
+        # A job that makes use of another client is not that one's source.
+        return source if source.scheduler is self else self._others
+
+    def _has_room(self, source: _Source) -> bool:
+        return not source.rooms and self._is_open(source)
+
+    def _is_open(self, source: _Source) -> bool:
+        if source.new or source.queued + source.waiting >= ROOM_FOR_WAITING * self._max:
             return False  # nobody knows yet whether the one that was fetched last can start
-        if self._queued == 0:
-            return self._in_flight < self._max
-        if self._left >= turn:
-            return True  # all who were queued before have left: the source's turn
-        # Jobs of a type that is held back must not hide other types behind them.
-        return len(self._kinds) > 1 and self._in_flight + self._queued < self._max
+        return source.queued == 0 or len(source.kinds) > 1
 
-    def _open_rooms(self) -> None:
-        if self._rooms and self._open(self._rooms[0].turn):
-            self._rooms.popleft().opened.set()
+    def _open_rooms(self, source: _Source) -> None:
+        if source.rooms and self._is_open(source):
+            source.rooms.popleft().set()
 
     # What tickets call.
 
@@ -641,24 +693,23 @@ class Scheduler:
         now = self.clock()
         kind = ticket.kind
         if ticket.state is _State.NEW:
-            self._new -= 1
+            ticket.source.new -= 1
         if (
             kind.queued == 0
             and self._in_flight < self._max
             and kind.limit.may_start(kind.in_flight, now)
         ):
             self._start(ticket, kind, now)  # the same as below, without the detour
-            self._open_rooms()
         else:
             self._queue(ticket, now)
             self._deal(kind, now)
+        self._open_rooms(ticket.source)
 
     def look(self, ticket: Ticket) -> None:
         """Do what the time that has passed allows."""
         now = self.clock()
         if ticket.state is _State.WAITING and now >= ticket.alarm:
-            self._waiting -= 1
-            ticket.kind.waiting -= 1
+            self._stop_waiting(ticket)
             self._queue(ticket, now)
         if ticket.state is _State.QUEUED:
             kind = ticket.kind
@@ -672,7 +723,13 @@ class Scheduler:
         ticket.since = now
         ticket.alarm = inf
         self._queued += 1
+        ticket.source.queued += 1
         ticket.kind.push(ticket)
+
+    def _stop_waiting(self, ticket: Ticket) -> None:
+        self._waiting -= 1
+        ticket.source.waiting -= 1
+        ticket.kind.waiting -= 1
 
     def refuse(self, ticket: Ticket, wait: float) -> None:
         """Take a slot back after a 429."""
@@ -680,6 +737,7 @@ class Scheduler:
         kind = ticket.kind
         self._in_flight -= 1
         self._waiting += 1
+        ticket.source.waiting += 1
         kind.waiting += 1
         self._refusals += 1
         kind.in_flight -= 1
@@ -716,24 +774,24 @@ class Scheduler:
         ticket.state = state
         ticket.alarm = inf
         if before is _State.NEW:
-            self._new -= 1
+            ticket.source.new -= 1
         elif before is _State.WAITING:
-            self._waiting -= 1
-            ticket.kind.waiting -= 1
+            self._stop_waiting(ticket)
         elif before is _State.QUEUED:
             now = self.clock()
             self._leave_queue(ticket, now)
             kind = ticket.kind
             kind.forget()
             self._deal(kind, now)
-            return
-        self._open_rooms()
+        self._open_rooms(ticket.source)
 
     # Dealing out.
 
     def _leave_queue(self, ticket: Ticket, now: float) -> None:
         self._queued -= 1
-        self._left += 1
+        source = ticket.source
+        source.queued -= 1
+        self._open_rooms(source)
         waited = max(0.0, now - ticket.since)
         ticket.seconds_queued += waited
         self._seconds_queued += waited
@@ -752,7 +810,6 @@ class Scheduler:
             self._start(ticket, kind, now)
             del self._ready[kind]
             self._offer(kind, now)
-        self._open_rooms()
 
     def _offer(self, kind: _Kind, now: float) -> None:
         """Note whether one of `kind` may start as far as its own limit goes."""
@@ -785,13 +842,3 @@ class Scheduler:
         keeper.alarm = when
         if keeper.wake is not None:
             keeper.wake()
-
-
-class _Room:
-    """One who waits in `Scheduler.room`."""
-
-    __slots__ = ("opened", "turn")
-
-    def __init__(self, turn: int) -> None:
-        self.turn = turn  # open at the latest when so many tickets have left the queue
-        self.opened = anyio.Event()

@@ -161,7 +161,10 @@ class Reply:
             self._chunks = aiter(stream)
         self._received = 0
         self.status_code = response.status_code
-        self.headers = Headers(response.headers.multi_items())
+        self.headers = Headers(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in response.headers.raw
+        )
 
     @property
     def request_id(self) -> str | None:
@@ -315,8 +318,10 @@ class Sender:
             headers["content-length"] = str(request.body.content_length)
             stream = sending.body = _SentBody(request.body)
         limits = {"connect": self._connect_timeout, "read": silence, "write": silence, "pool": None}
+        # As bytes: httpx takes those as they are, and looks at every text twice.
+        pairs = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         return httpx.Request(
-            request.method, url, headers=headers, stream=stream, extensions={"timeout": limits}
+            request.method, url, headers=pairs, stream=stream, extensions={"timeout": limits}
         )
 
     def abandon(self) -> None:
@@ -337,11 +342,13 @@ def _translate(error: BaseException, host: str, silence: float, *, sent: bool) -
     if isinstance(error, _UNSENDABLE) and not sent:
         return InvalidRequestError(f"this cannot be sent: {why}")
     if isinstance(error, _NOT_CONNECTED):
+        # Some transports begin with the same words.
+        why = why.removeprefix(f"could not connect to {host}: ")
         return ConnectError(f"cannot connect to {host}: {why}")
     if not sent:
         return ConnectError(f"the connection to {host} broke before the request was sent: {why}")
     if isinstance(error, _SILENCE):
-        return APITimeoutError(f"{host} sent nothing for {silence:g} s after the request: {why}")
+        return APITimeoutError(f"{host} sent nothing for {silence:g} s after the request was sent")
     # Over HTTP/2 httpx blames us (LocalProtocolError) for a head that is too large.
     if isinstance(error, httpx.ProtocolError) and "disconnected" not in str(error):
         return MalformedResponseError(f"{host} did not answer in HTTP: {why}")

@@ -50,7 +50,7 @@ from prodia_async.fireworks import (
     TextToImage,
     estimate,
 )
-from prodia_async.fireworks._kontext import check_sample_url
+from prodia_async.fireworks._kontext import check_sample_url, submission
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -578,6 +578,22 @@ async def test_a_lost_connection_is_not_sent_again() -> None:
 
 
 @on_both_loops
+async def test_the_deadline_covers_the_reading() -> None:
+    """An answer that stalls half-way ends on time, and it may have run."""
+
+    def stall(conversation: Conversation) -> None:
+        conversation.send(http(body=PNG_BYTES[:50], length=100, content_type="image/png"))
+        conversation.stall()
+
+    with RawServer([stall]) as server:
+        async with client(server) as fireworks:
+            with pytest.raises(DeadlineExceededError, match=r"0\.2 s") as caught:
+                await fireworks.text_to_image("x", deadline=0.2)
+            assert fireworks.statistics().in_flight == 0
+    assert caught.value.may_have_run
+
+
+@on_both_loops
 async def test_being_over_the_limit_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """x-ratelimit-over-limit is a flag on the answer and a line in the log."""
     caplog.set_level(logging.INFO, logger="prodia_async")
@@ -828,6 +844,18 @@ async def test_an_input_picture_from_disk_or_elsewhere(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ many, and money known before
 
 
+def test_requests_show_themselves() -> None:
+    """A request reads as it was made, and without what it holds of others."""
+    assert repr(TextToImage("x")) == "TextToImage('x', model='flux-1-schnell-fp8', seed=None)"
+    assert repr(Generate("y" * 999, model=SDXL, seed=3)).endswith(f"model={SDXL!r}, seed=3)")
+    assert len(repr(Generate("y" * 999, model=SDXL))) < 250
+
+
+def test_asking_about_a_task_costs_nothing() -> None:
+    """A submission has no price that anybody knows, and a question none at all."""
+    assert submission().dollars() == 0.0
+
+
 @on_both_loops
 async def test_map_takes_requests_of_all_kinds() -> None:
     """Prompts, requests, and what is neither; one failure stops nothing, seeds are recorded."""
@@ -961,8 +989,7 @@ async def test_each_shape_of_the_emulator(shape: Any) -> None:
 @on_both_loops
 async def test_kontext_against_the_emulator() -> None:
     """Submitted, asked about, fetched from a host that refuses any key."""
-    states = ("Task not found", "Pending", "Ready")
-    behaviour = FireworksBehaviour(shrink=16, kontext_states=states)
+    behaviour = FireworksBehaviour(shrink=16, kontext_states=("Task not found", "Pending", "Ready"))
     async with Emulator(fireworks=behaviour) as emulator, of(emulator) as fireworks:
         response = await fireworks.kontext("x", poll=0.01, output_format="jpeg")
         assert response.image.content_type == "image/jpeg"
