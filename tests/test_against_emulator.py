@@ -19,14 +19,17 @@ from prodia_async import (
     AttemptDetails,
     AuthenticationError,
     BadRequestError,
+    CapacityError,
     Input,
     Job,
+    JobFailedError,
+    JobNotFoundError,
     PayloadTooLargeError,
     PermissionDeniedError,
     RetryPolicy,
     WebP,
 )
-from prodia_async.emulator import Emulator
+from prodia_async.emulator import Behaviour, Emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -186,3 +189,75 @@ async def test_hooks_and_logs_follow_each_attempt(caplog: pytest.LogCaptureFixtu
     infos = [each.message for each in caplog.records if each.levelno == logging.INFO]
     assert len(infos) == 1
     assert infos[0].startswith("inference.ping.v1: attempt 1: 503 then 0.0")
+
+
+VIDEO = Job("inference.wan2-2.lightning.txt2vid.v0", {"prompt": "a wave"})
+
+
+@on_both_loops
+async def test_a_video_left_with_the_server(tmp_path: Path) -> None:
+    """Submitted, picked up by id, waited for, saved; one charge, and the price with the result."""
+    async with Emulator(latency=0.2) as emulator:
+        emulator.behave(quoted_state=True)
+        async with AsyncProdia("t", base_url=emulator.base_url, price=True) as prodia:
+            submitted = await prodia.submit(VIDEO)
+            response = await prodia.async_job(submitted.id).result(poll=0.05)
+            assert response.job is not None
+            assert response.job.price is not None
+            assert response.job.price.dollars
+            assert response.output.content_type == "video/mp4"
+            assert (await response.output.save(tmp_path)).name == "video.mp4"
+            again = await prodia.job(VIDEO, via="async", deadline=20)
+            assert again.output.content[4:8] == b"ftyp"
+        assert emulator.ledger.totals().charged == 2
+
+
+@on_both_loops
+async def test_async_jobs_that_fail_expire_or_are_not_permitted() -> None:
+    """Each is a typed error that knows the job's id, where there is one."""
+    async with Emulator() as emulator:
+        async with AsyncProdia("t", base_url=emulator.base_url) as prodia:
+            emulator.fail_jobs(1, "the film tore")
+            failing = await prodia.submit(VIDEO)
+            with pytest.raises(JobFailedError, match="the film tore") as failed:
+                await failing.result(poll=0.05)
+            assert failed.value.job_id == failing.id
+            gone = await prodia.submit(VIDEO)
+            emulator.expire(gone.id)
+            with pytest.raises(JobNotFoundError, match="expired"):
+                await gone.result()
+            with pytest.raises(BadRequestError, match="does not support async"):
+                await prodia.submit(
+                    Job("inference.nano-banana.txt2img.v2", {"prompt": "a mug", "images": []})
+                )
+
+
+@on_both_loops
+async def test_a_workflow_and_its_moderation() -> None:
+    """Steps run one after the other; a tripped moderation names itself, refused or failed."""
+    picture = {"width": 256, "height": 256, "seed": 1}
+    steps = "inference.flux-fast.schnell.txt2img.v2"
+    fine = Job.serial(Job(steps, {"prompt": "a cat", **picture}), Job.moderate(threshold=0.95))
+    bad = Job.serial(Job(steps, {"prompt": "nsfw", **picture}), Job.moderate(threshold=0.95))
+    async with Emulator() as emulator, AsyncProdia("t", base_url=emulator.base_url) as prodia:
+        assert (await prodia.job(fine)).output.content_type == "image/jpeg"
+        with pytest.raises(BadRequestError, match="moderat"):
+            await prodia.job(bad)
+        emulator.behave(failure_status=200)
+        with pytest.raises(JobFailedError, match="moderat"):
+            await prodia.job(bad)
+
+
+@on_both_loops
+async def test_errors_of_early_2025() -> None:
+    """An error told only in the state's history is read there; an unknown type may be a 429."""
+    async with Emulator(behaviour=Behaviour.early_2025()) as emulator:
+        retry = RetryPolicy(max_capacity_wait=0.05)
+        async with AsyncProdia("t", base_url=emulator.base_url, retry=retry) as prodia:
+            with pytest.raises(BadRequestError, match="maximum: got 1,000") as caught:
+                await prodia.job(
+                    Job("inference.flux.schnell.txt2img.v1", {"prompt": "x" * 9, "steps": 1000})
+                )
+            assert caught.value.job_id
+            with pytest.raises(CapacityError, match="a wrong job type"):
+                await prodia.job({"type": "inference.nothing.v1"})
