@@ -279,7 +279,7 @@ class PayloadTooLargeError(APIStatusError):
 
 
 class CapacityError(APIStatusError):
-    """429: no worker was idle. Nothing ran and nothing was charged."""
+    """429, or what else an API documents as overload: nothing ran and nothing was charged."""
 
 
 RateLimitError = CapacityError
@@ -287,7 +287,7 @@ RateLimitError = CapacityError
 
 
 class ServerError(APIStatusError):
-    """5xx: a fault at the server or before it; the job may have run."""
+    """5xx (or 408): a fault at the server or before it; the job may have run."""
 
     _may_have_run = True
 

@@ -6,10 +6,14 @@ import base64
 import copy
 import json
 import logging
+import os
 import pickle
 import re
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -51,9 +55,6 @@ from prodia_async.fireworks import (
     estimate,
 )
 from prodia_async.fireworks._kontext import check_sample_url, submission
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY = "fw_secret-of-many-letters"
 FAST = RetryPolicy(backoff_initial=0.01, backoff_max=0.02)
@@ -1035,3 +1036,22 @@ async def test_five_hundred_at_once_against_twenty_workers() -> None:
     # The ceiling is 2.5 s; the rest is room for a busy machine.
     assert seconds < 3 * count / workers * latency
     assert counts.refusals < 0.3 * count
+
+
+# ------------------------------------------------------------------ the example
+
+
+def test_the_example_runs_as_its_user_runs_it(tmp_path: Path) -> None:
+    """Without an account it repeats its own picture and saves all of them."""
+    file = Path(__file__).parents[1] / "examples" / "fireworks.py"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FIREWORKS_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", file],
+        cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "22 pictures will cost $0.0308" in done.stdout
+    assert "the same seed gives the same bytes: True" in done.stdout
+    assert "22 pictures are in pictures" in done.stdout
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert names == {"lake.png", *(f"boat-{number:02}.jpg" for number in range(1, 21))}

@@ -9,7 +9,6 @@ bytes tell. A filtered picture comes with a success status and is an error here.
 
 from __future__ import annotations
 
-import binascii
 import json
 import re
 from base64 import b64decode
@@ -45,6 +44,9 @@ if TYPE_CHECKING:
     from .._wire import Headers
 
 SUCCESS = "SUCCESS"
+
+MAX_PREFIX = 200
+"""How far into a data URI its comma may be. Chosen."""
 
 KINDS: Mapping[int, type[APIStatusError]] = MappingProxyType(
     # 422 is what the framework of the service says of a body it cannot use.
@@ -327,10 +329,13 @@ def decode_base64(text: str) -> bytes:
     Raises:
         MalformedResponseError: It is none.
     """
-    bare = text.partition(",")[2] if text[:5].lower() == "data:" else text
+    bare = text[text.find(",", 0, MAX_PREFIX) + 1 :] if text[:5].lower() == "data:" else text
     try:
-        return b64decode("".join(bare.split()), validate=True)
-    except (ValueError, binascii.Error) as error:
+        try:
+            return b64decode(bare, validate=True)
+        except ValueError:  # perhaps for its line ends, which are seldom and take time to look for
+            return b64decode("".join(bare.split()), validate=True)
+    except ValueError as error:
         raise MalformedResponseError(
             f"the answer must hold a picture in base64, not {shown(text[:80])}"
         ) from error
