@@ -356,9 +356,9 @@ class AsyncJob:
                 raise self._told(error) from error.__cause__
 
     def _terms(self) -> Terms:
-        """Return terms for a question: it may be repeated, and has no deadline of its own."""
+        """Return terms for a question: it may be repeated, and is no job of its own."""
         terms = self._calls.terms(None)
-        return replace(terms, deadline=None, retry=_asking(terms.retry))
+        return replace(terms, deadline=None, retry=_asking(terms.retry), counted=False)
 
     def _told(self, error: ProdiaError) -> ProdiaError:
         error.job_id = self.id
