@@ -1,8 +1,9 @@
-"""The one entrance: ``nox -s lint types tests coverage examples bench lowest soak``."""
+"""The one entrance: ``nox -s lint types tests coverage examples peers bench lowest soak``."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -64,6 +65,18 @@ def examples(session: nox.Session) -> None:
     session.install("-e", ".[cli]")
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example), session.create_tmp())
+
+
+@nox.session(python=PYTHONS[0])
+def peers(session: nox.Session) -> None:
+    """Other people's clients against the emulator; those from npm where npm is there."""
+    session.install("-e", ".[dev]")
+    if shutil.which("npm"):
+        where = ("--prefix", "tests/peers")
+        session.run("npm", "install", "--no-package-lock", *where, external=True)
+    else:
+        session.warn("npm is not installed: the JavaScript clients are skipped")
+    session.run("pytest", "tests/peers", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

@@ -1,5 +1,6 @@
 """Each example as its user runs it: without an account, and against an API with a token."""
 
+import json
 import os
 import re
 import subprocess
@@ -20,7 +21,13 @@ PICTURES = {
     },
     "combine_images": {"fruit.jpg", "hills.jpg", "combined.jpg"},
     "many_jobs": {f"lake-{number:02}.jpg" for number in range(100)},
+    "inference": {"puppies.jpg"},
+    "polling_async_jobs": {"video.mp4"},
+    "job_pricing": {f"study-{number}.jpg" for number in range(6)},
+    "workflows": {"cat.jpg"},
 }
+PINGS = {"inference": 1}
+"""Jobs that make no picture."""
 
 
 def run(name: str, *arguments: object, cwd: Path, **variables: str) -> str:
@@ -62,8 +69,8 @@ def test_it_runs_against_an_api_with_a_token(name: str, tmp_path: Path) -> None:
             PRODIA_TOKEN="the-account",
             PRODIA_BASE_URL=api.base_url,
         )
-        assert api.ledger.totals().ran == len(PICTURES[name])
-        assert set(api.ledger.totals().statuses) <= {200, 429}
+        assert api.ledger.totals().ran == len(PICTURES[name]) + PINGS.get(name, 0)
+        assert set(api.ledger.totals().statuses) <= {200, 201, 429}
     assert {path.name for path in (tmp_path / "chosen" / "folder").iterdir()} == PICTURES[name]
 
 
@@ -128,3 +135,58 @@ def test_many_jobs_without_an_account(tmp_path: Path) -> None:
     (refusals,) = re.findall(r"(\d+) refusals", told)
     assert int(refusals) > 0
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == PICTURES["many_jobs"]
+
+
+def test_inference_without_an_account(tmp_path: Path) -> None:
+    """It pings, makes a picture and prints the job result, defaults and seed filled in."""
+    told = run("inference", cwd=tmp_path)
+    ping, made, result = told.split("\n", 2)
+    assert re.fullmatch(r"ping: request [0-9a-f-]{36} took [\d.]+ s", ping)
+    assert made == f"made {Path('pictures', 'puppies.jpg')}"
+    job = json.loads(result)
+    assert job["state"]["current"] == "completed"
+    assert job["config"]["prompt"] == "puppies in a cloud, 4k"
+    assert {"seed", "steps", "width", "height"} <= set(job["config"])
+
+
+def test_polling_async_jobs_without_an_account(tmp_path: Path) -> None:
+    """The job is still running when it is asked for, and its film is whole when it is saved."""
+    told = run("polling_async_jobs", cwd=tmp_path)
+    assert re.search(r"^submitted [0-9a-f-]{36}$", told, re.MULTILINE)
+    assert "it is processing" in told
+    film = (tmp_path / "pictures" / "video.mp4").read_bytes()
+    assert film[4:8] == b"ftyp"
+    assert b"moov" in film
+
+
+def test_job_pricing_adds_up(tmp_path: Path) -> None:
+    """Its sums are those of the jobs, and what the ledger charged."""
+    account = "the-account"
+    with Emulator(tokens=[account]) as api:
+        variables = {"PRODIA_TOKEN": account, "PRODIA_BASE_URL": api.base_url}
+        told = run("job_pricing", cwd=tmp_path, **variables)
+        charged = api.ledger.totals()
+    each = [float(dollars) for dollars in re.findall(r"study \d: \$([\d.]+)", told)]
+    together = [float(dollars) for dollars in re.findall(r"\$([\d.]+) together", told)]
+    (everything,) = re.findall(r"\$([\d.]+) in all", told)
+    assert (len(each), len(together), charged.charged) == (6, 2, 6)
+    assert sum(each) == pytest.approx(charged.dollars)
+    assert sum(together) == pytest.approx(charged.dollars)
+    assert float(everything) == pytest.approx(charged.dollars)
+
+
+def test_workflows_enlarges_the_picture(tmp_path: Path) -> None:
+    """The picture that passed the check comes back at twice its size."""
+    assert "made" in run("workflows", cwd=tmp_path)
+    with Image.open(tmp_path / "pictures" / "cat.jpg") as picture:
+        assert picture.size == (2048, 2048)
+
+
+def test_workflows_tells_that_the_check_tripped(tmp_path: Path) -> None:
+    """A moderation that trips is one line that says so, and no picture."""
+    with Emulator() as api:
+        api.behave(moderation=1.0)
+        told = run("workflows", cwd=tmp_path, PRODIA_TOKEN="any", PRODIA_BASE_URL=api.base_url)
+    assert told.startswith("no picture: ")
+    assert "moderat" in told
+    assert not (tmp_path / "pictures" / "cat.jpg").exists()
