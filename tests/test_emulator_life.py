@@ -528,3 +528,17 @@ def test_the_catalogue_is_sound() -> None:
                 if "minimum" in schema:
                     assert schema["minimum"] <= default <= schema["maximum"], field
         assert kind.inputs[0] <= kind.inputs[1]
+
+
+@pytest.mark.parametrize("asked", [1.5, None])
+def test_the_ledger_tells_what_a_planned_refusal_asked(asked: float | None) -> None:
+    """The Retry-After in the ledger is the planned one, not the emulator's own."""
+    with Emulator(retry_after=9) as emulator:
+        emulator.fail_next(1, 429, retry_after=asked)
+        answer = httpx.post(
+            f"{emulator.base_url}/v2/job",
+            json={"type": "inference.ping.v1"},
+            headers={"authorization": "Bearer t"},
+        )
+        assert answer.headers.get("retry-after") == emulator.ledger[0].retry_after
+        assert emulator.ledger[0].retry_after == (None if asked is None else "1.5")

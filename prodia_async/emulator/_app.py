@@ -313,12 +313,16 @@ class App:
             visit.notes.update(ran=True, charged=True)
         headers = dict(reply.headers)
         visit.notes.update(planned=True, error=reply.text)
+        if reply.body is not None:
+            answer = _Answer(reply.status, reply.content_type, reply.body, headers)
+        else:
+            refused = Refused(reply.status, reply.text, as_job=reply.status == 400)
+            answer = self._refuse(visit, refused)
+            answer = _Answer(answer.status, answer.content_type, answer.body, headers)
+        # What the plan says, not what a refusal of our own would have said.
         retry_after = next((v for k, v in headers.items() if k.lower() == "retry-after"), None)
         visit.notes["retry_after"] = retry_after
-        if reply.body is not None:
-            return _Answer(reply.status, reply.content_type, reply.body, headers)
-        answer = self._refuse(visit, Refused(reply.status, reply.text, as_job=reply.status == 400))
-        return _Answer(answer.status, answer.content_type, answer.body, headers)
+        return answer
 
     def _check_token(self, request: Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
