@@ -25,6 +25,7 @@ was written is replaced.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import functools
@@ -148,7 +149,7 @@ def _for_httpx(response: httpcore.Response, body: _Body) -> httpx.Response:
     )
 
 
-class _Body(httpx.AsyncByteStream):
+class _Body(httpx.AsyncByteStream, abc.ABC):
     """
     The body of an answer, and the end of its exchange.
 
@@ -196,13 +197,13 @@ class _Body(httpx.AsyncByteStream):
             self._is_closed = True
             await self._end()
 
+    @abc.abstractmethod
     async def _end(self) -> None:
         """End the exchange, complete or not."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _drop(self) -> None:
         """End an exchange that failed."""
-        raise NotImplementedError
 
     async def _drain(self) -> None:
         # Runs httpcore's generators to their end: at once, since the socket is closed

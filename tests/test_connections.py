@@ -1174,13 +1174,15 @@ async def test_a_handshake_of_a_pool_can_be_cancelled() -> None:
     server = RawServer()
     async with on_route("TLS", server) as (transport, url):
         server.on_connect = silent
-        gc.disable()
         async with anyio.create_task_group() as group:
             group.start_soon(fetch, transport, url)
             await until_it_is(lambda: server.open == 1)
             group.cancel_scope.cancel()
-        await until_it_is(lambda: server.open == 0)
-        gc.enable()
+        gc.disable()
+        try:
+            await until_it_is(lambda: server.open == 0, 2)
+        finally:
+            gc.enable()
         assert "0 in flight" in repr(transport)
 
 
