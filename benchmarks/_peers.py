@@ -21,6 +21,7 @@ from _harness import JOB, TOKEN, OneJob
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from prodia_async import AsyncProdia
+from prodia_async.transports import aiohttp_transport
 
 HEADERS = {
     "Authorization": f"Bearer {TOKEN}",
@@ -125,10 +126,8 @@ def _aiohttp_opener(*, decoded: bool) -> Opener:
 
 @asynccontextmanager
 async def httpx_aiohttp(url: str, concurrency: int) -> AsyncIterator[OneJob]:
-    """The package over httpx-aiohttp, its extra."""
-    transport = import_module("httpx_aiohttp").AIOHTTPTransport(
-        limits=httpx.Limits(max_connections=concurrency)
-    )
+    """The package over aiohttp, its extra."""
+    transport = aiohttp_transport(max_connections=concurrency)
     async with AsyncProdia(
         TOKEN, base_url=url, max_concurrency=concurrency, transport=transport
     ) as client:
