@@ -232,7 +232,20 @@ class BaseClient:
             concurrency=self._max_concurrency,
             ordered=ordered,
             buffer=buffer,
+            has_room=self._make_has_room(),
         )
+
+    def _make_has_room(self) -> Callable[[], bool]:
+        scheduler: Scheduler | None = None
+
+        def has_room() -> bool:
+            nonlocal scheduler
+            # A map stays in its loop, so it is enough to look once; a closed client raises.
+            if scheduler is None or self._engine.closed:
+                scheduler = self._engine.session().scheduler
+            return scheduler.has_room()
+
+        return has_room
 
     async def _room(self) -> None:
         await self._engine.session().scheduler.room()

@@ -12,6 +12,7 @@ import anyio
 
 from ._base import Account, BaseClient, TokenSource
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
+from ._map import own_error
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
 from ._requests import encode_job
 from ._wire import MAX_RESPONSE_BYTES
@@ -337,7 +338,13 @@ class AsyncProdia(BaseClient):
         The next job is pulled from ``jobs`` only when one may start, so a
         million cost no more memory than a hundred. One failure never stops
         the rest. A consumer that stops reading stops new work. Leaving the
-        block cancels what is in flight.
+        block cancels what is in flight, and closes an async generator of jobs.
+
+        Inside an async generator of your own, close that one in good order
+        (``contextlib.aclosing``): left half-way it keeps the block open.
+        Several types in one source share its window, so a type that the
+        server is slow to take sets the pace in the end; a ``map`` for each,
+        side by side, keeps them apart.
 
         Args:
             jobs: `Job`, mapping or `JobRequest`, from an iterable or an async
@@ -365,8 +372,8 @@ class AsyncProdia(BaseClient):
         request = item if isinstance(item, JobRequest) else JobRequest(item)
         try:
             return JobOutcome(index, request, await self._run(request), None)
-        except Exception as error:  # noqa: BLE001  (one failure never stops the rest)
-            return JobOutcome(index, request, None, error)
+        except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
+            return JobOutcome(index, request, None, own_error(error))
 
     async def _run(self, request: JobRequest) -> JobResponse:
         from ._stream import CollectedAnswer  # noqa: PLC0415

@@ -20,7 +20,6 @@ tasks: there it is a nursery, and what trio says of nurseries in generators hold
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,6 +29,7 @@ import anyio.lowlevel
 from ._scheduler import ROOM_FOR_WAITING, become_source
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
@@ -66,8 +66,8 @@ class Outcomes(Generic[Item, Outcome]):
         items: Iterable or async iterable; pulled lazily, one at a time. If it
             raises, what was started still comes out, and then its error is
             raised; anything but an `Exception` is raised to the reader at
-            once. An async generator that was not begun before is closed with
-            the block.
+            once. An async generator that still has items when the block is left
+            is closed, in at most `CLOSE_SECONDS`.
         run: Runs one item to its outcome. Whatever can go wrong with one item
             is part of its outcome (see `own_error`); what is raised all the
             same ends everything, and is raised to the reader.
@@ -98,7 +98,8 @@ class Outcomes(Generic[Item, Outcome]):
             self._async = aiter(items)
         else:
             self._plain = iter(items)
-        self._to_close = self._async if _is_unbegun_generator(self._async) else None
+        self._to_close: AsyncGenerator[Item, Any] | None = None
+        self._ordered = ordered
         self._run = run
         self._room = room
         self._has_room = has_room
@@ -117,11 +118,14 @@ class Outcomes(Generic[Item, Outcome]):
         self._exhausted = False
         self._source_error: Exception | None = None
         self._fatal: BaseException | None = None  # raised to the reader before any outcome
+        self._fatal_was_read = False
         self._news: anyio.Event | None = None  # readers wait
         self._space: anyio.Event | None = None  # the worker that looks waits for the window
         self._scope: anyio.CancelScope | None = None
         self._group: TaskGroup
-        self._host: asyncio.Task[None] | TaskGroup | None = None
+        self._is_open = False
+        self._host: asyncio.Task[None] | None = None
+        self._nursery: TaskGroup | None = None
 
     def __repr__(self) -> str:
         running = self._pulled - self._delivered - len(self._ready)
@@ -131,13 +135,13 @@ class Outcomes(Generic[Item, Outcome]):
         if self._scope is not None:
             raise RuntimeError("the block of a map is entered once; call map again")
         self._scope = anyio.CancelScope()
-        if _asyncio_task() is not None:
-            self._host = asyncio.create_task(self._host_workers())
+        self._is_open = True
+        if task := _asyncio_task():
+            self._host = task.get_loop().create_task(self._host_workers())
         else:
-            group = anyio.create_task_group()
-            await group.__aenter__()
-            group.start_soon(self._host_workers)
-            self._host = group
+            self._nursery = anyio.create_task_group()
+            await self._nursery.__aenter__()
+            self._nursery.start_soon(self._host_workers)
         return self
 
     async def __aexit__(
@@ -147,24 +151,24 @@ class Outcomes(Generic[Item, Outcome]):
         traceback: TracebackType | None,
     ) -> None:
         assert self._scope is not None  # noqa: S101  (`__aenter__` made it)
-        host, self._host = self._host, None
+        self._is_open = False
         self._tell_readers()
         self._scope.cancel()
         try:
-            if isinstance(host, asyncio.Task):
-                await _join(host)
-            elif host is not None:
+            if self._host is not None:
+                await _join(self._host)
+            else:
+                assert self._nursery is not None  # noqa: S101  (it is either of the two)
                 # The block's own error, if there is one, goes through as it is: told
                 # about it, the group would wrap it in an ExceptionGroup.
-                await host.__aexit__(None, None, None)
+                await self._nursery.__aexit__(None, None, None)
         finally:
             await self._close_source(is_failing=error is not None)
-        fatal, self._fatal = self._fatal, None
-        if error is None and fatal is not None:
-            raise fatal  # nobody has read it
+        if error is None and self._fatal is not None and not self._fatal_was_read:
+            raise self._fatal
 
     async def _close_source(self, *, is_failing: bool) -> None:
-        if self._to_close is None:
+        if self._to_close is None or self._exhausted:
             return
         try:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -178,11 +182,11 @@ class Outcomes(Generic[Item, Outcome]):
 
     async def __anext__(self) -> Outcome:
         while True:
-            if self._host is None:
+            if not self._is_open:
                 raise RuntimeError("read outcomes inside the block: async with client.map(...)")
             if self._fatal is not None:
-                fatal, self._fatal = self._fatal, _over()
-                raise fatal
+                self._fatal_was_read = True
+                raise self._fatal
             if self._has_next():
                 break
             if self._is_over():
@@ -201,3 +205,230 @@ class Outcomes(Generic[Item, Outcome]):
         if self._is_over():
             self._tell_readers()  # of whom there may be more
         return outcome
+
+    def _has_next(self) -> bool:
+        return self._delivered in self._ready if self._ordered else bool(self._ready)
+
+    def _is_over(self) -> bool:
+        return self._exhausted and self._delivered == self._pulled
+
+    def _tell_readers(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    def _stop(self, fatal: BaseException) -> None:
+        """End everything at once; the reader is told why."""
+        assert self._scope is not None  # noqa: S101  (only while the block is open)
+        self._fatal = fatal
+        self._scope.cancel()
+        self._tell_readers()
+
+    # What the workers do.
+
+    async def _host_workers(self) -> None:
+        assert self._scope is not None  # noqa: S101  (only while the block is open)
+        become_source()
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as self._group:
+                    self._add_worker()
+        finally:
+            under_way = self._pulled - self._delivered - len(self._ready)
+            if self._is_open and self._fatal is None:
+                if under_way or not self._exhausted:
+                    self._fatal = RuntimeError("the tasks that ran this map were cancelled")
+                self._tell_readers()
+
+    def _call_for_next(self) -> None:
+        """Have somebody look for the next item, unless all are busy."""
+        if self._is_coming:
+            return
+        if self._seated:
+            self._is_coming = True
+            self._seated.pop().set()
+        elif self._workers < self._most_workers:
+            self._add_worker()
+
+    def _add_worker(self) -> None:
+        self._workers += 1
+        self._is_coming = True
+        self._group.start_soon(self._work)
+
+    async def _work(self) -> None:
+        try:
+            await self._work_on()
+        except BaseException as error:
+            if _must_go_on(error):
+                raise
+            self._stop(_as_raised(error, "a job"))
+
+    async def _work_on(self) -> None:
+        self._is_coming = False
+        in_a_row = 0
+        while self._is_open:
+            if self._is_looking:
+                called = anyio.Event()
+                self._seated.append(called)
+                await called.wait()
+                self._is_coming = False
+                continue
+            if in_a_row == YIELD_EVERY:
+                in_a_row = 0
+                await anyio.lowlevel.checkpoint()
+                continue
+            in_a_row += 1
+            item = self._take() or await self._look()
+            if item is None:
+                return
+            index = self._pulled
+            self._pulled += 1
+            self._call_for_next()
+            self._ready[index] = await self._run(index, item[0])
+            if self._news is not None and self._has_next():
+                self._tell_readers()
+
+    def _is_full(self) -> bool:
+        return self._pulled - self._delivered >= self._window
+
+    def _take(self) -> tuple[Item] | None:
+        """Return the next item if that needs no waiting."""
+        if self._plain is None or self._has_room is None or self._exhausted or self._is_full():
+            return None
+        try:
+            if not self._has_room():
+                return None
+        except Exception as error:  # noqa: BLE001  (raised to the reader after the outcomes)
+            self._source_failed(error)
+            return None
+        return self._next(self._plain)
+
+    async def _look(self) -> tuple[Item] | None:
+        """Return the next item when one may start, or ``None`` when there is none."""
+        self._is_looking = True
+        try:
+            item = None if self._exhausted else await self._wait_for_item()
+        except BaseException as error:
+            if _must_go_on(error):
+                raise
+            self._source_failed(error)
+            item = None
+        finally:
+            self._is_looking = False
+        if item is None:
+            for called in self._seated:
+                called.set()
+            self._seated.clear()
+            self._tell_readers()
+        return item
+
+    async def _wait_for_item(self) -> tuple[Item] | None:
+        while self._is_full():
+            self._space = anyio.Event()
+            await self._space.wait()
+        if self._has_room is None or not self._has_room():
+            await self._room()
+        if self._plain is not None:
+            return self._next(self._plain)
+        assert self._async is not None  # noqa: S101  (it is either of the two)
+        if isinstance(self._async, AsyncGenerator):
+            self._to_close = self._async
+        try:
+            return (await anext(self._async),)
+        except StopAsyncIteration:
+            self._exhausted = True
+            return None
+
+    def _next(self, source: Iterator[Item]) -> tuple[Item] | None:
+        try:
+            return (next(source),)
+        except StopIteration:
+            self._exhausted = True
+        except BaseException as error:  # noqa: BLE001  (raised to the reader)
+            self._source_failed(error)
+        return None
+
+    def _source_failed(self, error: BaseException) -> None:
+        self._exhausted = True
+        error = _as_raised(error, "the source of a map")
+        if isinstance(error, Exception):
+            self._source_error = error
+        else:
+            self._stop(error)
+
+
+def own_error(error: BaseException) -> Exception:
+    """
+    Return what may be an item's outcome; for an ``except BaseException`` around one item.
+
+    A cancellation that nobody meant for this task (under asyncio: it came out
+    of another, cancelled task that was awaited) ends this item only, as a
+    `RuntimeError` that was raised from it. Everything else that is no
+    `Exception`, a true cancellation among them, is raised again.
+    """
+    if isinstance(error, Exception):
+        return error
+    if _must_go_on(error) or isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+    return _from(error, "a job awaited something that was cancelled; it was not itself")
+
+
+def _must_go_on(error: BaseException) -> bool:
+    """Whether it ends this very task: it is being cancelled, or thrown away with its loop."""
+    if isinstance(error, Exception | KeyboardInterrupt | SystemExit):
+        return False
+    if not _is_asyncio_cancellation(error):
+        return True
+    task = _asyncio_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _as_raised(error: BaseException, who: str) -> BaseException:
+    """Return what a reader can be told: no cancellation of somebody else, no false end."""
+    if _is_asyncio_cancellation(error):
+        return _from(error, f"{who} awaited something that was cancelled; it was not itself")
+    if isinstance(error, StopIteration | StopAsyncIteration):
+        return _from(error, f"{who} raised {type(error).__name__}, which is not its way to end")
+    return error
+
+
+def _from(error: BaseException, message: str) -> RuntimeError:
+    other = RuntimeError(message)
+    other.__cause__ = error
+    return other
+
+
+# The front door imports this room, and asyncio takes longer than all else behind it.
+
+
+def _is_asyncio_cancellation(error: BaseException) -> bool:
+    import asyncio  # noqa: PLC0415
+
+    return isinstance(error, asyncio.CancelledError)
+
+
+def _asyncio_task() -> asyncio.Task[Any] | None:
+    import asyncio  # noqa: PLC0415
+
+    # In trio's guest mode asyncio's loop runs as well, but none of its tasks.
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+async def _join(host: asyncio.Task[None]) -> None:
+    """Wait for it, however often the one who waits is cancelled meanwhile."""
+    import asyncio  # noqa: PLC0415
+
+    cancellation: asyncio.CancelledError | None = None
+    while not host.done():
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([host])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        raise cancellation
+    if not host.cancelled():
+        host.result()

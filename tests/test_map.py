@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from conftest import on_both_loops, until
 from raw_server import Conversation, RawServer, http, say
@@ -18,9 +22,18 @@ from prodia_async import (
     JobOutcome,
     JobRequest,
 )
+from prodia_async._map import YIELD_EVERY, Outcomes, own_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+    )
 
 PING = {"type": "inference.ping.v1"}
 
@@ -175,3 +188,459 @@ async def test_no_jobs_are_no_outcomes() -> None:
             assert "0 read, 0 unread, 0 under way" in repr(outcomes)
         with pytest.raises(RuntimeError, match="inside the block"):
             await anext(outcomes)
+
+
+# The machinery by itself.
+
+
+async def same(_: int, item: int) -> int:
+    await anyio.lowlevel.checkpoint()
+    return item
+
+
+async def never(_: int, item: int) -> int:
+    await anyio.sleep_forever()
+    return item
+
+
+def outcomes_of(
+    items: Iterable[int] | AsyncIterable[int],
+    run: Callable[[int, int], Awaitable[int]] = same,
+    *,
+    ordered: bool = False,
+    buffer: int = 0,
+    has_room: Callable[[], bool] | None = lambda: True,
+    room: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+) -> Outcomes[int, int]:
+    return Outcomes(
+        items, run=run, room=room, has_room=has_room, concurrency=2, ordered=ordered, buffer=buffer
+    )
+
+
+async def all_of(found: list[int], outcomes: Outcomes[int, int]) -> None:
+    async with outcomes as reading:
+        async for outcome in reading:
+            found.append(outcome)
+
+
+class Odd:
+    """Three numbers, and then what is no proper end; an iterator of either kind."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._items = iter(range(3))
+        self._error = error
+
+    def next(self) -> int:
+        for item in self._items:
+            return item
+        raise self._error
+
+
+class OddIterator(Odd):
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        return self.next()
+
+
+class OddAsyncIterator(Odd):
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        return self.next()
+
+
+@on_both_loops
+async def test_several_readers_share_the_outcomes() -> None:
+    """Each outcome goes to one of three readers, and all of them come to an end."""
+    found: list[int] = []
+    with anyio.fail_after(5):
+        async with outcomes_of(range(20), ordered=True) as reading:
+
+            async def read() -> None:
+                async for outcome in reading:
+                    found.append(outcome)
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(read)
+    assert sorted(found) == list(range(20))
+
+
+@on_both_loops
+async def test_who_reads_while_the_block_is_left_is_told() -> None:
+    """A reader in another task does not wait for ever."""
+    manager = outcomes_of(range(3), never)
+    told: list[str] = []
+
+    async def read() -> None:
+        try:
+            await anext(aiter(manager))
+        except RuntimeError as error:
+            told.append(str(error))
+
+    async with anyio.create_task_group() as tasks:
+        async with manager:
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+    assert "inside the block" in told[0]
+
+
+@on_both_loops
+async def test_a_block_is_entered_once() -> None:
+    """Jobs that were cancelled with the first block would be missed in a second."""
+    manager = outcomes_of(range(3))
+    async with manager:
+        pass
+    with pytest.raises(RuntimeError, match="entered once"):
+        await manager.__aenter__()
+
+
+@on_both_loops
+async def test_a_worker_that_never_waits_lets_others_run() -> None:
+    """With a wide window and jobs that are done at once, the reader still gets its turn."""
+    pulled = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal pulled
+        while True:
+            yield (pulled := pulled + 1)
+
+    async def at_once(_: int, item: int) -> int:
+        return item
+
+    with anyio.fail_after(5):
+        async with outcomes_of(endless(), at_once, buffer=10**9) as reading:
+            for read in range(5 * YIELD_EVERY):
+                assert await anext(reading) == read + 1
+                assert pulled <= read + 20 * YIELD_EVERY  # by ten workers
+
+
+@on_both_loops
+@pytest.mark.parametrize("has_room", [None, lambda: False, lambda: True])
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_all_come_out_however_room_is_asked_for(
+    has_room: Callable[[], bool] | None, ordered: bool
+) -> None:
+    """With room on the spot, after a wait, and unknown; a slow reader has the workers wait."""
+    found: list[int] = []
+    async with outcomes_of(range(50), ordered=ordered, has_room=has_room) as reading:
+        async for outcome in reading:
+            found.append(outcome)
+            if outcome % 10 == 0:
+                await anyio.wait_all_tasks_blocked()
+    assert sorted(found) == list(range(50))
+    assert not ordered or found == list(range(50))
+
+
+@on_both_loops
+@pytest.mark.parametrize("fails", ["room", "has_room"])
+async def test_room_that_fails_loses_no_outcome(fails: str) -> None:
+    """An error of the scheduler is raised plainly, after what was started."""
+    asked = 0
+
+    def has_room() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked > 4:
+            raise LookupError("no more room")
+        return fails == "has_room"
+
+    async def room() -> None:
+        has_room()
+
+    found: list[int] = []
+    with pytest.raises(LookupError, match="no more room"):
+        await all_of(found, outcomes_of(range(50), has_room=has_room, room=room, buffer=50))
+    assert found == list(range(len(found)))
+    assert len(found) > 0
+
+
+@on_both_loops
+@pytest.mark.parametrize("odd", [OddIterator, OddAsyncIterator])
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), StopAsyncIteration(), LookupError()])
+async def test_a_source_cannot_end_or_cancel_by_mistake(
+    odd: type[OddIterator | OddAsyncIterator], error: BaseException
+) -> None:
+    """What means an end or a cancellation elsewhere is an error of the source, not of a task."""
+    found: list[int] = []
+    if odd is OddAsyncIterator and isinstance(error, StopAsyncIteration):
+        await all_of(found, outcomes_of(odd(error)))  # its way to end
+    else:
+        expected = LookupError if isinstance(error, LookupError) else RuntimeError
+        with pytest.raises(expected) as caught:
+            await all_of(found, outcomes_of(odd(error)))
+        assert error in (caught.value, caught.value.__cause__)
+    assert found == [0, 1, 2]
+
+
+@on_both_loops
+@pytest.mark.parametrize("odd", [OddIterator, OddAsyncIterator])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+async def test_an_interruption_in_the_source_is_raised_plainly(
+    odd: type[OddIterator | OddAsyncIterator], error: type[BaseException]
+) -> None:
+    """It is not wrapped, and does not wait for jobs under way; read or unread."""
+    with pytest.raises(error):
+        await all_of([], outcomes_of(odd(error()), never, buffer=9))
+    with pytest.raises(error):
+        async with outcomes_of(odd(error()), buffer=9):
+            await anyio.wait_all_tasks_blocked()
+
+
+@on_both_loops
+async def test_an_error_that_was_read_is_not_raised_again() -> None:
+    """What escapes from one item ends everything; who caught it may leave the block."""
+
+    async def escape(_: int, item: int) -> int:
+        raise LookupError(item)
+
+    async with outcomes_of(range(3), escape) as reading:
+        with pytest.raises(LookupError):
+            await anext(reading)
+
+
+async def test_a_foreign_cancellation_is_an_outcome() -> None:
+    """A job that awaits somebody's cancelled task fails alone; a true one goes through."""
+    shared = asyncio.ensure_future(anyio.sleep_forever())
+    shared.cancel()
+
+    async def run(_: int, item: int) -> str:
+        try:
+            await (shared if item == 1 else anyio.lowlevel.checkpoint())
+        except BaseException as error:
+            return repr(own_error(error))
+        return "well"
+
+    manager = Outcomes(
+        range(4), run=run, room=anyio.lowlevel.checkpoint, concurrency=1, ordered=True, buffer=0
+    )
+    async with manager as reading:
+        found = [outcome async for outcome in reading]
+    assert [each[:20] for each in found] == ["well", "RuntimeError('a job ", "well", "well"]
+    mine = LookupError()
+    assert own_error(mine) is mine
+    for error in (KeyboardInterrupt(), SystemExit(), GeneratorExit()):
+        with pytest.raises(type(error)):
+            own_error(error)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await run(0, 0)
+        pytest.fail("a true cancellation was taken for an error")
+
+
+async def test_a_foreign_cancellation_that_escapes_ends_the_map_only() -> None:
+    """The reader gets an error; neither it nor its task is cancelled."""
+
+    async def run(_: int, item: int) -> int:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="a job"):
+        await all_of([], outcomes_of(range(3), run))
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("source_ends", [False, True])
+async def test_a_worker_that_is_cancelled_ends_the_map_only(source_ends: bool) -> None:
+    """A job that cancels its own task is told of, and the reader does not wait for ever."""
+
+    async def run(_: int, item: int) -> int:
+        if item == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            await anyio.wait_all_tasks_blocked()
+            task.cancel()
+        await anyio.sleep_forever()
+        return item
+
+    items = range(2 if source_ends else 9)
+    with anyio.fail_after(5), pytest.raises(RuntimeError, match="were cancelled"):
+        await all_of([], outcomes_of(items, run, ordered=True))
+
+
+async def test_whoever_cancels_all_tasks_ends_the_map() -> None:
+    """The reader is told when the tasks behind a map are gone."""
+    async with outcomes_of(range(9), never) as reading:
+        await anyio.wait_all_tasks_blocked()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(RuntimeError, match="were cancelled"):
+            await anext(reading)
+
+
+async def test_a_generator_that_is_dropped_half_way_cancels_nobody() -> None:
+    """Under asyncio the block may be left in another task than the one that entered it."""
+    ended = 0
+
+    async def run(_: int, item: int) -> int:
+        nonlocal ended
+        try:
+            await anyio.sleep(0 if item == 0 else 60)
+        finally:
+            ended += 1
+        return item
+
+    async def results() -> AsyncIterator[int]:
+        async with outcomes_of(range(9), run) as reading:
+            async for outcome in reading:
+                yield outcome
+
+    async for _ in results():
+        break
+    gc.collect()
+    await until(lambda: ended == 3)
+    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)
+
+
+async def test_leaving_waits_for_the_jobs_though_cancelled_again() -> None:
+    """A second cancellation while the block is left does not leave jobs behind."""
+    cleaned = 0
+
+    async def run(_: int, item: int) -> int:
+        nonlocal cleaned
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.05)
+            cleaned += 1
+        return item
+
+    task = asyncio.ensure_future(all_of([], outcomes_of(range(9), run)))
+    await anyio.wait_all_tasks_blocked()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned == 2
+
+
+@on_both_loops
+async def test_leaving_at_once_starts_nothing() -> None:
+    """A block that is left before its workers ran does not run a job."""
+    ran: list[int] = []
+
+    async def run(_: int, item: int) -> int:
+        ran.append(item)
+        return item
+
+    async with outcomes_of(range(9), run):
+        pass
+    await anyio.wait_all_tasks_blocked()
+    assert ran == []
+
+
+@on_both_loops
+@pytest.mark.parametrize("read", [0, 1, 9])
+async def test_an_async_generator_of_jobs_is_closed(read: int) -> None:
+    """It is closed when the block is left early, and ends by itself otherwise."""
+    closed: list[bool] = []
+
+    async def jobs() -> AsyncGenerator[int]:
+        try:
+            for number in range(9):
+                yield number
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+            closed.append(True)
+
+    source = jobs()
+    async with outcomes_of(source) as reading:
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(read):
+            await anext(reading)
+        await anyio.wait_all_tasks_blocked()
+    assert closed == [True]
+
+
+@on_both_loops
+async def test_a_generator_that_fails_to_close_is_told_of() -> None:
+    """Its error is raised, unless the block has one of its own."""
+
+    async def jobs(how: Callable[[], Awaitable[None]]) -> AsyncGenerator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await how()
+
+    async def fail() -> None:
+        raise LookupError("of the generator")
+
+    with pytest.raises(LookupError):
+        async with outcomes_of(jobs(fail)) as reading:
+            await anext(reading)
+    with pytest.raises(KeyError):
+        async with outcomes_of(jobs(fail)) as reading:
+            await anext(reading)
+            raise KeyError("of the block")
+
+
+@on_both_loops
+async def test_a_generator_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing it has its time, after which the block is left all the same."""
+    monkeypatch.setattr("prodia_async._map.CLOSE_SECONDS", 0.02)
+
+    async def jobs() -> AsyncGenerator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await anyio.sleep(60)
+
+    before = time.monotonic()
+    async with outcomes_of(jobs()) as reading:
+        await anext(reading)
+    assert time.monotonic() - before < 30
+
+
+# With the scheduler, through the client.
+
+
+@on_both_loops
+async def test_a_busy_type_does_not_stop_a_map_of_another() -> None:
+    """Jobs of others that wait for a busy type take no room from a map."""
+
+    def serve(conversation: Conversation) -> None:
+        body = conversation.server.requests[-1].body
+        if b"veo" in body:
+            conversation.stall()
+        else:
+            conversation.send(http())
+
+    with RawServer([serve] * 99) as server:
+        video = {"type": "inference.veo.txt2vid.v1"}
+        async with AsyncProdia("t", base_url=server.url, max_concurrency=8) as prodia:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(6):
+                    tasks.start_soon(prodia.job, video)
+                await until(lambda: len(server.requests) >= 4)
+                with anyio.fail_after(5):
+                    async with prodia.map([PING] * 20) as outcomes:
+                        done = [outcome.unwrap() async for outcome in outcomes]
+                tasks.cancel_scope.cancel()
+    assert len(done) == 20
+
+
+@on_both_loops
+async def test_a_client_that_is_closed_says_so() -> None:
+    """Before, the first reading raises; meanwhile, what was done still comes out."""
+    with RawServer() as server:
+        prodia = client(server, max_concurrency=2)
+        found: list[JobOutcome] = []
+        with pytest.raises(RuntimeError, match="client is closed"):
+            async with prodia.map([PING] * 30) as outcomes:
+                async for outcome in outcomes:
+                    found.append(outcome)
+                    await prodia.aclose()
+        assert 1 <= len(found) <= 4
+        with pytest.raises(RuntimeError, match="client is closed"):
+            async with prodia.map([PING] * 3) as outcomes:
+                await anext(outcomes)

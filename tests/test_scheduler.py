@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections import Counter
+from contextvars import Context
 from functools import partial
 from math import inf
 
@@ -23,6 +24,7 @@ from prodia_async._scheduler import (
     _FixedLimit,
     _Limit,
     _State,
+    become_source,
 )
 
 BACKENDS = ("asyncio", "trio")
@@ -560,8 +562,8 @@ def test_nobody_is_ever_stuck(clock: Clock, seed: int) -> None:
 
 
 def test_room_is_for_one_job_at_a_time(clock: Clock) -> None:
-    """There is room while a slot is free and nobody is queued or about to ask."""
-    scheduler = Scheduler(max_concurrency=2, clock=clock)
+    """There is room while none that was fetched is queued or about to ask."""
+    scheduler = Scheduler(max_concurrency=1, clock=clock)
     assert scheduler.has_room()
     ticket = scheduler.ticket("job")
     assert not scheduler.has_room()
@@ -586,13 +588,35 @@ def test_room_closes_when_too_many_wait_out_refusals(clock: Clock) -> None:
 
 
 def test_a_held_back_type_does_not_hide_others_from_a_source(clock: Clock) -> None:
-    """With several types known, a source may look past jobs that cannot start."""
+    """A source of several types may look past jobs that cannot start, but not without end."""
     scheduler, _ = full(clock, 1, max_concurrency=4)
     asked(scheduler)
     assert not scheduler.has_room()
     asked(scheduler, 1, "other")
-    assert scheduler.has_room()
-    asked(scheduler)
+    for _ in range(4 * 4 - 1):
+        assert scheduler.has_room()
+        asked(scheduler)
+    assert not scheduler.has_room()
+
+
+def as_source(context: Context) -> Context:
+    context.run(become_source)
+    return context
+
+
+def test_what_others_have_queued_takes_no_room(clock: Clock) -> None:
+    """A source's room depends on what it fetched itself, of this scheduler."""
+    scheduler, other = full(clock, 1)[0], Scheduler(clock=clock)
+    asked(scheduler, 3)
+    assert not scheduler.has_room()
+    one, two = as_source(Context()), as_source(Context())
+    assert one.run(scheduler.has_room)
+    one.run(asked, scheduler)
+    assert not one.run(scheduler.has_room)
+    assert two.run(scheduler.has_room)
+    two.run(asked, other)
+    assert two.run(scheduler.has_room)
+    assert other.has_room()
     assert not scheduler.has_room()
 
 
@@ -749,7 +773,9 @@ def test_ten_thousand_cancellations(backend: str) -> None:
                 for _ in range(500):
                     tasks.start_soon(job, rng.random() * 0.02)
         idle = scheduler.statistics()
-        assert (idle.in_flight, idle.queued, idle.waiting, scheduler._new) == (0, 0, 0, 0)
+        assert (idle.in_flight, idle.queued, idle.waiting) == (0, 0, 0)
+        source = scheduler._others
+        assert (source.new, source.queued, source.waiting) == (0, 0, 0)
         for kind in scheduler._kinds.values():
             kind.limit = _FixedLimit(8)
         assert started(asked(scheduler, 9, "a")) == list(range(8))
@@ -759,12 +785,12 @@ def test_ten_thousand_cancellations(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_room_waits_and_takes_turns(backend: str) -> None:
-    """Each of two sources is let in once per job that leaves, and a cancelled one passes it on."""
+    """Who waits is let in once per job that leaves, and a cancelled one passes it on."""
 
     async def main() -> None:
         scheduler = Scheduler(max_concurrency=1)
         await scheduler.room()
-        (holder,) = asked(scheduler)
+        holder, queued = asked(scheduler, 2)
         let_in: list[str] = []
 
         async def source(name: str) -> None:
@@ -786,25 +812,37 @@ def test_room_waits_and_takes_turns(backend: str) -> None:
             assert let_in == []
             holder.released(served=True)
         assert let_in == ["early", "late"]
+        assert queued.holds_slot()
 
     on(backend, main)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_room_gets_its_turn_in_a_full_house(backend: str) -> None:
-    """Others who keep the queue full do not starve a source."""
+def test_a_source_gets_its_turn_in_a_full_house(backend: str) -> None:
+    """A source stands in line like everybody else who keeps the queue full."""
 
     async def main() -> None:
         scheduler = Scheduler(max_concurrency=1)
         holder, *queue = asked(scheduler, 3)
+        fetched: list[Ticket] = []
+
+        async def source() -> None:
+            become_source()
+            while True:
+                await scheduler.room()
+                fetched.extend(asked(scheduler))
+
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.room)
+            tasks.start_soon(source)
             await anyio.wait_all_tasks_blocked()
-            for ticket in (holder, queue[0]):
-                assert scheduler._rooms
+            assert len(fetched) == 1
+            for ticket in (holder, *queue):
                 asked(scheduler)
                 ticket.released(served=True)
-        assert scheduler.statistics().queued > 0
+            await anyio.wait_all_tasks_blocked()
+            assert started(fetched) == [0]
+            assert len(fetched) == 2
+            tasks.cancel_scope.cancel()
 
     on(backend, main)
 

@@ -10,6 +10,7 @@ import anyio
 
 from .._base import Account, BaseClient, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError, shown
+from .._map import own_error
 from .._models import Timing
 from .._retry import RetryPolicy, check_seconds
 from .._wire import MAX_RESPONSE_BYTES
@@ -403,8 +404,8 @@ class AsyncFireworks(BaseClient):
                 request = TextToImage(item)
             request = with_seed(request)
             return ImageOutcome(index, request, await self._run(request), None)
-        except Exception as error:  # noqa: BLE001  (one failure never stops the rest)
-            return ImageOutcome(index, request, None, error)
+        except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
+            return ImageOutcome(index, request, None, own_error(error))
 
     async def _run(self, order: Order) -> ImageResponse:
         order = with_seed(order)
