@@ -354,7 +354,7 @@ async def test_room_that_fails_loses_no_outcome(fails: str) -> None:
     found: list[int] = []
     with pytest.raises(LookupError, match="no more room"):
         await all_of(found, outcomes_of(range(50), has_room=has_room, room=room, buffer=50))
-    assert found == list(range(len(found)))
+    assert sorted(found) == list(range(len(found)))
     assert len(found) > 0
 
 
