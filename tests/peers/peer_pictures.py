@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from prodia_async.emulator import Record
 
 COLOURS = {"product.jpg": "teal", "scene.jpg": "olive"}
-COMBINE = {
+COMBINE: dict[str, Any] = {
     "type": "inference.nano-banana.img2img.v2",
     "config": {"prompt": "put the product into the scene", "images": list(COLOURS)},
 }
 """The guide's job for several input images; it names both."""
 
-STRAWBERRY = {
+STRAWBERRY: dict[str, Any] = {
     "type": "inference.flux-fast.schnell.txt2img.v2",
     "config": {"prompt": "a ripe strawberry", "seed": 42},
 }
