@@ -457,3 +457,13 @@ def test_responses_pickle() -> None:
     """A response goes to another process whole."""
     answer = response(Output(b"x", "image/png", "a"))
     assert pickle.loads(pickle.dumps(answer)) == answer
+
+
+def test_an_input_is_neither_a_url_nor_an_open_file(tmp_path: Path) -> None:
+    """Nothing is fetched here, and a file is read from its path; both are said."""
+    with pytest.raises(InvalidRequestError, match="cannot be a URL.*download it first"):
+        Input("https://example.com/a.png")
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    with path.open("rb") as file, pytest.raises(InvalidRequestError, match="give its path instead"):
+        Input(file)  # type: ignore[arg-type]
