@@ -461,7 +461,7 @@ def test_responses_pickle() -> None:
 
 def test_an_input_is_neither_a_url_nor_an_open_file(tmp_path: Path) -> None:
     """Nothing is fetched here, and a file is read from its path; both are said."""
-    with pytest.raises(InvalidRequestError, match="cannot be a URL.*download it first"):
+    with pytest.raises(InvalidRequestError, match=r"cannot be a URL.*download it first"):
         Input("https://example.com/a.png")
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
