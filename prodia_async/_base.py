@@ -90,7 +90,7 @@ class BaseClient:
         self._max_response_bytes = max_response_bytes
 
         def make_sender() -> Sender:
-            from ._connections import default_transport  # noqa: PLC0415
+            from ._connections import default_transport  # noqa: PLC0415  (see __init__)
 
             own = None if http_client is not None else transport or default_transport(address)
             return Sender(
@@ -106,7 +106,7 @@ class BaseClient:
         # What only a client needs and what takes longest to import: not before there is one,
         # and not while its event loop runs.
         import_tenacity()
-        from . import _connections  # noqa: F401, PLC0415
+        from . import _connections  # noqa: F401, PLC0415  (not at import)
 
         self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
 
