@@ -40,9 +40,9 @@ from ._models import (
     JobOutcome,
     JobRequest,
     JobResponse,
-    Output,
     Timing,
 )
+from ._outputs import Output
 from ._retry import Attempt, RetryPolicy
 from ._scheduler import SchedulerStatistics
 from ._version import __version__

@@ -24,11 +24,12 @@ from ._errors import (
 )
 from ._formats import MULTIPART
 from ._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
-from ._models import Output
 from ._multipart import Event as MultipartEvent
 from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished, PartStarted
+from ._outputs import Output
 from ._results import JobResult, read_job_result
-from ._statuses import encoding_of, one_line, status_error, text_of
+from ._show import one_line
+from ._statuses import encoding_of, status_error, text_of
 from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from ._errors import (
     TruncatedResponseError,
     shown,
 )
-from ._models import JobResponse, Output, Timing
+from ._models import JobResponse, Timing
 from ._requests import ASYNC_PATH
 from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
 from ._retry import RetryPolicy, check_seconds
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from ._answers import AnswerEvent
     from ._engine import Engine, Finished, Terms, Vocabulary
+    from ._outputs import Output
     from ._results import JobResult
     from ._retry import Attempt
     from ._transport import Reply

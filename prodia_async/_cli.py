@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from ._catalogue_data import Field, Inputs, JobType
     from ._demo import DemoReport
-    from ._models import JobResponse, Output
+    from ._models import JobResponse
+    from ._outputs import Output
     from .emulator import Emulator
 
 # Typer has carried its own copy of click since 0.26, and shows neither's base class.

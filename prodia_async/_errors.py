@@ -31,59 +31,18 @@ their class and their attributes.
 
 from __future__ import annotations
 
-import reprlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from ._show import MAX_SHOWN, one_line
+from ._show import shown as shown  # noqa: PLC0414  (its home until lately; others still ask here)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._models import Output
+    from ._outputs import Output
     from ._results import JobResult
     from ._retry import Attempt
-
-MAX_SHOWN = 120
-"""How many characters of a value a message shows. Chosen: a line or two with the sentence."""
-
-
-class _Shown(reprlib.Repr):
-    """A `repr` that never fails, is short, and never prints the contents of bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = MAX_SHOWN
-        self.maxlevel = 3
-
-    def repr_bytes(self, value: bytes | bytearray, level: int) -> str:
-        del level
-        return f"<{len(value)} bytes>"
-
-    repr_bytearray = repr_bytes
-
-    def repr_memoryview(self, value: memoryview, level: int) -> str:
-        del level
-        return f"<{value.nbytes} bytes>"
-
-    def repr_int(self, value: int, level: int) -> str:
-        # Python refuses to write out an int of more than 4,300 digits.
-        if value.bit_length() > 256:
-            return f"<int of {value.bit_length()} bits>"
-        return super().repr_int(value, level)
-
-
-_SHOWN = _Shown()
-
-
-def shown(value: object) -> str:
-    """
-    Write any value for a message: on one line, at most `MAX_SHOWN` characters of it.
-
-    Bytes are only counted, since they are pictures more often than not. A
-    value whose own ``repr`` fails is shown by its type.
-    """
-    text = " ".join(_SHOWN.repr(value).splitlines())
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
-
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -160,7 +119,7 @@ class ProdiaError(Exception):
             sentences.append(self._advice)
         ids = [
             # Both came over the network, so they may be of any length.
-            f"{name} {' '.join(value.split())[:MAX_SHOWN]}"
+            f"{name} {one_line(value, longest=MAX_SHOWN)}"
             for name, value in (("job", self.job_id), ("request", self.request_id))
             if value
         ]

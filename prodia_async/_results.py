@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ._errors import shown
+from ._show import shown
 
 SUCCEEDED_STATES = frozenset({"completed", "processed", "succeeded"})
 """State words of success. Documented: `completed` (sync), `processed` (async); last: chosen."""

@@ -17,10 +17,10 @@ from ._errors import (
     PayloadTooLargeError,
     PermissionDeniedError,
     ServerError,
-    shown,
 )
 from ._media import bare_type
 from ._retry import parse_retry_after
+from ._show import one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much of an error's body is read and kept. Chosen."""
-
-MAX_MESSAGE = 500
-"""How many characters of a text body are quoted in an error's message. Chosen."""
 
 STATUS_ERRORS: Mapping[int, type[APIStatusError]] = MappingProxyType(
     {
@@ -130,11 +127,3 @@ def text_of(headers: Headers, body: bytes) -> str | None:
     if kind == "text/html" or text.lstrip()[:1] == "<":
         text = _TAGS.sub(" ", text)
     return text
-
-
-def one_line(text: str) -> str:
-    """Fit a text of the server's into a message: one line, short, nothing a terminal obeys."""
-    words = " ".join(text[: 20 * MAX_MESSAGE].split())[:MAX_MESSAGE]
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words
-    )

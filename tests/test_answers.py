@@ -39,7 +39,7 @@ from prodia_async._errors import (
     ServerError,
     TruncatedResponseError,
 )
-from prodia_async._models import Output
+from prodia_async._outputs import Output
 from prodia_async._results import JobResult, JobState
 from prodia_async._statuses import MAX_ERROR_BYTES, retry_after
 from prodia_async._wire import Headers

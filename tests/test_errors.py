@@ -7,7 +7,6 @@ import pytest
 
 from prodia_async import _errors
 from prodia_async._errors import (
-    MAX_SHOWN,
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -23,9 +22,8 @@ from prodia_async._errors import (
     ResponseError,
     ServerError,
     TruncatedResponseError,
-    shown,
 )
-from prodia_async._models import Output
+from prodia_async._outputs import Output
 from prodia_async._results import JobResult, JobState
 from prodia_async._retry import Attempt
 
@@ -129,45 +127,3 @@ def test_ids_from_the_network_cannot_flood_or_break_the_text() -> None:
     error = TruncatedResponseError("x", request_id="a\nb" * 70_000)
     assert len(str(error)) < 400
     assert "\n" not in str(error)
-
-
-class Hostile:
-    def __repr__(self) -> str:
-        raise RuntimeError("no")
-
-
-class Verbose:
-    def __repr__(self) -> str:
-        return "line\n" * 1000
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "x" * 10**6,
-        "\ud800",
-        10**6000,
-        [b"secret" * 10] * 1000,
-        {"k": {"k": {"k": {"k": b"secret"}}}},
-        bytearray(b"secret"),
-        memoryview(b"secret"),
-        Hostile(),
-        Verbose(),
-        [Hostile()],
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_shown_is_short_and_safe(value: object) -> None:
-    """Any value is shown on one encodable line, cut, without the contents of bytes."""
-    text = shown(value)
-    assert len(text) <= MAX_SHOWN
-    assert "\n" not in text
-    assert "secret" not in text
-    assert text.encode()
-
-
-def test_shown_shows_what_is_small() -> None:
-    """Values that fit read as their repr does, blanks included; bytes are counted."""
-    for value in ("a  b", 5, None, 1.5, {"a": [1, "b"]}, float("nan")):
-        assert shown(value) == repr(value)
-    assert shown([b"ab", memoryview(b"abc")]) == "[<2 bytes>, <3 bytes>]"

@@ -13,23 +13,25 @@ import prodia_async
 HOUSE = Path(prodia_async.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
-    0: {"_errors", "_media", "_files", "_version", "_httpx", "_catalogue_data"},
-    1: {
+    0: {"_show", "_media", "_files", "_version", "_httpx", "_catalogue_data"},
+    1: {"_results", "_outputs"},
+    2: {"_errors"},
+    3: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
-        "_network", "_hooks", "_results", "_catalogue",
+        "_network", "_hooks", "_catalogue",
     },
-    2: {"_requests", "_statuses", "_connections", "job_types"},
-    3: {"_answers", "_transport"},
-    4: {"_engine", "_map", "_stream"},
-    5: {"_base", "_async_jobs"},
-    6: {"_client", "fireworks", "transports"},
-    7: {"batch"},
-    8: {"_cli", "_demo", "_contact_sheet", "__main__"},
+    4: {"_requests", "_statuses", "_connections", "job_types"},
+    5: {"_answers", "_transport"},
+    6: {"_engine", "_map", "_stream"},
+    7: {"_base", "_async_jobs"},
+    8: {"_client", "fireworks", "transports"},
+    9: {"batch"},
+    10: {"_cli", "_demo", "_contact_sheet", "__main__"},
 }  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # _contact_sheet draws for _demo, in the one floor whose rooms know each other.
-TOP_FLOOR = 8
+TOP_FLOOR = 10
 
 OWNERS: dict[str, set[str]] = {
     "httpx": {"_httpx"},
@@ -133,7 +135,7 @@ def test_the_test_sees_imports() -> None:
     assert {"._errors", "._media", "json"} <= found["_requests"]
     assert "._retry" in found["_errors"]
     here = {room_of(file): set(imports(file, typing_too=False)) for file in HOUSE_FILES}
-    assert not {each for each in here["_errors"] if each.startswith(".")}
+    assert "._retry" not in here["_errors"]
     assert "httpx" in here["_httpx"]
 
 

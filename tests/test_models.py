@@ -22,10 +22,10 @@ from prodia_async._models import (
     JobOutcome,
     JobRequest,
     JobResponse,
-    Output,
     Timing,
     wire_job,
 )
+from prodia_async._outputs import Output
 from prodia_async._results import JobResult, Price, read_job_result
 
 LIVE: dict[str, Any] = {
@@ -359,6 +359,10 @@ class TestOutput:
         assert repr(Output(b"secret", "image/png", "a.png")) == "<Output image/png 6 bytes 'a.png'>"
         assert repr(Output(b"", "image/png")) == "<Output image/png 0 bytes>"
         assert len(repr(Output(b"", "x" * 10**6, "y" * 10**6))) < 300
+
+    def test_repr_is_harmless(self) -> None:
+        """The type is the server's word and may hold what a terminal obeys; it is not shown."""
+        assert "\x1b" not in repr(Output(b"", "image/png\x1b]0;owned\x07", "\x1b[2J"))
 
     def test_suffix(self) -> None:
         """By type; an unknown one has none."""

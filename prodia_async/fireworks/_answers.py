@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .._errors import (
-    MAX_SHOWN,
     APIStatusError,
     BadRequestError,
     CapacityError,
@@ -31,8 +30,10 @@ from .._errors import (
 )
 from .._hooks import logger
 from .._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
-from .._models import Outcome, Output, Timing
-from .._statuses import STATUS_ERRORS, encoding_of, one_line, status_error, text_of
+from .._models import Outcome, Timing
+from .._outputs import Output
+from .._show import MAX_SHOWN, one_line
+from .._statuses import STATUS_ERRORS, encoding_of, status_error, text_of
 from ._orders import Generate, Kontext, Order, TextToImage
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from .._errors import (
     shown,
 )
 from .._httpx import httpx
-from .._statuses import one_line, status_error, text_of
+from .._show import one_line
+from .._statuses import status_error, text_of
 from ._answers import (
     SUCCESS,
     Answer,
