@@ -21,6 +21,7 @@ its own (a *session*), made on first use, and so does a forked child.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
@@ -50,6 +51,7 @@ from ._wire import REDACTED, Headers, Secret
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ._scheduler import Ticket
     from ._wire import WireRequest
 
 S = TypeVar("S")
@@ -61,6 +63,12 @@ MAX_ERROR_BYTES = 64 * 1024
 
 ERROR_BODY_SECONDS = 10.0
 """How long the body of an error is read. Chosen: its status says the most of it."""
+
+MAX_QUESTIONS = 32
+"""
+How many free questions of a session are asked at once. Chosen: enough for some hundred polls a
+second, and few beside the connections of the jobs.
+"""
 
 MIN_SECRET = 8
 """Shortest credential that is blotted out of errors. Chosen: real ones have hundreds of letters."""
@@ -102,6 +110,10 @@ class Terms:
         counted: Whether it is a job of its own in the statistics, rather
             than a step of one (a question about it, say).
         spent: Seconds of the deadline that are gone already.
+        free: Whether it is a question that costs nothing: it waits for no
+            slot but for one of `MAX_QUESTIONS`, is sent once, and neither
+            draws on the retry budget nor fills it. Whoever asks decides
+            whether to ask again.
     """
 
     authorize: Callable[[], Awaitable[str]]
@@ -111,6 +123,7 @@ class Terms:
     hook: AttemptHook | None
     counted: bool = True
     spent: float = 0.0
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +151,7 @@ class Finished:
 class _Session:
     """What belongs to one event loop in one process."""
 
-    __slots__ = ("_loop", "accepted", "clock", "closed", "pid", "scheduler", "sender")
+    __slots__ = ("_loop", "accepted", "clock", "closed", "pid", "questions", "scheduler", "sender")
 
     def __init__(self, sender: Sender, scheduler: Scheduler, token: object) -> None:
         self.sender = sender
@@ -150,6 +163,7 @@ class _Session:
         scheduler.clock = self.clock
         self.accepted: dict[str, float] = {}
         """When the server last accepted a request, by kind."""
+        self.questions = anyio.CapacityLimiter(MAX_QUESTIONS)
         self.closed = False
 
     def is_gone(self) -> bool:
@@ -167,6 +181,31 @@ class _Session:
 
 def _do_nothing() -> None:
     pass
+
+
+class _FreeTicket:
+    """In the place of a scheduler's ticket, for a question that costs nothing."""
+
+    __slots__ = ("_limiter", "seconds_queued")
+
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self.seconds_queued = 0.0
+
+    async def start(self) -> None:
+        await self._limiter.acquire_on_behalf_of(self)
+
+    def refused(self, wait: float) -> None:
+        del wait
+        self.close()
+
+    def released(self, *, served: bool) -> None:
+        del served
+        self.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has none, or gave it back
+            self._limiter.release_on_behalf_of(self)
 
 
 class Engine:
@@ -322,7 +361,9 @@ class Flight(Generic[T]):
         self._terms = terms
         self._session = session
         self._budget = budget
-        self._ticket = session.scheduler.ticket(request.kind)
+        self._ticket: Ticket | _FreeTicket = (
+            _FreeTicket(session.questions) if terms.free else session.scheduler.ticket(request.kind)
+        )
         self._history = History()
         self._sending: Sending | None = None
         self._reply: Reply | None = None
@@ -364,6 +405,10 @@ class Flight(Generic[T]):
         except BaseException as error:
             self._finish(error)
             raise
+
+    def give_back(self) -> None:
+        """Give the slot back before the end, since a reader of his own pace reads the answer."""
+        self._ticket.close()
 
     async def end(self, error: BaseException | None = None, *, own: bool = True) -> Finished:
         """
@@ -459,6 +504,8 @@ class Flight(Generic[T]):
     def _decide(self, error: BaseException) -> float | None:
         if self._session.closed or not isinstance(error, ProdiaError):
             return None  # closing withdraws the ticket, in whatever state
+        if self._terms.free:
+            return None
         history = self._history
         last = history.attempts[-1]
         if last.fate == "server fault" and error.job is not None and error.job.succeeded:
@@ -508,7 +555,8 @@ class Flight(Generic[T]):
                 )
         attempts = tuple(self._history.attempts)
         if completed:
-            self._budget.succeeded(self._history.server_faults)
+            if not self._terms.free:
+                self._budget.succeeded(self._history.server_faults)
         elif isinstance(error, ProdiaError):
             error.attempts = attempts
             error.may_have_run = error.may_have_run or self._earlier_may_have_run()
