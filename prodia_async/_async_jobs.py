@@ -16,8 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
-import anyio
-
+from . import _waiting
 from ._answers import OutputData, OutputFinished, OutputStarted, error_for, failure_of, make_output
 from ._errors import (
     DeadlineExceededError,
@@ -288,7 +287,7 @@ class AsyncJob:
         seconds = deadline if deadline is not None else self._calls.terms(None).deadline
         if seconds is None:
             return await step()
-        with anyio.move_on_after(seconds):
+        with _waiting.until(_waiting.current_time() + seconds):
             return await step()
         error = DeadlineExceededError(
             f"the job did not finish within {seconds:g} s and was last {self._last_state!r}; "
@@ -303,7 +302,7 @@ class AsyncJob:
     async def _wait(self, poll: float) -> JobResult:
         longest = max(poll, POLL_MAX_SECONDS)
         while await self.state() not in SUCCEEDED_STATES | FAILED_STATES:
-            await anyio.sleep(poll * random.uniform(1 - POLL_JITTER, 1 + POLL_JITTER))
+            await _waiting.sleep(poll * random.uniform(1 - POLL_JITTER, 1 + POLL_JITTER))
             poll = min(poll * POLL_GROWTH, longest)
         return await self._final()
 
@@ -321,14 +320,14 @@ class AsyncJob:
         return job
 
     async def _result(self, poll: float, collected: list[Output]) -> JobResponse:
-        began = anyio.current_time()
+        began = _waiting.current_time()
         job = await self._wait(poll)
         request_id = None
         for name in await self.outputs():
             output, finished = await self._fetch(name)
             collected.append(output)
             request_id = finished.request_id
-        total = anyio.current_time() - began
+        total = _waiting.current_time() - began
         return JobResponse(
             job, tuple(collected), request_id, self.attempts, Timing(0.0, 0.0, total, total)
         )

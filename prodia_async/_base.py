@@ -16,6 +16,7 @@ from ._map import Outcomes
 from ._retry import RetryPolicy, check_seconds, import_tenacity
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Sender
+from ._waiting import watch
 from ._wire import Secret, is_this_machine
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class BaseClient:
         from . import _connections  # noqa: F401, PLC0415  (not at import)
 
         self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
+        watch(self._engine)
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         """

@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-import anyio
-
+from . import _waiting
 from ._base import Account, BaseClient, TokenSource
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
 from ._map import own_error
@@ -223,11 +222,11 @@ class AsyncProdia(BaseClient):
             return await self._run(request)
         if via != "async":
             raise InvalidRequestError(f'via must be "sync" or "async", not {via!r}')
-        began = anyio.current_time()
+        began = _waiting.current_time()
         submitted = await self._submit(request)
         # The deadline is one for both: what the submission took is gone.
         deadline = self._deadline if deadline is None else deadline
-        left = None if deadline is None else began + deadline - anyio.current_time()
+        left = None if deadline is None else began + deadline - _waiting.current_time()
         return await submitted.result(deadline=None if left is None else max(left, 0.001))
 
     async def submit(
@@ -415,10 +414,10 @@ class AsyncProdia(BaseClient):
         )
         if terms.deadline is None:
             return await encoding(), terms
-        began = anyio.current_time()
-        with anyio.move_on_after(terms.deadline):
+        began = _waiting.current_time()
+        with _waiting.until(_waiting.current_time() + terms.deadline):
             wire = await encoding()
-            return wire, replace(terms, spent=anyio.current_time() - began)
+            return wire, replace(terms, spent=_waiting.current_time() - began)
         raise DeadlineExceededError(
             f"the job was not sent within its deadline of {terms.deadline:g} s: looking at its "
             "inputs took longer"

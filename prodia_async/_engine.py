@@ -46,6 +46,7 @@ from ._retry import (
 )
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Reply, Sender, Sending
+from ._waiting import clock_of, until
 from ._wire import REDACTED, Headers, Secret
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class _Session:
         self.pid = os.getpid()
         self._loop: Any = getattr(token, "native_token", token)
         # The same clock as anyio's, without looking for the loop at each reading.
-        self.clock: Callable[[], float] = getattr(self._loop, "time", anyio.current_time)
+        self.clock = clock_of(getattr(self._loop, "time", anyio.current_time))
         scheduler.clock = self.clock
         self.accepted: dict[str, float] = {}
         """When the server last accepted a request, by kind."""
@@ -384,7 +385,7 @@ class Flight(Generic[T]):
         """
         if self._deadline_at is None:
             return await step()
-        with anyio.CancelScope(deadline=self._deadline_at):
+        with until(self._deadline_at):
             return await step()
         raise self._out_of_time()
 

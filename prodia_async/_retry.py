@@ -31,8 +31,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
-import anyio
-
+from . import _waiting
 from ._errors import (
     APIConnectionError,
     APIStatusError,
@@ -417,7 +416,7 @@ async def retrying(
     attempt: Callable[[], Awaitable[T]],
     *,
     decide: Callable[[BaseException], float | None],
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    sleep: Callable[[float], Awaitable[None]] = _waiting.sleep,
 ) -> T:
     """
     Make attempts until one succeeds or ``decide`` gives up.

@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from . import _waiting
 from ._errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -474,8 +475,7 @@ class Ticket:
                 if self.alarm == inf:
                     await changed.wait()
                 else:
-                    with anyio.move_on_after(self.alarm - self.scheduler.clock()):
-                        await changed.wait()
+                    await _waiting.wait_for(changed, self.alarm - self.scheduler.clock())
                 granted = self.proceed()
         except BaseException:
             if self.state is not _State.WAITING:  # that lasts until it is over, or closed

@@ -13,7 +13,7 @@ import prodia_async
 HOUSE = Path(prodia_async.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
-    0: {"_show", "_media", "_files", "_version", "_httpx", "_catalogue_data"},
+    0: {"_waiting", "_show", "_media", "_files", "_version", "_httpx", "_catalogue_data"},
     1: {"_results", "_outputs"},
     2: {"_errors"},
     3: {

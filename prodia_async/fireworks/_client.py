@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
-import anyio
-
+from .. import _waiting
 from .._base import Account, BaseClient, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError, shown
 from .._map import own_error
@@ -349,11 +348,11 @@ class AsyncFireworks(BaseClient):
         check_model(model)
         check_seconds("poll", poll)
         terms = self._terms(deadline)
-        began = anyio.current_time()
+        began = _waiting.current_time()
         task = self._task(task_id, model, None, poll, terms)
         with self._counting():
             image, headers = await self._within(terms.deadline, terms.deadline, task)
-        total = anyio.current_time() - began
+        total = _waiting.current_time() - began
         timing = Timing(0.0, 0.0, total, total)
         return ImageResponse((image,), None, headers, headers.get("x-request-id"), (), timing)
 
@@ -425,19 +424,19 @@ class AsyncFireworks(BaseClient):
     async def _run_kontext(self, order: Kontext) -> ImageResponse:
         terms = self._terms(order.deadline)
         wire = order.to_request(await picture_text(order.input_image))
-        began = anyio.current_time()
+        began = _waiting.current_time()
         with self._counting():
             step = replace(terms, counted=False)
             task_id, finished = await self._engine.run(wire, submission(), step)
             # The deadline is one for both: what the submission took is gone.
-            left = terms.deadline and began + terms.deadline - anyio.current_time()
+            left = terms.deadline and began + terms.deadline - _waiting.current_time()
             task = self._task(task_id, order.model, order.seed, order.poll, terms)
             try:
                 image, headers = await self._within(terms.deadline, left, task)
             except ProdiaError as error:
                 error.attempts = error.attempts or finished.attempts
                 raise
-        total = anyio.current_time() - began
+        total = _waiting.current_time() - began
         running = total - finished.queued - finished.backoff
         finished = replace(finished, running=running, total=total)
         return _response((image,), order, headers, finished)
@@ -475,7 +474,7 @@ class AsyncFireworks(BaseClient):
     ) -> tuple[Image, Headers]:
         if left is None:
             return await task.picture()
-        with anyio.move_on_after(left):
+        with _waiting.until(_waiting.current_time() + left):
             return await task.picture()
         error = DeadlineExceededError(
             f"the task was not done within its deadline of {deadline:g} s; {GOES_ON}",

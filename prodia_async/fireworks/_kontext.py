@@ -14,8 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import anyio
-
+from .. import _waiting
 from .._errors import (
     APIConnectionError,
     DeadlineExceededError,
@@ -247,11 +246,11 @@ class Task:
     async def _ended(self) -> Told:
         """Ask until the task has ended well."""
         question = poll_request(self.model, self.id)
-        began = anyio.current_time()
+        began = _waiting.current_time()
         wait, longest = self.poll, max(POLL_MAX_SECONDS, 5 * self.poll)
         odd = 0
         while True:
-            await anyio.sleep(wait * random.uniform(1, 1 + POLL_JITTER))
+            await _waiting.sleep(wait * random.uniform(1, 1 + POLL_JITTER))
             wait = min(wait * POLL_GROWTH, longest)
             told: Told | None = None
             try:
@@ -263,7 +262,7 @@ class Task:
                     raise
             if told is not None and self._judge(told, odd):
                 return told
-            seconds = anyio.current_time() - began
+            seconds = _waiting.current_time() - began
             if seconds > self.terms.timeout:
                 raise DeadlineExceededError(
                     f"the task was still {shown(told.status) if told else 'not to be read'} after "
