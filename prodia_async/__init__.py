@@ -1,12 +1,11 @@
 """
 Run image and video generation jobs on the Prodia v2 inference API.
 
-The front door: names out of the rooms, nothing else.
+The front door: names out of the modules, nothing else.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+from ._async_jobs import AsyncJob
+from ._attempts import Attempt
 from ._client import AsyncProdia
 from ._errors import (
     APIConnectionError,
@@ -22,10 +21,12 @@ from ._errors import (
     InvalidRequestError,
     JobFailedError,
     JobNotFoundError,
+    JobRefusedError,
     MalformedResponseError,
     PayloadTooLargeError,
     PermissionDeniedError,
     ProdiaError,
+    QueueFullError,
     RateLimitError,
     ResponseError,
     ResponseTooLargeError,
@@ -43,14 +44,11 @@ from ._models import (
     Timing,
 )
 from ._outputs import Output
-from ._retry import Attempt, RetryPolicy
+from ._results import JobResult, Price
+from ._retry import RetryPolicy
 from ._scheduler import SchedulerStatistics
+from ._stream import JobStream, OutputPart
 from ._version import __version__
-
-if TYPE_CHECKING:
-    from ._async_jobs import AsyncJob
-    from ._results import JobResult, Price
-    from ._stream import JobStream, OutputPart
 
 __all__ = [
     "JPEG",
@@ -76,6 +74,7 @@ __all__ = [
     "JobFailedError",
     "JobNotFoundError",
     "JobOutcome",
+    "JobRefusedError",
     "JobRequest",
     "JobResponse",
     "JobResult",
@@ -87,6 +86,7 @@ __all__ = [
     "PermissionDeniedError",
     "Price",
     "ProdiaError",
+    "QueueFullError",
     "RateLimitError",
     "ResponseError",
     "ResponseTooLargeError",
@@ -99,29 +99,7 @@ __all__ = [
     "__version__",
 ]
 
-# In rooms that take long to import, and that only a client needs.
-_LATER = {
-    "AsyncJob": "_async_jobs",
-    "JobResult": "_results",
-    "JobStream": "_stream",
-    "OutputPart": "_stream",
-    "Price": "_results",
-}
-
-
-def __getattr__(name: str) -> Any:
-    room = _LATER.get(name)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{room}", __name__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-# Tracebacks and pickles name the front door, not the room behind it.
-for _value in [globals()[_name] for _name in __all__ if _name not in _LATER]:
-    if isinstance(_value, type):
-        _value.__module__ = __name__
+# Tracebacks and pickles name the front door, not the module behind it.
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__

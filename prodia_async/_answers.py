@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from ._errors import (
-    APIStatusError,
     JobFailedError,
     MalformedResponseError,
     ProdiaError,
@@ -405,8 +404,9 @@ def failure_of(job: JobResult, outputs: Sequence[Output] = ()) -> JobFailedError
     """Return the error for a job that ended ``failed``, or ``None``."""
     if not job.failed:
         return None
-    why = one_line(job.failure or "") or "the server does not say why"
-    return JobFailedError(f"the job failed: {why}", job=job, outputs=outputs)
+    reason = one_line(job.failure or "") or None
+    why = reason or "the server does not say why"
+    return JobFailedError(f"the job failed: {why}", reason=reason, job=job, outputs=outputs)
 
 
 def check_answer(
@@ -448,7 +448,7 @@ ADVICE: Mapping[int, str] = {401: "check the token (PRODIA_TOKEN, or token=)"}
 """What to do about a status, for its message."""
 
 
-def error_for(status_code: int, headers: Headers, body: bytes) -> APIStatusError:
+def error_for(status_code: int, headers: Headers, body: bytes) -> ProdiaError:
     """
     Turn an error status into the error to raise.
 

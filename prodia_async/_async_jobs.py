@@ -490,6 +490,3 @@ class _Whole(_Asking):
                     f"max_response_bytes={self._max_bytes}; stream() has no such limit"
                 )
         return make_output(started, b"".join(pieces))
-
-
-AsyncJob.__module__ = "prodia_async"  # the front door imports us late

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
+from ._connections import default_transport
 from ._engine import Engine, Terms
 from ._errors import InvalidRequestError
 from ._httpx import httpx
 from ._map import Outcomes
-from ._retry import RetryPolicy, check_seconds, import_tenacity
+from ._retry import RetryPolicy, check_seconds
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Sender
 from ._waiting import watch
@@ -91,8 +92,6 @@ class BaseClient:
         self._max_response_bytes = max_response_bytes
 
         def make_sender() -> Sender:
-            from ._connections import default_transport  # noqa: PLC0415  (see __init__)
-
             own = None if http_client is not None else transport or default_transport(address)
             return Sender(
                 address,
@@ -103,11 +102,6 @@ class BaseClient:
 
         def make_scheduler() -> Scheduler:
             return Scheduler(max_concurrency=max_concurrency, adaptive=adaptive)
-
-        # What only a client needs and what takes longest to import: not before there is one,
-        # and not while its event loop runs.
-        import_tenacity()
-        from . import _connections  # noqa: F401, PLC0415  (not at import)
 
         self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
         watch(self._engine)

@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from . import _waiting
+from ._async_jobs import AsyncJob
 from ._base import Account, BaseClient, TokenSource
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
 from ._map import own_error
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
 from ._requests import encode_job
+from ._stream import AnswerFeed, CollectedAnswer, JobStream
 from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
@@ -21,14 +23,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ._answers import Collector
-    from ._async_jobs import AsyncJob
     from ._engine import Finished, Terms
     from ._formats import Format
     from ._hooks import AttemptHook
     from ._httpx import httpx
     from ._models import InputLike
     from ._retry import RetryPolicy
-    from ._stream import JobStream
     from ._wire import WireRequest
 
 ACCOUNT = Account(
@@ -130,9 +130,6 @@ class AsyncProdia(BaseClient):
             allow_http=allow_http,
             max_response_bytes=max_response_bytes,
         )
-        # Now rather than while the event loop runs.
-        from . import _async_jobs, _stream  # noqa: F401, PLC0415
-
         self._set_options(
             {
                 "token": token,
@@ -271,8 +268,6 @@ class AsyncProdia(BaseClient):
         Raises:
             InvalidRequestError: `job_id` cannot be an id.
         """
-        from ._async_jobs import AsyncJob  # noqa: PLC0415
-
         return AsyncJob(job_id, _Calls(self))
 
     def stream(
@@ -375,17 +370,12 @@ class AsyncProdia(BaseClient):
             return JobOutcome(index, request, None, own_error(error))
 
     async def _run(self, request: JobRequest) -> JobResponse:
-        from ._stream import CollectedAnswer  # noqa: PLC0415
-
         wire, terms = await self._prepare(request)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
         collected, finished = await self._engine.run(wire, answer, terms)
         return _response(collected, finished)
 
     async def _submit(self, request: JobRequest) -> AsyncJob:
-        from ._async_jobs import AsyncJob  # noqa: PLC0415
-        from ._stream import CollectedAnswer  # noqa: PLC0415
-
         wire, terms = await self._prepare(request, submit=True)
         answer = CollectedAnswer(multipart=False, max_bytes=self._max_response_bytes, final=False)
         collected, finished = await self._engine.run(wire, answer, terms)
@@ -425,8 +415,6 @@ class AsyncProdia(BaseClient):
 
     @asynccontextmanager
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
-        from ._stream import AnswerFeed, CollectedAnswer, JobStream  # noqa: PLC0415
-
         wire, terms = await self._prepare(request)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=0)
         flight = self._engine.flight(wire, answer, terms)

@@ -1,10 +1,11 @@
 """
-Every error, at the bottom of the house so that every room may raise it.
+Every error, near the bottom so that every module may raise it.
 
 ::
 
     ProdiaError
     ├── InvalidRequestError (ValueError)      found before anything was sent
+    ├── QueueFullError                        max_queued: not sent, and nothing was
     ├── DeadlineExceededError (TimeoutError)  the job's own time was up
     ├── APIConnectionError                    no complete answer came
     │   ├── ConnectError                      never delivered: safe to send again
@@ -22,18 +23,20 @@ Every error, at the bottom of the house so that every room may raise it.
     │   ├── MalformedResponseError
     │   ├── TruncatedResponseError
     │   └── ResponseTooLargeError
-    └── JobFailedError                        it ran and ended "failed"
+    └── JobFailedError                        the answer is a job result that says "failed"
+        └── JobRefusedError                   ... and a 4xx: a BadRequestError too, nothing ran
 
 The tree is divided by what happened to the job, since that decides whether
-sending it again can cost money a second time. All of them pickle and keep
-their class and their attributes.
+sending it again can cost money a second time: each class states its fate. All
+of them pickle and keep their class and their attributes.
 """
 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, TypedDict, Unpack
 
+from ._attempts import MAY_HAVE_RUN, Attempt, Fate
 from ._show import MAX_SHOWN, one_line
 from ._show import shown as shown  # noqa: PLC0414  (its home until lately; others still ask here)
 
@@ -42,7 +45,9 @@ if TYPE_CHECKING:
 
     from ._outputs import Output
     from ._results import JobResult
-    from ._retry import Attempt
+
+Stage: TypeAlias = Literal["queued", "refused", "connecting", "sending", "running", "reading"]
+"""How far a job had come when its time was up."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -55,6 +60,18 @@ def _rebuild(cls: type[ProdiaError], args: tuple[Any, ...], state: dict[str, Any
     return error
 
 
+class Facts(TypedDict, total=False):
+    """What every error may be made with; see the attributes of `ProdiaError`."""
+
+    reason: str | None
+    attempts: Sequence[Attempt]
+    request_id: str | None
+    fate: Fate | None
+    may_have_run: bool | None
+    job: JobResult | None
+    outputs: Sequence[Output]
+
+
 class ProdiaError(Exception):
     """
     The base of every error this package raises on purpose.
@@ -64,43 +81,108 @@ class ProdiaError(Exception):
 
     Attributes:
         message: What was expected and what came, in one sentence.
+        reason: The server's own sentence, without our words; ``None`` where it said nothing.
         attempts: What was tried, oldest first; empty when nothing was sent.
         request_id: The ``x-request-id`` header of the last answer, for support
             requests. ``None`` when no answer came or it had none.
-        may_have_run: Whether the job may have run, and so may have been
-            charged. ``False`` means that sending it again is free of that risk.
+        fate: What the attempt that ended so came to, as in `Attempt`.
+        may_have_run: Whether the job may have run, in any of its attempts,
+            and so may have been charged. ``False`` means that sending it
+            again is free of that risk.
         job_id: The server's id of the job, when an answer told it.
         job: The job result, if one came, whole.
         outputs: Every output that came whole, in wire order.
+        bytes_received: Bytes of the answer's body that came before it, where one was read.
     """
 
-    _may_have_run: ClassVar[bool] = False
+    _fate: ClassVar[Fate] = "refused"
     _advice: ClassVar[str] = ""
 
+    reason: str | None
     attempts: tuple[Attempt, ...]
     request_id: str | None
+    fate: Fate
     may_have_run: bool
     job_id: str | None
     job: JobResult | None
     outputs: tuple[Output, ...]
+    bytes_received: int
 
     def __init__(
         self,
         message: str,
         *,
+        reason: str | None = None,
         attempts: Sequence[Attempt] = (),
         request_id: str | None = None,
+        fate: Fate | None = None,
         may_have_run: bool | None = None,
         job: JobResult | None = None,
         outputs: Sequence[Output] = (),
     ) -> None:
         super().__init__(message)
+        self.reason = reason
         self.attempts = tuple(attempts)
         self.request_id = request_id
-        self.may_have_run = self._may_have_run if may_have_run is None else may_have_run
+        self.fate = self._fate if fate is None else fate
+        self.may_have_run = self.fate in MAY_HAVE_RUN if may_have_run is None else may_have_run
         self.job = job
         self.job_id = job.id if job is not None else None
         self.outputs = tuple(outputs)
+        self.bytes_received = 0
+
+    def tell(
+        self,
+        *,
+        reason: str | None = None,
+        attempts: Sequence[Attempt] | None = None,
+        request_id: str | None = None,
+        may_have_run: bool = False,
+        job_id: str | None = None,
+        job: JobResult | None = None,
+        outputs: Sequence[Output] | None = None,
+        bytes_received: int | None = None,
+        besides: str = "",
+        secret: tuple[str, str] | None = None,
+    ) -> Self:
+        """
+        Write down what else is known; the one place where an error changes after it was made.
+
+        What is given takes the place of what was there, ``None`` leaves it. A
+        request id, a job or a reason that the error brought along stays, and
+        no doubt is ever taken back.
+
+        Args:
+            reason: As the attribute.
+            attempts: As the attribute.
+            request_id: As the attribute.
+            may_have_run: True if some other attempt may have.
+            job_id: As the attribute.
+            job: As the attribute; its id is told with it.
+            outputs: As the attribute.
+            bytes_received: As the attribute.
+            besides: What to add to the message, after a semicolon or as a sentence.
+            secret: A credential that must not show, and what stands in its place.
+
+        Returns:
+            The error itself, to be raised.
+        """
+        self.reason = self.reason or reason
+        if attempts is not None:
+            self.attempts = tuple(attempts)
+        self.request_id = self.request_id or request_id
+        self.may_have_run = self.may_have_run or may_have_run
+        self.job = self.job or job
+        self.job_id = job_id or self.job_id or (job.id if job is not None else None)
+        if outputs is not None:
+            self.outputs = tuple(outputs)
+        if bytes_received is not None:
+            self.bytes_received = bytes_received
+        if besides:
+            self.args = (f"{self.message.rstrip('.')}{besides}",)
+        if secret is not None:
+            self.args = (self.message.replace(*secret),)
+        return self
 
     @property
     def message(self) -> str:
@@ -135,17 +217,68 @@ class InvalidRequestError(ProdiaError, ValueError):
     """What was asked for cannot be sent; nothing was, so nothing was charged."""
 
 
+class QueueFullError(ProdiaError):
+    """
+    As many jobs wait for a slot as `max_queued` allows; this one was not sent.
+
+    Attributes:
+        queued: How many wait.
+        retry_after: Seconds after which the server may take jobs again, where it said.
+    """
+
+    queued: int
+    retry_after: float | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        queued: int = 0,
+        retry_after: float | None = None,
+        **facts: Unpack[Facts],
+    ) -> None:
+        super().__init__(message, **facts)
+        self.queued = queued
+        self.retry_after = retry_after
+
+
 class DeadlineExceededError(ProdiaError, TimeoutError):
     """
     The job's `deadline` passed.
 
     The deadline covers the queue, the waits, every attempt, upload and
-    download. `may_have_run` is true when an attempt was under way.
+    download. `may_have_run` is true when an attempt was under way. The last
+    attempt's error, if one ended before, is the ``__cause__``.
+
+    Attributes:
+        stage: How far it had come: ``queued`` (waiting for a slot, or between
+            two attempts), ``refused`` (waiting out a 429, so the server is
+            busy rather than slow), ``connecting``, ``sending``, ``running``,
+            ``reading``.
+        retry_after: Seconds the server asked to wait, when it last refused
+            the job for lack of capacity.
     """
+
+    stage: Stage | None
+    retry_after: float | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stage: Stage | None = None,
+        retry_after: float | None = None,
+        **facts: Unpack[Facts],
+    ) -> None:
+        super().__init__(message, **facts)
+        self.stage = stage
+        self.retry_after = retry_after
 
 
 class APIConnectionError(ProdiaError):
     """No complete answer came."""
+
+    _fate: ClassVar[Fate] = "uncertain"
 
 
 class ConnectError(APIConnectionError):
@@ -156,18 +289,18 @@ class ConnectError(APIConnectionError):
     connection that broke before the last byte of the request was handed over.
     """
 
+    _fate: ClassVar[Fate] = "undelivered"
+
 
 class ConnectionLostError(APIConnectionError):
     """The connection broke after the request was sent: the job may have run."""
 
-    _may_have_run = True
     _advice = "It was not sent again; RetryPolicy(retry_uncertain=True) would, at that risk"
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """Nothing came for `timeout` seconds after the request was sent: the job may have run."""
 
-    _may_have_run = True
     _advice = (
         "It was not sent again; RetryPolicy(retry_uncertain=True) would, at that risk, "
         "and a larger timeout= waits longer"
@@ -199,18 +332,9 @@ class APIStatusError(ProdiaError):
         body: bytes = b"",
         headers: Mapping[str, str] = _NO_HEADERS,
         retry_after: float | None = None,
-        attempts: Sequence[Attempt] = (),
-        request_id: str | None = None,
-        may_have_run: bool | None = None,
-        job: JobResult | None = None,
+        **facts: Unpack[Facts],
     ) -> None:
-        super().__init__(
-            message,
-            attempts=attempts,
-            request_id=request_id,
-            may_have_run=may_have_run,
-            job=job,
-        )
+        super().__init__(message, **facts)
         self.status_code = status_code
         self.body = body
         self.headers = dict(headers)
@@ -240,6 +364,8 @@ class PayloadTooLargeError(APIStatusError):
 class CapacityError(APIStatusError):
     """429, or what else an API documents as overload: nothing ran and nothing was charged."""
 
+    _fate: ClassVar[Fate] = "not run"
+
 
 RateLimitError = CapacityError
 """`CapacityError` by the name other SDKs use."""
@@ -248,7 +374,7 @@ RateLimitError = CapacityError
 class ServerError(APIStatusError):
     """5xx (or 408): a fault at the server or before it; the job may have run."""
 
-    _may_have_run = True
+    _fate: ClassVar[Fate] = "server fault"
 
 
 InternalServerError = ServerError
@@ -260,16 +386,12 @@ class ResponseError(ProdiaError):
     A success status with an answer that is not what the API promises.
 
     The job ran and is probably paid for, so it is never sent again by itself.
-    What came whole is in `job` and `outputs`.
-
-    Attributes:
-        bytes_received: Body bytes that came before the fault.
+    What came whole is in `job` and `outputs`, and `bytes_received` counts all
+    that came.
     """
 
-    _may_have_run = True
+    _fate: ClassVar[Fate] = "ran"
     _advice = "It was not sent again, since that would be charged again"
-
-    bytes_received: int = 0
 
 
 class MalformedResponseError(ResponseError):
@@ -285,6 +407,55 @@ class ResponseTooLargeError(ResponseError):
 
 
 class JobFailedError(ProdiaError):
-    """The job ran and ended ``failed``; the `error` of its `job` says why."""
+    """
+    The answer is a job result of state ``failed``, whatever its status; `reason` says why.
 
-    _may_have_run = True
+    With a success or a 5xx the job ran. With a 4xx it is a `JobRefusedError`,
+    and `may_have_run` is false. (A 429 is a `CapacityError` whatever it brings.)
+
+    Attributes:
+        status_code: The answer's HTTP status, if it was one of an error.
+    """
+
+    _fate: ClassVar[Fate] = "ran"
+
+    status_code: int | None
+
+    def __init__(
+        self, message: str, *, status_code: int | None = None, **facts: Unpack[Facts]
+    ) -> None:
+        super().__init__(message, **facts)
+        self.status_code = status_code
+
+
+class JobRefusedError(JobFailedError, BadRequestError):
+    """
+    A 4xx with a job result of state ``failed``: the server says what is wrong with the job.
+
+    Both a `JobFailedError` and a `BadRequestError`. Documented for 400:
+    "malformed or invalid", so nothing ran.
+    """
+
+    _fate: ClassVar[Fate] = "refused"
+
+    status_code: int
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] = _NO_HEADERS,
+        retry_after: float | None = None,
+        **facts: Unpack[Facts],
+    ) -> None:
+        BadRequestError.__init__(
+            self,
+            message,
+            status_code=status_code,
+            body=body,
+            headers=headers,
+            retry_after=retry_after,
+            **facts,
+        )

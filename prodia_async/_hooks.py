@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from ._retry import Attempt
+    from ._attempts import Attempt
 
 logger = logging.getLogger("prodia_async")
 logger.addHandler(logging.NullHandler())

@@ -1,8 +1,7 @@
 """
 What the server says of a job, as pydantic models that keep fields this package does not know.
 
-The one room that imports pydantic, and nobody imports it before an answer is
-to be read: pydantic takes longer to import than all the rest together.
+The one module that imports pydantic.
 """
 
 from __future__ import annotations
@@ -178,6 +177,3 @@ def _drop(values: dict[str, Any], place: tuple[int | str, ...]) -> None:
         _drop(inner, tuple(rest))
     else:
         values.pop(str(name), None)
-
-
-JobResult.__module__ = Price.__module__ = "prodia_async"  # the front door imports us late

@@ -29,33 +29,23 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+import tenacity as _t
 
 from . import _waiting
-from ._errors import (
-    APIConnectionError,
-    APIStatusError,
-    CapacityError,
-    ConnectError,
-    InvalidRequestError,
-    JobFailedError,
-    ProdiaError,
-    ResponseError,
-    ServerError,
-    shown,
-)
+from ._attempts import Attempt, Fate
+from ._checks import flag, integer, number, seconds
+from ._errors import APIStatusError, ProdiaError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tenacity import RetryCallState
+# What moved; until every module names where it lives now.
+__all__ = ["Attempt", "Fate"]
+check_seconds = seconds
 
 T = TypeVar("T")
-
-Fate: TypeAlias = Literal[
-    "succeeded", "not run", "undelivered", "server fault", "uncertain", "refused", "ran"
-]
-"""What an attempt came to; the table at the top of this module."""
 
 Random: TypeAlias = Callable[[], float]
 """Returns a number from 0 up to 1."""
@@ -116,60 +106,13 @@ def _read_date(text: str) -> datetime | None:
     return read.replace(tzinfo=read.tzinfo or UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """
-    One exchange for a job.
-
-    Attributes:
-        number: From 1.
-        fate: What it came to.
-        status_code: The HTTP status, or ``None`` if none came.
-        request_id: The ``x-request-id`` header, if one came.
-        seconds: How long it took.
-        retry_after: Seconds the server asked us to wait, if it did.
-        wait: Seconds waited after it before the next; 0 after the last.
-        error: The error it ended with, by class name; ``None`` on success.
-    """
-
-    number: int
-    fate: Fate
-    status_code: int | None
-    request_id: str | None
-    seconds: float
-    retry_after: float | None = None
-    wait: float = 0.0
-    error: str | None = None
-
-    def __str__(self) -> str:
-        what = str(self.status_code or self.error or self.fate)
-        return f"{what} then {self.wait:.1f} s" if self.wait else what
-
-
-def fate_of(error: BaseException) -> Fate:
-    """Tell what an attempt that ended with ``error`` came to."""
-    match error:
-        case CapacityError():
-            return "not run"
-        case ServerError():
-            return "server fault"
-        case ResponseError() | JobFailedError():
-            return "ran"
-        case ConnectError():
-            return "undelivered"
-        case APIConnectionError():
-            return "uncertain"
-        case _:
-            return "refused"
-
-
 def attempt_of(number: int, error: BaseException | None, seconds: float) -> Attempt:
     """Describe an attempt that ended with ``error``, or ``None`` for one that succeeded."""
     if error is None:
         return Attempt(number, "succeeded", 200, None, seconds)
     return Attempt(
         number,
-        fate_of(error),
+        error.fate if isinstance(error, ProdiaError) else "refused",
         error.status_code if isinstance(error, APIStatusError) else None,
         error.request_id if isinstance(error, ProdiaError) else None,
         seconds,
@@ -299,23 +242,11 @@ class RetryPolicy:
     retry_uncertain: bool = False
 
     def __post_init__(self) -> None:
-        attempts = self.max_attempts
-        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-            raise InvalidRequestError(
-                "max_attempts counts from 1 (no retries) and must be at least 1, "
-                f"not {shown(attempts)}"
-            )
+        integer("max_attempts (which counts from 1: no retries)", self.max_attempts, least=1)
         for name in ("backoff_initial", "backoff_max", "max_retry_after", "max_capacity_wait"):
-            value = getattr(self, name)
             most = math.inf if name.startswith("max_") else ABSURD_SECONDS
-            if not _is_number(value) or not 0 <= value <= most:
-                raise InvalidRequestError(
-                    f"{name} must be a number of seconds from 0, not {shown(value)}"
-                )
-        if not isinstance(self.retry_uncertain, bool):
-            raise InvalidRequestError(
-                f"retry_uncertain must be True or False, not {shown(self.retry_uncertain)}"
-            )
+            number(name, getattr(self, name), most=most, unit="seconds")
+        flag("retry_uncertain", self.retry_uncertain)
 
     def decide(
         self,
@@ -386,32 +317,6 @@ class RetryPolicy:
         return backoff * (1 - 0.5 * rand())
 
 
-def _is_number(value: object) -> bool:
-    """Whether ``value`` is a number that can be reckoned with; not one beyond all floats."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return not math.isnan(value)
-    except OverflowError:
-        return False
-
-
-def check_seconds(what: str, value: float) -> None:
-    """
-    Check a time limit.
-
-    Raises:
-        InvalidRequestError: It is no number of seconds above 0.
-    """
-    if not _is_number(value) or value <= 0:
-        raise InvalidRequestError(f"{what} must be a number of seconds above 0, not {shown(value)}")
-
-
-def import_tenacity() -> None:
-    """Import tenacity before the first retry, since it takes its time."""
-    import tenacity  # noqa: F401, PLC0415
-
-
 async def retrying(
     attempt: Callable[[], Awaitable[T]],
     *,
@@ -437,11 +342,9 @@ async def retrying(
             raise
     await sleep(seconds)
 
-    import tenacity as _t  # noqa: PLC0415  (see `import_tenacity`)
-
     giving_up = False
 
-    def wait(state: RetryCallState) -> float:
+    def wait(state: _t.RetryCallState) -> float:
         nonlocal giving_up
         error = state.outcome.exception() if state.outcome else None
         decided = decide(error) if error is not None else None

@@ -13,9 +13,12 @@ from ._errors import (
     AuthenticationError,
     BadRequestError,
     CapacityError,
+    JobFailedError,
     JobNotFoundError,
+    JobRefusedError,
     PayloadTooLargeError,
     PermissionDeniedError,
+    ProdiaError,
     ServerError,
 )
 from ._media import bare_type
@@ -62,7 +65,7 @@ def status_error(
     kinds: Mapping[int, type[APIStatusError]] = STATUS_ERRORS,
     advice: Mapping[int, str] = _NO_ADVICE,
     job: JobResult | None = None,
-) -> APIStatusError:
+) -> ProdiaError:
     """
     Turn an error status into the error to raise.
 
@@ -76,9 +79,20 @@ def status_error(
         job: The job result, if one came.
     """
     kind = kinds.get(status_code, ServerError if status_code >= 500 else APIStatusError)
-    message = _message(status_code, headers, said)
+    reason = one_line(said or "") or None
+    message = _message(status_code, headers, reason or "")
+    request_id = headers.get("x-request-id")
+    if job is not None and job.failed and kind is not CapacityError:
+        if status_code >= 500:
+            return JobFailedError(
+                message, status_code=status_code, reason=reason, request_id=request_id, job=job
+            )
+        kind = JobRefusedError
     if status_code in advice:
         message = f"{message.rstrip('.')}; {advice[status_code]}"
+    ran = job is not None and job.succeeded and kind is ServerError
+    if ran:
+        message = f"{message.rstrip('.')}; its answer says that the job ran"
     return kind(
         message,
         status_code=status_code,
@@ -86,18 +100,19 @@ def status_error(
         headers=headers,
         job=job,
         retry_after=retry_after(headers),
-        request_id=headers.get("x-request-id"),
+        request_id=request_id,
+        reason=reason,
+        fate="ran" if ran else None,
         # A redirect is not followed, and whether something ran before it nobody says.
         may_have_run=True if status_code < 400 else None,
     )
 
 
-def _message(status_code: int, headers: Headers, said: str | None) -> str:
+def _message(status_code: int, headers: Headers, said: str) -> str:
     try:
         phrase = f"{status_code} {HTTPStatus(status_code).phrase}"
     except ValueError:
         phrase = str(status_code)
-    said = one_line(said or "")
     if 300 <= status_code < 400:
         said = f"redirects are not followed; it leads to {shown(headers.get('location'))}"
     return f"{phrase}: {said}" if said else phrase

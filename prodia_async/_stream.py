@@ -433,6 +433,3 @@ class _Bytes(AsyncIterator[bytes]):
         if data is None:
             raise StopAsyncIteration
         return bytes(data)
-
-
-JobStream.__module__ = OutputPart.__module__ = "prodia_async"  # the front door imports us late

@@ -579,6 +579,7 @@ class TestStatus:
         """Nobody can read it; it is kept all the same."""
         head = headers("text/plain", content_encoding="gzip")
         error = error_for(500, head, b"\x1f\x8bxyz")
+        assert isinstance(error, ServerError)
         assert error.message == "500 Internal Server Error"
         assert error.body == b"\x1f\x8bxyz"
         assert error_for(500, headers(content_encoding="gzip"), form(job())).job is None
@@ -600,6 +601,7 @@ class TestStatus:
     def test_headers_and_body_are_kept(self) -> None:
         """Headers in lower case; of the body the start."""
         error = error_for(500, Headers([("X-A", "1"), ("x-a", "2")]), b"x" * 10**6)
+        assert isinstance(error, ServerError)
         assert error.headers == {"x-a": "1, 2"}
         assert len(error.body) == MAX_ERROR_BYTES
         assert len(error.message) < 600
@@ -618,8 +620,10 @@ class TestRetryAfter:
         """And an error carries it."""
         head = Headers([("Retry-After", "5"), ("retry-after", "10")])
         assert retry_after(head) == 10.0
-        assert error_for(429, head, b"").retry_after == 10.0
-        assert error_for(503, head, b"").retry_after == 10.0
+        for status in (429, 503):
+            error = error_for(status, head, b"")
+            assert isinstance(error, APIStatusError)
+            assert error.retry_after == 10.0
 
     @pytest.mark.parametrize("off", [-86400, 0, 86400])
     def test_a_date_by_the_servers_own_clock(self, off: int) -> None:
@@ -637,7 +641,9 @@ class TestRetryAfter:
     @pytest.mark.parametrize("value", ["", "-10", "abc", "9" * 35])
     def test_none_that_means_anything(self, value: str) -> None:
         """The error comes without a number, and without a crash."""
-        assert error_for(429, headers(None, retry_after=value), b"").retry_after is None
+        error = error_for(429, headers(None, retry_after=value), b"")
+        assert isinstance(error, CapacityError)
+        assert error.retry_after is None
         assert retry_after(headers(None)) is None
 
 

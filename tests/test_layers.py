@@ -13,25 +13,29 @@ import prodia_async
 HOUSE = Path(prodia_async.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
-    0: {"_waiting", "_show", "_media", "_files", "_version", "_httpx", "_catalogue_data"},
+    0: {
+        "_waiting", "_show", "_media", "_files", "_version", "_httpx", "_catalogue_data",
+        "_attempts",
+    },
     1: {"_results", "_outputs"},
     2: {"_errors"},
-    3: {
+    3: {"_checks"},
+    4: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
         "_network", "_hooks", "_catalogue",
     },
-    4: {"_requests", "_statuses", "_connections", "job_types"},
-    5: {"_answers", "_transport"},
-    6: {"_engine", "_map", "_stream"},
-    7: {"_base", "_async_jobs"},
-    8: {"_client", "fireworks", "transports"},
-    9: {"batch"},
-    10: {"_cli", "_demo", "_contact_sheet", "__main__"},
+    5: {"_requests", "_statuses", "_connections", "job_types"},
+    6: {"_answers", "_transport"},
+    7: {"_engine", "_map", "_stream"},
+    8: {"_base", "_async_jobs"},
+    9: {"_client", "fireworks", "transports"},
+    10: {"batch"},
+    11: {"_cli", "_demo", "_contact_sheet", "__main__"},
 }  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # _contact_sheet draws for _demo, in the one floor whose rooms know each other.
-TOP_FLOOR = 10
+TOP_FLOOR = 11
 
 OWNERS: dict[str, set[str]] = {
     "httpx": {"_httpx"},
@@ -133,22 +137,36 @@ def test_the_test_sees_imports() -> None:
     """Each form of import is understood, or the tests above would prove nothing."""
     found = {room_of(file): set(imports(file)) for file in HOUSE_FILES}
     assert {"._errors", "._media", "json"} <= found["_requests"]
-    assert "._retry" in found["_errors"]
+    assert "._outputs" in found["_errors"]
     here = {room_of(file): set(imports(file, typing_too=False)) for file in HOUSE_FILES}
-    assert "._retry" not in here["_errors"]
+    assert {each for each in here["_errors"] if each.startswith(".")} == {"._show", "._attempts"}
     assert "httpx" in here["_httpx"]
 
 
-def test_the_front_door_is_light() -> None:
-    """A fresh import loads no room of the top floor, and nothing that only that floor needs."""
-    code = "import sys; import prodia_async; print(*sys.modules)"
+def loaded_by(*modules: str) -> set[str]:
+    """Return what a fresh interpreter has loaded after these imports."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE.parent
     )
-    loaded = set(done.stdout.split())
-    assert "prodia_async._client" in loaded
+    return set(done.stdout.split())
+
+
+def test_the_front_door_is_light() -> None:
+    """A fresh import loads no module of the top floor, and nothing that only that floor needs."""
+    loaded = loaded_by("prodia_async")
     top = {f"prodia_async.{room}" for room in FLOORS[TOP_FLOOR]} | {"prodia_async.emulator"}
-    # What only a client needs: pydantic's models, httpcore, the event loop.
-    late = {"asyncio", "tenacity", "httpcore", "python_multipart", "pydantic.main"}
-    assert loaded.isdisjoint(late), sorted(loaded & late)
-    assert loaded.isdisjoint(ONLY_ON_TOP | top), sorted(loaded & (ONLY_ON_TOP | top))
+    assert loaded.isdisjoint(top), sorted(loaded & top)
+    # httpx loads its own command line, and click with it, wherever those are installed.
+    extras = (loaded - loaded_by("httpx", "pydantic")) & ONLY_ON_TOP
+    assert not extras, sorted(extras)
+
+
+def test_nothing_of_the_core_is_imported_late() -> None:
+    """What a client needs is there once the package is imported; later there is nothing to load."""
+    loaded = loaded_by("prodia_async")
+    late = {f"prodia_async.{room}" for room in FLOOR_OF if FLOOR_OF[room] <= FLOOR_OF["_client"]}
+    late -= {"prodia_async.job_types", "prodia_async.fireworks", "prodia_async.transports"}
+    late -= {"prodia_async._catalogue", "prodia_async._catalogue_data"}  # only checks ask for it
+    assert late <= loaded, sorted(late - loaded)
+    assert {"tenacity", "httpcore", "python_multipart", "pydantic.main"} <= loaded

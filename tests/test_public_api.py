@@ -21,13 +21,13 @@ SURFACE = {
     "JobResult", "JobResponse", "Output", "Price", "Timing",
     "JobStream", "OutputPart", "JobOutcome", "AsyncJob",
     "RetryPolicy", "Attempt", "AttemptDetails", "AttemptHook", "SchedulerStatistics",
-    "ProdiaError", "InvalidRequestError", "DeadlineExceededError",
+    "ProdiaError", "InvalidRequestError", "QueueFullError", "DeadlineExceededError",
     "APIConnectionError", "ConnectError", "ConnectionLostError", "APITimeoutError",
     "APIStatusError", "BadRequestError", "AuthenticationError", "PermissionDeniedError",
     "JobNotFoundError", "PayloadTooLargeError", "CapacityError", "RateLimitError",
     "ServerError", "InternalServerError",
     "ResponseError", "MalformedResponseError", "TruncatedResponseError", "ResponseTooLargeError",
-    "JobFailedError",
+    "JobFailedError", "JobRefusedError",
     "__version__",
 }  # fmt: skip
 PUBLIC = [getattr(prodia_async, name) for name in sorted(SURFACE - {"__version__"})]

@@ -42,7 +42,6 @@ from prodia_async._retry import (
     RetryPolicy,
     attempt_of,
     check_seconds,
-    fate_of,
     parse_retry_after,
     retrying,
 )
@@ -172,7 +171,6 @@ FATES: list[tuple[BaseException, Fate]] = [
 @pytest.mark.parametrize(("error", "fate"), FATES, ids=lambda value: type(value).__name__)
 def test_fate(error: BaseException, fate: Fate) -> None:
     """What happened to the job, by what was raised."""
-    assert fate_of(error) == fate
     assert attempt_of(1, error, 0.5).fate == fate
     assert attempt_of(1, error, 0.5).error == type(error).__name__
 

@@ -353,7 +353,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def error_for(status_code: int, headers: Headers, body: bytes) -> APIStatusError:
+def error_for(status_code: int, headers: Headers, body: bytes) -> ProdiaError:
     """
     Turn an error status into the error to raise.
 

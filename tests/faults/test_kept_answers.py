@@ -210,7 +210,7 @@ async def test_a_fault_whose_body_says_that_the_job_ran() -> None:
     answer = http("500 Oh", JOB_JSON, content_type="application/json")
     with RawServer([say(answer, charge=True)]) as server:
         async with client(server) as prodia:
-            with pytest.raises(ServerError, match="says that the job ran"):
+            with pytest.raises(ServerError, match="its answer says that the job ran"):
                 await prodia.job(PING)
     assert (len(server.requests), server.charges) == (1, 1)
 
