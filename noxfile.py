@@ -52,7 +52,7 @@ def coverage(session: nox.Session) -> None:
     floors = [
         "catalogue_data", "errors", "files", "httpx", "media", "version",
         "catalogue", "formats", "hooks", "models", "multipart", "network", "results", "retry",
-        "scheduler", "uploads", "wire",
+        "scheduler", "uploads", "wire", "keys",
         "connections", "requests", "statuses",
     ]  # fmt: skip
     include = ",".join(f"prodia_async/_{room}.py" for room in floors)

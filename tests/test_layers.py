@@ -22,7 +22,7 @@ FLOORS: dict[int, set[str]] = {
     3: {"_checks"},
     4: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
-        "_network", "_hooks", "_catalogue",
+        "_network", "_hooks", "_catalogue", "_keys",
     },
     5: {"_requests", "_statuses", "_connections", "job_types"},
     6: {"_answers", "_transport"},
