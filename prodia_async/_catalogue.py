@@ -186,7 +186,9 @@ class _Check:
                 span = _span(takes.least_side, takes.most_side)
                 low, high = takes.least_side or 0, takes.most_side or max(each.pixels)
                 if span and not low <= min(each.pixels) <= max(each.pixels) <= high:
-                    yield f"{shown(each.name)} must have sides of {span} pixels, not {width}x{height}"
+                    yield (
+                        f"{shown(each.name)} must have sides of {span} pixels, not {width}x{height}"
+                    )
             if takes.most_bytes and each.size is not None and each.size > takes.most_bytes:
                 yield (
                     f"{shown(each.name)} must have at most {takes.most_bytes:,} bytes, "
@@ -239,7 +241,7 @@ class _Check:
         if wrong is not None:
             yield f"{where} must be {wrong}"
         elif field.kind == "jobs":
-            yield from self._steps(value)
+            yield from self._steps(value if _is_kind("jobs", value) else ())
         elif field.kind in {"filename", "filenames"} and names_too and "A" in self.marks:
             yield from self._name_problems(where, value)
         if field.source.mark in self.marks and field.excludes in config:
@@ -274,9 +276,7 @@ def _file_problems(media: Sequence[str], each: SentInput) -> Iterator[str]:
         yield f"{shown(each.name)} must be one of {', '.join(media)}, not {each.media_type}"
 
 
-def _combination_problems(
-    known: JobType, config: Mapping[str, Any], path: str
-) -> Iterator[str]:
+def _combination_problems(known: JobType, config: Mapping[str, Any], path: str) -> Iterator[str]:
     assert known.one_of is not None  # noqa: S101  (the caller looked)
     branches = known.one_of.branches
     if not any(

@@ -241,7 +241,9 @@ def read_catalogue(text: str) -> Mapping[str, JobType]:
     table = tomllib.loads(text)
     reader = _Reader(
         sources={
-            key: Source(each["mark"], each["where"], f"{SITE}{each['page']}" if "page" in each else "")
+            key: Source(
+                each["mark"], each["where"], f"{SITE}{each['page']}" if "page" in each else ""
+            )
             for key, each in table["sources"].items()
         },
         lists=table["lists"],
@@ -303,9 +305,7 @@ class _Reader:
         least_source = facts.get("least_source", facts["source"])
         return Inputs(**(looked_up | {"least_source": self.sources[least_source]}))
 
-    def _fields(
-        self, facts: Mapping[str, Any], of_operation: Mapping[str, Any]
-    ) -> Iterator[Field]:
+    def _fields(self, facts: Mapping[str, Any], of_operation: Mapping[str, Any]) -> Iterator[Field]:
         """Yield a type's own fields, with those of its sets and its operation, each name once."""
         own = facts.get("fields", {})
         merged: dict[str, Mapping[str, Any]] = {}
@@ -344,5 +344,3 @@ def sources_of(job_type: JobType) -> Iterator[Source]:
             yield fact.source
     if job_type.closed is not None:
         yield job_type.closed
-
-

@@ -545,8 +545,8 @@ def _type_row(kind: JobType) -> tuple[str, ...]:
         kind.name,
         kind.operation,
         _input_count(kind.inputs),
-        ", ".join(_main_kinds(kind.makes.kinds)) or _UNKNOWN,
-        _PERMITS[kind.permits_async],
+        ", ".join(_main_kinds(kind.outputs.media)) or _UNKNOWN,
+        _PERMITS[kind.permits_async.value if kind.permits_async else None],
         str(kind.seconds or _UNKNOWN),
         f"${kind.dollars}" if kind.dollars else _UNKNOWN,
     )
@@ -572,19 +572,24 @@ def _type_lines(kind: JobType) -> Iterator[str]:
         yield f"also {alias}"
     yield ""
     yield f"operation  {kind.operation}"
-    takes, makes = kind.inputs, kind.makes
-    of_kinds = f" of {', '.join(takes.kinds)}" if takes.kinds else ""
+    takes, makes = kind.inputs, kind.outputs
+    of_kinds = f" of {', '.join(takes.media)}" if takes.media else ""
     yield f"inputs     {_input_count(takes)}{of_kinds}  (most: {takes.source})"
     if takes.least_source != takes.source:
         yield f"           (least: {takes.least_source})"
     if takes.note:
         yield f"           {takes.note}"
-    yield f"outputs    {', '.join(makes.kinds) or makes.note or 'none'}  ({makes.source})"
+    yield f"outputs    {', '.join(makes.media) or makes.note or 'none'}  ({makes.source})"
     if makes.names:
         yield f"           named {', '.join(makes.names)}"
-    if makes.kinds and makes.note:
+    if makes.media and makes.note:
         yield f"           {makes.note}"
-    yield f"async      {_PERMITS[kind.permits_async].replace(_UNKNOWN, 'unknown')}"
+    permit = kind.permits_async
+    yield (
+        f"async      {_PERMITS[permit.value]}  ({permit.source})"
+        if permit
+        else ("async      unknown")
+    )
     for name, unit, hint in (("seconds", "", kind.seconds), ("price", "$", kind.dollars)):
         yield f"{name:<9}  " + (f"{unit}{hint}  ({hint.source})" if hint else "unknown")
     if kind.note:

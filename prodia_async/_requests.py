@@ -224,9 +224,9 @@ async def _check_known(job: Mapping[str, Any], names: Sequence[str]) -> None:
     if _CATALOGUE not in sys.modules:
         # It reads files and takes some 10 ms (measured), so not on the event loop.
         await anyio.to_thread.run_sync(import_module, _CATALOGUE)
-    from ._catalogue import problems  # noqa: PLC0415  (few ask for it)
+    from ._catalogue import SentInput, problems  # noqa: PLC0415  (few ask for it)
 
-    found = problems(job, inputs=len(names), input_names=names)
+    found = problems(job, [SentInput(name=name) for name in names])
     if found:
         raise InvalidRequestError(f"{job['type']} refuses this job: {'; '.join(found)}")
 

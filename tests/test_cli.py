@@ -17,7 +17,7 @@ from PIL import Image
 
 import prodia_async
 from prodia_async import Output, _cli
-from prodia_async._catalogue_data import JOB_TYPES
+from prodia_async._catalogue_data import job_types
 from prodia_async.emulator import Emulator
 
 TOKEN = "token-that-must-not-show"
@@ -501,7 +501,7 @@ def test_one_type_with_all_that_is_known(tmp_path: Path) -> None:
 
 def test_every_type_can_be_told_of() -> None:
     """None of the catalogue's entries lacks what its page needs."""
-    for kind in JOB_TYPES.values():
+    for kind in job_types().values():
         lines = list(_cli._type_lines(kind))
         assert lines[0].startswith(kind.name)
         assert all(any(f"  {field.name}: " in line for line in lines) for field in kind.fields)
