@@ -60,6 +60,16 @@ def _by_name() -> Mapping[str, JobType]:
     return {name: each for each in job_types().values() for name in (each.name, *each.aliases)}
 
 
+def read_catalogue() -> None:
+    """Read it, if that was not done yet; blocks for some ten milliseconds (measured)."""
+    _by_name()
+
+
+def catalogue_is_read() -> bool:
+    """Return whether the next look-up costs nothing."""
+    return _by_name.cache_info().currsize > 0
+
+
 def job_type(name: object) -> JobType | None:
     """Return what is known of a job type, by its name or an alias; ``None`` when nothing is."""
     return _by_name().get(name) if isinstance(name, str) else None
@@ -97,7 +107,7 @@ def _numberless(name: str) -> str:
     return re.sub(r"[0-9]+", "0", name)
 
 
-def input_limits(name: object) -> int | None:
+def input_limit(name: object) -> int | None:
     """Return the most inputs that a type is documented to take; ``None`` when that is unknown."""
     known = job_type(name)
     if known is None or known.inputs.source.mark not in _PROBLEM:

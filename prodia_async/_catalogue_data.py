@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -28,6 +28,8 @@ FieldKind: TypeAlias = Literal[
     "filename", "filenames", "jobs",
 ]  # fmt: skip
 """What a field holds; a filename is that of an input, and the plurals are arrays."""
+
+CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
 SITE = "https://docs.prodia.com"
 
@@ -226,8 +228,7 @@ class JobType:
 @lru_cache(maxsize=1)
 def job_types() -> Mapping[str, JobType]:
     """Return every job type by wire name, in the file's order; an alias is with its type."""
-    text = files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8")
-    return read_catalogue(text)
+    return read_catalogue(CATALOGUE.read_text(encoding="utf-8"))
 
 
 def read_catalogue(text: str) -> Mapping[str, JobType]:

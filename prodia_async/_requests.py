@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
+from ._catalogue import SentInput, catalogue_is_read, input_limit, problems, read_catalogue
 from ._errors import InvalidRequestError, shown
 from ._formats import accept_header
 from ._media import OCTET_STREAM, SNIFF_BYTES, sniff, suffix_of, type_of_name
@@ -39,33 +38,6 @@ FILENAME_FIELDS = (
     "image", "images", "mask", "first_frame", "last_frame", "audio", "video", "references",
 )  # fmt: skip
 """Config fields whose values name inputs. Documented: the job types' pages, format "filename"."""
-
-MAX_INPUTS: Mapping[str, int] = {
-    "inference.nano-banana.img2img.v2": 3,
-    "inference.gemini-3-pro.img2img.v1": 3,
-    "inference.gemini-3-1-flash.img2img.v1": 14,
-    "inference.flux-2.dev.img2img.v1": 8,
-    "inference.flux-2.pro.img2img.v1": 8,
-    "inference.flux-2.flex.img2img.v1": 10,
-    "inference.flux-2.max.img2img.v1": 8,
-    "inference.seedream-5-0.lite.img2img.v1": 14,
-    "inference.flux-kontext.pro.img2img.v1": 1,
-    "inference.flux-kontext.pro.img2img.v2": 1,
-    "inference.flux-kontext.max.img2img.v1": 1,
-    "inference.flux-kontext.max.img2img.v2": 1,
-    "inference.sam3.segment.v1": 1,
-    "inference.segment.v2": 1,
-}
-"""
-Most inputs a type takes. Documented: guide "Combining Multiple Images", table
-of limits, and the job-type page of sam3. FLUX.2 flex has 8 in its schema and
-10 in the guide; the larger holds here.
-
-The catalogue says the same (a test compares them). This stays here since it is
-looked at for every job, and the catalogue takes some 10 ms (measured) to load.
-"""
-
-_CATALOGUE = f"{__package__}._catalogue"
 
 # What would contradict the request that is built here.
 _OWN_HEADERS = frozenset(
@@ -104,8 +76,8 @@ async def encode_job(
     job = wire_job(request.job)
     kind = str(job["type"])
     inputs = [as_input(each) for each in _sequence_of_inputs(request.inputs)]
-    if not validate:
-        _check_count(kind, len(inputs))
+    if len(inputs) > 1 and not validate:  # no type is documented to take none
+        await _check_count(kind, len(inputs))
     content = encode_json(job)
     accept = accept_header(request.accept, multipart=request.multipart and not submit)
     if submit and request.accept is None:
@@ -213,19 +185,22 @@ def as_input(value: InputLike) -> Input:
     return value if isinstance(value, Input) else Input(value)
 
 
-def _check_count(kind: str, count: int) -> None:
-    most = MAX_INPUTS.get(kind)
+async def _load_catalogue() -> None:
+    """Have the catalogue read: some 10 ms (measured), so not on the event loop."""
+    if not catalogue_is_read():
+        await anyio.to_thread.run_sync(read_catalogue)
+
+
+async def _check_count(kind: str, count: int) -> None:
+    await _load_catalogue()
+    most = input_limit(kind)
     if most is not None and count > most:
         raise InvalidRequestError(f"{kind} takes at most {most} inputs, not {count}")
 
 
 async def _check_known(job: Mapping[str, Any], names: Sequence[str]) -> None:
     """Check the job against what is documented of its type, and report all problems at once."""
-    if _CATALOGUE not in sys.modules:
-        # It reads files and takes some 10 ms (measured), so not on the event loop.
-        await anyio.to_thread.run_sync(import_module, _CATALOGUE)
-    from ._catalogue import SentInput, problems  # noqa: PLC0415  (few ask for it)
-
+    await _load_catalogue()
     found = problems(job, [SentInput(name=name) for name in names])
     if found:
         raise InvalidRequestError(f"{job['type']} refuses this job: {'; '.join(found)}")

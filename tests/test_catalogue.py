@@ -8,24 +8,23 @@ import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib import import_module
-from importlib.resources import files
 from typing import Any, get_args
 
 import pytest
 
-from prodia_async import InvalidRequestError, Job, JobRequest, _requests
+from prodia_async import InvalidRequestError, Job, JobRequest, _catalogue, _requests
 from prodia_async._catalogue import (
     SentInput,
     described,
     doubts,
-    input_limits,
+    input_limit,
     job_type,
     matching,
     names,
     near_misses,
     problems,
 )
+from prodia_async._catalogue_data import CATALOGUE as CATALOGUE_FILE
 from prodia_async._catalogue_data import (
     Field,
     FieldKind,
@@ -131,7 +130,7 @@ def test_the_facts_of_a_field_agree() -> None:
 def test_every_source_is_used_and_every_page_is_the_sites() -> None:
     """The list of sources has none that nothing names, and an address only where it is known."""
     used = {source for kind in job_types().values() for source in sources_of(kind)}
-    text = files("prodia_async").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    text = CATALOGUE_FILE.read_text(encoding="utf-8")
     listed = tomllib.loads(text)["sources"]
     assert {source.where for source in used} == {each["where"] for each in listed.values()}
     for source in used:
@@ -312,28 +311,37 @@ async def test_a_good_job_is_the_same_request() -> None:
 
 
 def test_it_is_not_read_before_it_is_asked() -> None:
-    """Neither the import nor a job without validation loads it; the first validated one does."""
+    """Neither the import nor a job with one input reads it; several inputs or a check do."""
     code = (
-        "import asyncio, sys; from prodia_async import Job, JobRequest; "
+        "import asyncio; from prodia_async import Job, JobRequest\n"
+        "from prodia_async._catalogue import catalogue_is_read\n"
         "from prodia_async._requests import encode_job\n"
-        "for validate in (False, True):\n"
-        "    asyncio.run(encode_job(JobRequest(Job('t'), [b'x', b'y']), validate=validate))\n"
-        "    print('prodia_async._catalogue_data' in sys.modules)\n"
+        "asyncio.run(encode_job(JobRequest(Job('t'), [b'x'])))\n"
+        "print(catalogue_is_read())\n"
+        "asyncio.run(encode_job(JobRequest(Job('t'), [b'x'{more}]), validate={validate}))\n"
+        "print(catalogue_is_read())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    for more, validate in ((", b'y'", False), ("", True)):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(more=more, validate=validate)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == ["False", "True"]
 
 
 async def test_it_is_read_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes some milliseconds and reads files, which would hold up every other job."""
+    """It takes some milliseconds and reads a file, which would hold up every other job."""
     threads: list[int] = []
 
-    def spy(name: str) -> object:
+    def spy() -> None:
         threads.append(threading.get_ident())
-        return import_module(name)
+        read()
 
-    monkeypatch.setattr(_requests, "import_module", spy)
-    monkeypatch.delitem(sys.modules, "prodia_async._catalogue")
+    read = _catalogue.read_catalogue
+    monkeypatch.setattr(_requests, "read_catalogue", spy)
+    _catalogue._by_name.cache_clear()
     for _ in range(2):
         await encode_job(JobRequest(Job("t")), validate=True)
     assert len(threads) == 1
@@ -348,8 +356,8 @@ def test_the_limits_that_always_hold_are_the_catalogues() -> None:
         if kind.inputs.source.mark == "A"
         for name in (kind.name, *kind.aliases)
     }
-    assert {name: input_limits(name) for name in names() if input_limits(name)} == documented
-    assert input_limits("inference.unknown.v1") is None
+    assert {name: input_limit(name) for name in names() if input_limit(name)} == documented
+    assert input_limit("inference.unknown.v1") is None
 
 
 def test_names_of_inputs_are_looked_for_in_every_such_field() -> None:
@@ -485,7 +493,7 @@ def test_a_closed_type_names_what_was_meant() -> None:
 )
 def test_a_catalogue_that_is_not_in_its_form(broken: str) -> None:
     """The error names the type, so that whoever edits the file finds the line."""
-    text = files("prodia_async").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    text = CATALOGUE_FILE.read_text(encoding="utf-8")
     with pytest.raises(ValueError, match=r"the catalogue's inference\.new\.v1 is not in its form"):
         read_catalogue(f'{text}\n[types."inference.new.v1"]\n{broken}\n')
 

@@ -13,7 +13,7 @@ import catalogue as tool
 
 from prodia_async import Job, job_types
 from prodia_async._catalogue import SentInput, problems
-from prodia_async._catalogue_data import Field, JobType, read_catalogue
+from prodia_async._catalogue_data import CATALOGUE, Field, JobType, read_catalogue
 from prodia_async._catalogue_data import job_types as catalogue_types
 
 SAMPLES: Mapping[str, Any] = MappingProxyType(
@@ -141,7 +141,7 @@ def test_one_by_hand() -> None:
 
 def test_what_an_edit_changed() -> None:
     """Types and facts that came, went or are another, each on its line; nothing else."""
-    text = tool.CATALOGUE.read_text(encoding="utf-8")
+    text = CATALOGUE.read_text(encoding="utf-8")
     old = read_catalogue(text)
     price = 'seconds = { low = 0.3, source = "price" }'
     edited = text.replace(price, "", 1).replace("most = 4, default = 4", "most = 8, default = 4")

@@ -22,11 +22,17 @@ from pathlib import Path
 
 import prodia_async
 from prodia_async._catalogue import described
-from prodia_async._catalogue_data import Field, JobType, Source, job_types, read_catalogue
+from prodia_async._catalogue_data import (
+    CATALOGUE,
+    Field,
+    JobType,
+    Source,
+    job_types,
+    read_catalogue,
+)
 
 PACKAGE = Path(prodia_async.__file__).parent
 TARGET = PACKAGE / "job_types.py"
-CATALOGUE = PACKAGE / "catalogue.toml"
 
 STYLES = next(
     field.choices
