@@ -492,7 +492,7 @@ def test_one_type_with_all_that_is_known(tmp_path: Path) -> None:
     assert told == cli("types", "sam3.segment.v1", cwd=tmp_path).stdout.decode()
     page = "(A, job-type page inference-sam3-segment-v1)"
     assert told.startswith(f"inference.sam3.segment.v1  {page}\nalso inference.segment.v2\n")
-    assert f"prompt: a text of 1 to 500 characters; required (A)  {page}\n" in told
+    assert f"prompt: a string of 1 to 500 characters; required (A)  {page}\n" in told
     assert f"confidence_threshold: a number 0 to 1; default 0.5  {page}\n" in told
     assert "price      $0.0011  (C, third-party clients)\n" in told
     assert f"No other field is taken.  {page}\n" in told
@@ -517,9 +517,15 @@ def test_types_on_a_terminal_are_a_table(
     assert _cli.run(["types", "upscale"]) == 0
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert shown[0].split() == list(_cli._TYPE_COLUMNS)
-    assert ["inference.upscale.v1", "upscale", "1", "image/jpeg", "-", "-", "$0.001-0.003"] in [
-        line.split() for line in shown
-    ]
+    assert [
+        "inference.upscale.v1",
+        "upscale",
+        "1",
+        "image/jpeg",
+        "-",
+        "0.73-1.3",
+        "$0.001-0.003",
+    ] in [line.split() for line in shown]
 
 
 def test_no_such_type(tmp_path: Path) -> None:
