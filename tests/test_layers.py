@@ -30,7 +30,7 @@ FLOORS: dict[int, set[str]] = {
     8: {"_base", "_async_jobs"},
     9: {"_client", "fireworks", "transports"},
     10: {"batch"},
-    11: {"_cli", "_demo", "_contact_sheet", "__main__"},
+    11: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},
 }  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -38,7 +38,7 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 TOP_FLOOR = 11
 
 OWNERS: dict[str, set[str]] = {
-    "httpx": {"_httpx"},
+    "httpx": {"_httpx", "testing"},
     "httpcore": {"_network", "_connections"},
     "pydantic": {"_results"},
     "python_multipart": {"_multipart"},
