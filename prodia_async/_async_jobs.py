@@ -1,19 +1,17 @@
 """
 Jobs that are left with the server and asked about: ``/v2/job/async``.
 
-Asking costs nothing, so every question is repeated as often as the retry
-policy allows, whatever went wrong with it; only the submission is a matter of
-money. Source: reference "Async", guide "Polling Async Jobs".
+Only the submission is a matter of money. Asking costs nothing, so a question
+is repeated until the result must be gone, whatever went wrong with it
+(`_polling` decides). Source: reference "Async", guide "Polling Async Jobs".
 """
 
 from __future__ import annotations
 
 import json
-import random
 import re
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 from . import _waiting
@@ -29,10 +27,12 @@ from ._errors import (
     TruncatedResponseError,
     shown,
 )
+from ._media import is_cut_short
 from ._models import JobResponse, Timing
+from ._polling import RESULT_SECONDS, Pace, Patience, ask, free
 from ._requests import ASYNC_PATH
 from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
-from ._retry import RetryPolicy, check_seconds
+from ._retry import check_seconds
 from ._stream import JobStream, OutputPart
 from ._wire import WireRequest
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ._answers import AnswerEvent
-    from ._engine import Engine, Finished, Terms, Vocabulary
+    from ._engine import Engine, Finished, Flight, Terms, Vocabulary
     from ._outputs import Output
     from ._results import JobResult
     from ._retry import Attempt
@@ -64,7 +64,18 @@ MAX_TEXT_BYTES = 8 * 1024 * 1024
 """Largest state, job result or listing that is read. Chosen."""
 
 ASK_KIND = "GET /v2/job/async"
-"""What the scheduler calls questions about jobs; they take no worker."""
+"""What hooks and logs call questions about jobs."""
+
+GOES_ON = frozenset(
+    {"processing", "queued", "pending", "waiting", "starting", "running", "created"}
+)
+"""State words of a job that goes on. Documented: `processing`; the others are chosen."""
+
+BROKE_OFF = frozenset({"error", "errored", "timeout", "timed out", "aborted", "rejected"})
+"""
+State words that sound like an end, and are not documented: the job result is then looked at,
+which says whether it is one. Chosen.
+"""
 
 _DOTS = re.compile(r"\.*")
 
@@ -85,7 +96,10 @@ class Calls(Protocol):
 
     @property
     def max_response_bytes(self) -> int:
-        """The most that is collected in memory for one answer."""
+        """The most that is collected in memory for one job."""
+
+    def ended(self, job_id: str, *, completed: bool, dollars: float = 0.0) -> None:
+        """Count how a job ended; the first that is said of an id holds."""
 
 
 def check_job_id(job_id: object) -> str:
@@ -136,6 +150,26 @@ def read_state(text: bytes) -> str:
     return word
 
 
+def judge(word: str) -> Literal["goes on", "ended", "unknown"]:
+    """Tell what a state word means for whoever waits."""
+    if word in GOES_ON:
+        return "goes on"
+    return "ended" if word in SUCCEEDED_STATES | FAILED_STATES | BROKE_OFF else "unknown"
+
+
+def lifetime_of(job: JobResult) -> float:
+    """Return for how many seconds what a job made can be had, counted from its end."""
+    since = job.updated_at or job.created_at
+    if since is None or job.expires_at is None:
+        return RESULT_SECONDS
+    try:
+        # Both are the server's, so its clock may be wrong.
+        seconds = (job.expires_at - since).total_seconds()
+    except TypeError:  # one has a time zone, the other none
+        return RESULT_SECONDS
+    return seconds if seconds > 0 else RESULT_SECONDS
+
+
 def read_listing(text: bytes) -> list[str]:
     """
     Read the list of a job's outputs.
@@ -167,6 +201,11 @@ class AsyncJob:
     ``client.async_job(id)``. What it made can be collected until it expires,
     some five minutes after it was made (``job.expires_at`` says when).
 
+    Asking costs nothing, so a question that meets a fault is asked again
+    until there is an answer, the deadline passes, or the result must have
+    expired. The client's `RetryPolicy` gives the waits and no more. Questions
+    do not count to `max_concurrency`.
+
     Attributes:
         id: The server's id.
         job: What the server last said of it, or ``None`` if it was not asked yet.
@@ -179,13 +218,18 @@ class AsyncJob:
         calls: Calls,
         *,
         job: JobResult | None = None,
-        attempts: tuple[Attempt, ...] = (),
+        submitted: Finished | None = None,
     ) -> None:
         self.id = check_job_id(job_id)
         self.job = job
-        self.attempts = attempts
+        self.attempts: tuple[Attempt, ...] = submitted.attempts if submitted else ()
+        self._submitted = submitted
         self._calls = calls
         self._last_state = job.state.current if job else None
+        self._last_fault: ProdiaError | None = None
+        # Whether the server has told us that it knows this id, and how long its result lives.
+        self._is_known = submitted is not None
+        self._lifetime = RESULT_SECONDS
 
     def __repr__(self) -> str:
         return f"<AsyncJob {self.id} {self._last_state or 'not asked yet'}>"
@@ -198,16 +242,16 @@ class AsyncJob:
 
     async def state(self) -> str:
         """
-        Ask how the job stands.
+        Ask how the job stands; the client's deadline holds.
 
         Returns:
             The server's word: ``processing``, ``processed`` or ``completed``, ``failed``.
 
         Raises:
             JobNotFoundError: It is unknown, or has expired.
+            DeadlineExceededError: There was no answer in time.
         """
-        self._last_state = await self._ask("/job.state.current", read_state)
-        return self._last_state
+        return await self._within(None, self._state)
 
     async def wait(self, *, poll: float = POLL_SECONDS, deadline: float | None = None) -> JobResult:
         """
@@ -225,6 +269,8 @@ class AsyncJob:
         Raises:
             JobFailedError: It ended ``failed``.
             JobNotFoundError: It is unknown, or has expired.
+            MalformedResponseError: For the client's `timeout` the server said
+                a word that nobody knows.
             DeadlineExceededError: It did not end in time; it goes on at the
                 server, and this object can be waited for again.
         """
@@ -233,18 +279,19 @@ class AsyncJob:
 
     async def outputs(self) -> list[str]:
         """
-        List the names of what the job made.
+        List the names of what the job made; the client's deadline holds.
 
         Raises:
             MalformedResponseError: The listing is no list, or has a name that
                 would leave its folder in a URL.
             JobNotFoundError: The job is unknown, or has expired.
+            DeadlineExceededError: There was no answer in time.
         """
-        return await self._ask("/output", read_listing)
+        return await self._within(None, self._outputs)
 
     def stream(self, name: str) -> AbstractAsyncContextManager[OutputPart]:
         """
-        Fetch one output while it comes.
+        Fetch one output while it comes; the client's deadline holds.
 
         ::
 
@@ -254,6 +301,7 @@ class AsyncJob:
         Raises:
             InvalidRequestError: The name has a slash or a backslash, or is of dots alone.
             JobNotFoundError: On entering: no such output, or the job has expired.
+            DeadlineExceededError: On entering or while reading.
         """
         check_output_name(name)
         return self._stream(name)
@@ -264,12 +312,16 @@ class AsyncJob:
         """
         Wait until the job has ended, and collect all that it made.
 
-        Args: as `wait` takes them; the deadline covers the collecting too.
+        Args:
+            poll: As `wait` takes it.
+            deadline: Seconds in all, the collecting included; by default the client's.
 
         Returns:
-            As `AsyncProdia.job` does; `attempts` are those of the submission.
+            As `AsyncProdia.job` does; `attempts` are those of the submission,
+            and `timing` counts it in.
 
         Raises:
+            ResponseTooLargeError: The outputs are more than `max_response_bytes` together.
             ProdiaError: As `wait`; and as `outputs`. Outputs that were
                 collected before are on the error.
         """
@@ -278,7 +330,7 @@ class AsyncJob:
         try:
             return await self._within(deadline, lambda: self._result(poll, collected))
         except ProdiaError as error:
-            error.outputs = tuple(collected)
+            error.tell(outputs=collected)
             raise
 
     async def _within(self, deadline: float | None, step: Callable[[], Awaitable[T]]) -> T:
@@ -289,94 +341,126 @@ class AsyncJob:
             return await step()
         with _waiting.until(_waiting.current_time() + seconds):
             return await step()
+        why = f" (last trouble: {self._last_fault.message})" if self._last_fault else ""
         error = DeadlineExceededError(
-            f"the job did not finish within {seconds:g} s and was last {self._last_state!r}; "
+            f"the job did not finish within {seconds:g} s and was last {self._last_state!r}{why}; "
             "it goes on at the server, and can be waited for again",
             attempts=self.attempts,
             may_have_run=True,
             job=self.job,
         )
-        error.job_id = self.id
-        raise error
+        raise error.tell(job_id=self.id) from self._last_fault
+
+    async def _state(self) -> str:
+        self._last_state = await self._ask("/job.state.current", read_state)
+        return self._last_state
+
+    async def _outputs(self) -> list[str]:
+        return await self._ask("/output", read_listing)
 
     async def _wait(self, poll: float) -> JobResult:
-        longest = max(poll, POLL_MAX_SECONDS)
-        while await self.state() not in SUCCEEDED_STATES | FAILED_STATES:
-            await _waiting.sleep(poll * random.uniform(1 - POLL_JITTER, 1 + POLL_JITTER))
-            poll = min(poll * POLL_GROWTH, longest)
+        pace = Pace(
+            poll,
+            growth=POLL_GROWTH,
+            longest=POLL_MAX_SECONDS,
+            below=POLL_JITTER,
+            above=POLL_JITTER,
+        )
+        known_at = _waiting.current_time()
+        while (meaning := judge(await self._state())) != "ended":
+            now = _waiting.current_time()
+            if meaning == "goes on":
+                known_at = now
+            elif now - known_at > self._calls.terms(None).timeout:
+                raise self._told(
+                    MalformedResponseError(
+                        f"a job must be 'processing', 'processed' or 'failed', and this one has "
+                        f"been {shown(self._last_state)} for {now - known_at:.0f} s"
+                    )
+                )
+            await _waiting.sleep(pace.next())
         return await self._final()
 
     async def _final(self) -> JobResult:
         """Fetch the job result of a job that has ended."""
         job = self.job = await self._ask("/job.json", _read_result, price=self._calls.price)
+        self._lifetime = lifetime_of(job)
         failure = failure_of(job)
         if failure is None and self._last_state in FAILED_STATES:
             why = job.failure or "the server does not say why"
             failure = JobFailedError(f"the job failed: {shown(why)}", job=job)
+        dollars = (job.price.dollars or 0.0) if job.price else 0.0
+        self._calls.ended(self.id, completed=failure is None, dollars=dollars)
         if failure is not None:
-            failure.attempts = self.attempts
-            failure.job_id = self.id
-            raise failure
+            raise self._told(failure.tell(attempts=self.attempts))
         return job
 
     async def _result(self, poll: float, collected: list[Output]) -> JobResponse:
         began = _waiting.current_time()
         job = await self._wait(poll)
         request_id = None
-        for name in await self.outputs():
-            output, finished = await self._fetch(name)
+        left = self._calls.max_response_bytes
+        for name in await self._outputs():
+            output, finished = await self._fetch(name, left)
             collected.append(output)
+            left -= len(output.content)
             request_id = finished.request_id
-        total = _waiting.current_time() - began
-        return JobResponse(
-            job, tuple(collected), request_id, self.attempts, Timing(0.0, 0.0, total, total)
-        )
+        running = _waiting.current_time() - began
+        timing = Timing(0.0, 0.0, running, running)
+        if self._submitted is not None:
+            took = self._submitted
+            timing = Timing(took.queued, took.backoff, took.running + running, took.total + running)
+        return JobResponse(job, tuple(collected), request_id, self.attempts, timing)
 
-    async def _fetch(self, name: str) -> tuple[Output, Finished]:
-        vocabulary = _Whole(name, self._calls.max_response_bytes)
-        return await self._run(_request(self.id, f"/output/{quote(name, safe='')}"), vocabulary)
+    async def _fetch(self, name: str, left: int) -> tuple[Output, Finished]:
+        request = _request(self.id, f"/output/{quote(name, safe='')}")
+        most = self._calls.max_response_bytes
+        return await self._run(request, lambda: _Whole(name, left, most))
 
     async def _ask(self, path: str, read: Callable[[bytes], T], *, price: bool = False) -> T:
         query = (("price", "true"),) if price else ()
-        value, _ = await self._run(_request(self.id, path, query), _Text(read))
+        value, _ = await self._run(_request(self.id, path, query), lambda: _Text(read))
         return value
 
-    async def _run(self, request: WireRequest, vocabulary: Vocabulary[T]) -> tuple[T, Finished]:
-        terms = self._terms()
-        left = terms.retry.max_attempts
-        while True:
-            left -= 1
-            try:
-                return await self._calls.engine.run(request, vocabulary, terms)
-            except TruncatedResponseError as error:
-                # What was cut short is still there, and asking again costs nothing.
-                if not left:
-                    raise self._told(error) from error.__cause__
-            except ProdiaError as error:
-                raise self._told(error) from error.__cause__
+    async def _run(
+        self, request: WireRequest, vocabulary: Callable[[], Vocabulary[T]]
+    ) -> tuple[T, Finished]:
+        terms = free(self._calls.terms(None))
+        return await self._patiently(
+            lambda: self._calls.engine.run(request, vocabulary(), terms), terms
+        )
 
-    def _terms(self) -> Terms:
-        """Return terms for a question: it may be repeated, and is no job of its own."""
-        terms = self._calls.terms(None)
-        return replace(terms, deadline=None, retry=_asking(terms.retry), counted=False)
+    async def _patiently(self, question: Callable[[], Awaitable[T]], terms: Terms) -> T:
+        """Ask, and again; an error says that it is about this job."""
+        engine = self._calls.engine
+        patience = Patience(
+            backoff_initial=terms.retry.backoff_initial,
+            backoff_max=terms.retry.backoff_max,
+            until=_waiting.current_time() + self._lifetime,
+            known=self._is_known,
+        )
+        try:
+            answer = await ask(
+                question, patience, about=f"job {self.id}", engine=engine, note=self._note
+            )
+        except ProdiaError as error:
+            raise self._told(error) from error.__cause__
+        self._is_known = True
+        return answer
+
+    def _note(self, error: ProdiaError) -> None:
+        self._last_fault = error
 
     def _told(self, error: ProdiaError) -> ProdiaError:
-        error.job_id = self.id
-        error.job = self.job
-        error.may_have_run = True
+        besides = ""
         if isinstance(error, JobNotFoundError):
-            why = "the job is unknown, or has expired: results are kept for some five minutes"
-            error.args = (f"{error.message.rstrip('.')}; {why}",)
-        return error
+            besides = "; the job is unknown, or has expired: results are kept for some five minutes"
+        return error.tell(job_id=self.id, job=self.job, may_have_run=True, besides=besides)
 
     @asynccontextmanager
     async def _stream(self, name: str) -> AsyncGenerator[OutputPart, None]:
-        request = _request(self.id, f"/output/{quote(name, safe='')}")
-        flight = self._calls.engine.flight(request, _Text(bytes), self._terms())
-        try:
-            reply = await flight.begin()
-        except ProdiaError as error:
-            raise self._told(error) from error.__cause__
+        flight, reply = await self._within(None, lambda: self._begin(name))
+        stream: JobStream | None = None
         try:
             stream = JobStream(RawFeed(reply, name), flight.within, request_id=reply.request_id)
             part = await anext(aiter(stream))
@@ -384,8 +468,26 @@ class AsyncJob:
             yield part
         except BaseException as error:
             await flight.end(error)
+            if isinstance(error, ProdiaError) and (stream is None or error is stream.error):
+                self._told(error)
             raise
         await flight.end()
+
+    async def _begin(self, name: str) -> tuple[Flight[bytes], Reply]:
+        """Ask for an output until it begins to come."""
+        request = _request(self.id, f"/output/{quote(name, safe='')}")
+        own = self._calls.terms(None)
+        began = _waiting.current_time()
+
+        async def begin() -> tuple[Flight[bytes], Reply]:
+            spent = _waiting.current_time() - began
+            terms = free(own, deadline=own.deadline, spent=spent)
+            flight = self._calls.engine.flight(request, _Text(bytes), terms)
+            reply = await flight.begin()
+            flight.give_back()
+            return flight, reply
+
+        return await self._patiently(begin, own)
 
 
 def _request(job_id: str, path: str, query: tuple[tuple[str, str], ...] = ()) -> WireRequest:
@@ -397,10 +499,6 @@ def _request(job_id: str, path: str, query: tuple[tuple[str, str], ...] = ()) ->
         body=None,
         kind=ASK_KIND,
     )
-
-
-def _asking(policy: RetryPolicy) -> RetryPolicy:
-    return replace(policy, retry_uncertain=True)
 
 
 def _read_result(text: bytes) -> JobResult:
@@ -420,6 +518,8 @@ class RawFeed:
                 f"the answer is encoded as {shown(encoding)}, which was not asked for"
             )
         self._reply = reply
+        self.is_proven = "content-length" in reply.headers or "transfer-encoding" in reply.headers
+        """Whether HTTP itself tells where the body ends, so that a cut cannot go unnoticed."""
         self._started = OutputStarted(name, reply.headers.get("content-type"))
         self._step = 0
         self.bytes_received = 0
@@ -470,9 +570,10 @@ class _Text(_Asking, Generic[T]):
 class _Whole(_Asking):
     """One output, collected."""
 
-    def __init__(self, name: str, max_bytes: int) -> None:
+    def __init__(self, name: str, left: int, most: int) -> None:
         self._name = name
-        self._max_bytes = max_bytes
+        self._left = left
+        self._most = most
 
     async def read(self, reply: Reply) -> Output:
         feed = RawFeed(reply, self._name)
@@ -484,9 +585,15 @@ class _Whole(_Asking):
                     started = event
                 elif isinstance(event, OutputData):
                     pieces.append(event.data)
-            if feed.bytes_received > self._max_bytes:
+            if feed.bytes_received > self._left:
                 raise ResponseTooLargeError(
-                    f"the output {shown(self._name)} is larger than "
-                    f"max_response_bytes={self._max_bytes}; stream() has no such limit"
+                    f"the outputs up to {shown(self._name)} are larger than "
+                    f"max_response_bytes={self._most} together; stream() has no such limit"
                 )
-        return make_output(started, b"".join(pieces))
+        output = make_output(started, b"".join(pieces))
+        if not feed.is_proven and is_cut_short(output.content):
+            fault = TruncatedResponseError(
+                f"the output {shown(self._name)} is cut short: its last bytes are not an end"
+            )
+            raise fault.tell(bytes_received=feed.bytes_received)
+        return output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,9 +13,12 @@ from . import _waiting
 from ._async_jobs import AsyncJob
 from ._base import Account, BaseClient, TokenSource
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
+from ._hooks import log
 from ._map import own_error
 from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
+from ._polling import EndedJobs
 from ._requests import encode_job
+from ._show import one_line
 from ._stream import AnswerFeed, CollectedAnswer, JobStream
 from ._wire import MAX_RESPONSE_BYTES
 
@@ -130,6 +134,7 @@ class AsyncProdia(BaseClient):
             allow_http=allow_http,
             max_response_bytes=max_response_bytes,
         )
+        self._ended = EndedJobs()
         self._set_options(
             {
                 "token": token,
@@ -221,10 +226,15 @@ class AsyncProdia(BaseClient):
             raise InvalidRequestError(f'via must be "sync" or "async", not {via!r}')
         began = _waiting.current_time()
         submitted = await self._submit(request)
+        calls = _Calls(self)
         # The deadline is one for both: what the submission took is gone.
         deadline = self._deadline if deadline is None else deadline
         left = None if deadline is None else began + deadline - _waiting.current_time()
-        return await submitted.result(deadline=None if left is None else max(left, 0.001))
+        try:
+            return await submitted.result(deadline=None if left is None else max(left, 0.001))
+        except BaseException:
+            calls.ended(submitted.id, completed=False)
+            raise
 
     async def submit(
         self,
@@ -378,7 +388,14 @@ class AsyncProdia(BaseClient):
     async def _submit(self, request: JobRequest) -> AsyncJob:
         wire, terms = await self._prepare(request, submit=True)
         answer = CollectedAnswer(multipart=False, max_bytes=self._max_response_bytes, final=False)
-        collected, finished = await self._engine.run(wire, answer, terms)
+        try:
+            # It counts when it has ended, since until then nobody knows how.
+            collected, finished = await self._engine.run(
+                wire, answer, replace(terms, counted=False)
+            )
+        except BaseException:
+            self._engine.session().scheduler.record(completed=False)
+            raise
         job = collected.job
         if job is None or job.id is None:
             raise MalformedResponseError(
@@ -388,7 +405,9 @@ class AsyncProdia(BaseClient):
                 outputs=collected.outputs,
                 job=job,
             )
-        return AsyncJob(job.id, _Calls(self), job=job, attempts=finished.attempts)
+        # If whoever waits is cut off, this is the one place that knows what was paid for.
+        log(logging.INFO, "%s: submitted as %s", wire.kind, one_line(job.id))
+        return AsyncJob(job.id, _Calls(self), job=job, submitted=finished)
 
     async def _prepare(
         self, request: JobRequest, *, submit: bool = False
@@ -443,6 +462,12 @@ class _Calls:
         self.terms = client._terms  # noqa: SLF001
         self.price = client._price  # noqa: SLF001
         self.max_response_bytes = client._max_response_bytes  # noqa: SLF001
+        self._ended = client._ended  # noqa: SLF001
+
+    def ended(self, job_id: str, *, completed: bool, dollars: float = 0.0) -> None:
+        if self._ended.add(job_id):
+            scheduler = self.engine.session().scheduler
+            scheduler.record(completed=completed, dollars=max(dollars, 0.0))
 
 
 def _response(collected: Collector, finished: Finished) -> JobResponse:

@@ -37,6 +37,7 @@ from prodia_async import (
     TruncatedResponseError,
     WebP,
 )
+from prodia_async._polling import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,7 +286,7 @@ async def test_questions_are_repeated_whatever_went_wrong() -> None:
 
 @on_both_loops
 async def test_a_question_that_is_always_cut_ends() -> None:
-    """An answer that is cut each time is given up after max_attempts."""
+    """An answer that is cut each time is asked for again GRACE times, and then given up."""
     lost = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nhalf"
 
     class Broken(JobServer):
@@ -297,7 +298,7 @@ async def test_a_question_that_is_always_cut_ends() -> None:
         async with client(server) as prodia:
             with pytest.raises(TruncatedResponseError):
                 await prodia.async_job(ID).state()
-    assert len(server.requests) == FAST.max_attempts
+    assert len(server.requests) == 1 + GRACE
 
 
 @on_both_loops

@@ -26,7 +26,7 @@ FLOORS: dict[int, set[str]] = {
     },
     5: {"_requests", "_statuses", "_connections", "job_types"},
     6: {"_answers", "_transport"},
-    7: {"_engine", "_map", "_stream"},
+    7: {"_engine", "_map", "_polling", "_stream"},
     8: {"_base", "_async_jobs"},
     9: {"_client", "fireworks", "transports"},
     10: {"batch"},

@@ -1,0 +1,275 @@
+"""
+Questions that cost nothing: asked about a job that is paid for, until its result is gone.
+
+A job that was left with a server is paid when it is accepted. From then on
+the one thing that can be lost is its result, so a question about it is asked
+again in whatever fault, and what ends the asking is time, not a number of
+attempts:
+
+=====================  =======================================================
+what came              what is done
+=====================  =======================================================
+no answer, 5xx, 429    asked again until the result must be gone
+an answer that makes   asked again `GRACE` times in a row: a page of a proxy's
+no sense, or is cut    passes, a server that means it does not
+404, 401, 403, 400     doubted for a moment if the server knew the job before:
+and the like           `GRACE` times in a row, or `DOUBT_SECONDS`; else believed
+too large, failed      believed
+=====================  =======================================================
+
+The decisions are plain methods with the clock passed in; `ask` alone waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from . import _waiting
+from ._errors import (
+    APIConnectionError,
+    APIStatusError,
+    CapacityError,
+    ProdiaError,
+    ResponseError,
+    ResponseTooLargeError,
+    ServerError,
+)
+from ._hooks import log
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._engine import Engine, Terms
+    from ._retry import Attempt
+
+T = TypeVar("T")
+
+RESULT_SECONDS = 300.0
+"""
+How long a result can be had after it was made, where the server does not say. Documented:
+reference "Async" (five minutes).
+"""
+
+GRACE = 5
+"""
+So many answers in a row may make no sense, or deny what the server said before. Chosen: a client
+of the service behind Kontext met ``Task not found`` just after submitting, and tolerates as many.
+"""
+
+DOUBT_SECONDS = 5.0
+"""
+For so long at the least is a denial doubted, however fast the questions follow each other.
+Chosen: replicas of a store agree within a second or two.
+"""
+
+QUESTION_SECONDS = 30.0
+"""
+Silence after which a question is asked again. Chosen: no job runs while it is answered, so the
+client's `timeout`, which is made for jobs, is too long.
+"""
+
+MIN_WAIT = 0.01
+"""Shortest wait between two questions, whatever the policy says. Chosen."""
+
+MAX_ATTEMPTS = 100
+"""How many of its attempts an error tells, the latest. Chosen."""
+
+
+MAX_ENDED = 100_000
+"""How many ids of ended jobs a client remembers, so as to count each once. Chosen: some 10 MB."""
+
+
+class Verdict(NamedTuple):
+    """
+    What to do after a question that failed.
+
+    Attributes:
+        wait: Seconds until it is asked again; ``None``: the error stands.
+        reason: Why it stands, if more is to say than the error says.
+    """
+
+    wait: float | None
+    reason: str = ""
+
+
+class Pace:
+    """
+    How long to wait between two looks at a job that goes on.
+
+    Args:
+        first: Seconds before the first.
+        growth: By what each wait is longer than the last.
+        longest: Where that ends.
+        below: Random part that is taken off at most; 0.2 is a fifth.
+        above: Random part that is added at most.
+    """
+
+    __slots__ = ("_above", "_below", "_growth", "_longest", "_wait")
+
+    def __init__(
+        self, first: float, *, growth: float, longest: float, below: float, above: float
+    ) -> None:
+        self._wait = first
+        self._growth = growth
+        self._longest = max(first, longest)
+        self._below = below
+        self._above = above
+
+    def next(self, rand: Callable[[], float] = random.random) -> float:
+        """Return the next wait."""
+        wait = self._wait
+        self._wait = min(wait * self._growth, self._longest)
+        return wait * (1 - self._below + (self._below + self._above) * rand())
+
+
+class Patience:
+    """
+    Whether a question that failed is asked again, and after how long; made for one question.
+
+    Args:
+        backoff_initial: Seconds to wait after the first fault; doubled with each further one.
+        backoff_max: Longest such wait.
+        until: Clock time at which the result must be gone.
+        known: Whether the server has said before, to us, that it knows the job.
+        grace: See `GRACE`.
+        doubt: See `DOUBT_SECONDS`.
+    """
+
+    __slots__ = (
+        "_backoff_initial", "_backoff_max", "_denials", "_denied_since", "_doubt", "_faults",
+        "_grace", "_known", "_odd", "_since", "_until",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        backoff_initial: float,
+        backoff_max: float,
+        until: float,
+        known: bool,
+        grace: int = GRACE,
+        doubt: float = DOUBT_SECONDS,
+    ) -> None:
+        self._backoff_initial = backoff_initial
+        self._backoff_max = backoff_max
+        self._until = until
+        self._known = known
+        self._grace = grace
+        self._doubt = doubt
+        self._faults = self._odd = self._denials = 0
+        self._since = self._denied_since = 0.0
+
+    def decide(
+        self, error: ProdiaError, now: float, rand: Callable[[], float] = random.random
+    ) -> Verdict:
+        """Decide what to do after the question ended with ``error`` at ``now``."""
+        if not self._faults:
+            self._since = now
+        self._faults += 1
+        match error:
+            case CapacityError() | ServerError() | APIConnectionError():
+                self._odd = self._denials = 0
+            case ResponseTooLargeError():
+                return Verdict(None)
+            case ResponseError():
+                self._odd += 1
+                if self._odd > self._grace:
+                    return Verdict(None, self._story(now))
+            case APIStatusError() if not self._known:
+                return Verdict(None)
+            case APIStatusError():
+                self._denials += 1
+                if self._denials == 1:
+                    self._denied_since = now
+                if self._denials > self._grace and now - self._denied_since >= self._doubt:
+                    return Verdict(None, self._story(now))
+            case _:
+                return Verdict(None)
+        if now >= self._until:
+            return Verdict(None, f"{self._story(now)}, and the result must be gone by now")
+        return Verdict(self._wait(getattr(error, "retry_after", None), now, rand))
+
+    def _story(self, now: float) -> str:
+        times = "once" if self._faults == 1 else f"{self._faults} times"
+        return f"it was asked {times} in {now - self._since:.0f} s"
+
+    def _wait(self, retry_after: float | None, now: float, rand: Callable[[], float]) -> float:
+        # The exponent is capped since 2.0**1024 is an error.
+        doubled = self._backoff_initial * 2.0 ** min(self._faults - 1, 60)
+        wait = min(self._backoff_max, doubled) * (1 - 0.5 * rand())
+        if retry_after is not None:
+            wait = max(wait, retry_after * (1 + 0.25 * rand()))
+        # One more question is asked before the result is gone, even if the server is to be
+        # asked later yet: then there will be nothing to ask for.
+        return min(max(wait, MIN_WAIT), self._until - now)
+
+
+async def ask(
+    question: Callable[[], Awaitable[T]],
+    patience: Patience,
+    *,
+    about: str,
+    engine: Engine,
+    note: Callable[[ProdiaError], None],
+) -> T:
+    """
+    Ask until there is an answer, or the patience is at its end.
+
+    Args:
+        question: Asks once.
+        patience: Decides whether to ask again.
+        about: What is asked about, for the log.
+        engine: What sends; once it is closed, nothing is asked again.
+        note: Told of every error, the last one too.
+
+    Raises:
+        ProdiaError: The last error, with the attempts of all.
+    """
+    attempts: list[Attempt] = []
+    while True:
+        try:
+            return await question()
+        except ProdiaError as error:
+            note(error)
+            attempts = [*attempts, *error.attempts][-MAX_ATTEMPTS:]
+            wait, reason = patience.decide(error, _waiting.current_time())
+            if wait is None or engine.closed:
+                error.tell(attempts=attempts, besides=f"; {reason}" if reason else "")
+                raise
+            what = type(error).__name__
+        # Outside the handler, so that what happens meanwhile does not have this error as its past.
+        log(logging.INFO, "%s: %s; it is asked again in %.1f s", about, what, wait)
+        await _waiting.sleep(wait)
+
+
+def free(terms: Terms, *, deadline: float | None = None, spent: float = 0.0) -> Terms:
+    """Return the terms of a question: no slot, no budget, one attempt, a short silence."""
+    return replace(
+        terms,
+        deadline=deadline,
+        spent=spent,
+        timeout=min(terms.timeout, QUESTION_SECONDS),
+        counted=False,
+        free=True,
+    )
+
+
+class EndedJobs:
+    """The ids of jobs whose end was counted, the latest `MAX_ENDED` of them."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def add(self, job_id: str) -> bool:
+        """Note that a job has ended; return whether that is news."""
+        if job_id in self._ids:
+            return False
+        self._ids[job_id] = None
+        if len(self._ids) > MAX_ENDED:
+            del self._ids[next(iter(self._ids))]
+        return True
