@@ -82,7 +82,10 @@ class SelfClocked(Client):
         self, server: Server, jobs: int, rng: random.Random, max_concurrency: int = 64
     ) -> None:
         super().__init__(server, jobs, rng)
-        self.scheduler = Scheduler(max_concurrency=max_concurrency, clock=self.world.clock)
+        self.scheduler = Scheduler(
+            max_concurrency=max_concurrency, clock=self.world.clock, rand=rng.random
+        )
+        self.source = self.scheduler.source()
         self._pulling = False
 
     def start(self) -> None:
@@ -90,8 +93,8 @@ class SelfClocked(Client):
         if self._pulling:
             return  # the loop below is under way
         self._pulling = True
-        while self.pulled < self.jobs and self.scheduler.has_room():
-            _Journey(self, self.scheduler.ticket("job"), self.pull()).ask()
+        while self.pulled < self.jobs and self.source.wants_more():
+            _Journey(self, self.scheduler.ticket("job", self.source), self.pull()).ask()
         self._pulling = False
 
 

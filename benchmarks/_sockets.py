@@ -73,6 +73,7 @@ async def bare_sender(port: int) -> AsyncIterator[Send]:
 async def with_scheduler(send: Send, jobs: int, max_concurrency: int) -> list[float]:
     """Send `jobs` as the package does; when each ended, in order of ending."""
     scheduler = Scheduler(max_concurrency=max_concurrency)
+    source = scheduler.source()
     rng = random.Random(1)
     ended: list[float] = []
 
@@ -89,8 +90,8 @@ async def with_scheduler(send: Send, jobs: int, max_concurrency: int) -> list[fl
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(jobs):
-            await scheduler.room()
-            tasks.create_task(job(scheduler.ticket("ping")))
+            await source.until_wanted()
+            tasks.create_task(job(scheduler.ticket("ping", source)))
     return ended
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ._source import Source
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -190,13 +192,14 @@ class BaseClient:
     def _outcomes(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
-        run: Callable[[int, Item], Awaitable[Outcome]],
+        run: Callable[[int, Item, Source], Awaitable[Outcome]],
         *,
         alone: tuple[type, ...],
         many: str,
         single: str,
         ordered: bool,
         buffer: int,
+        job_type_of: Callable[[Item], str | None] | None = None,
     ) -> Outcomes[Item, Outcome]:
         """
         Run many at once.
@@ -209,6 +212,7 @@ class BaseClient:
             single: What to call with a single one.
             ordered: As ``map`` takes it.
             buffer: As ``map`` takes it.
+            job_type_of: Tells an item's job type, if it has one.
 
         Raises:
             InvalidRequestError: It is not iterable, or a single item; `buffer` is negative.
@@ -224,29 +228,17 @@ class BaseClient:
         return Outcomes(
             items,
             run=run,
-            room=self._room,
+            open_source=self._open_source,
             concurrency=self._max_concurrency,
             ordered=ordered,
             buffer=buffer,
-            has_room=self._make_has_room(),
+            job_type_of=job_type_of,
         )
 
-    def _make_has_room(self) -> Callable[[], bool]:
-        scheduler: Scheduler | None = None
+    def _open_source(self) -> Source:
+        return self._engine.session().scheduler.source()
 
-        def has_room() -> bool:
-            nonlocal scheduler
-            # A map stays in its loop, so it is enough to look once; a closed client raises.
-            if scheduler is None or self._engine.closed:
-                scheduler = self._engine.session().scheduler
-            return scheduler.has_room()
-
-        return has_room
-
-    async def _room(self) -> None:
-        await self._engine.session().scheduler.room()
-
-    def _terms(self, deadline: float | None) -> Terms:
+    def _terms(self, deadline: float | None, source: Source | None = None) -> Terms:
         """Return the terms for one request; ``None`` is the client's own deadline."""
         deadline = self._deadline if deadline is None else deadline
         if deadline is not None:
@@ -257,6 +249,7 @@ class BaseClient:
             deadline=deadline,
             timeout=self._timeout,
             hook=self._hook,
+            source=source,
         )
 
     async def _authorize(self) -> str:

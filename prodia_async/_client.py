@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._httpx import httpx
     from ._models import InputLike
     from ._retry import RetryPolicy
+    from ._source import Source
     from ._wire import WireRequest
 
 ACCOUNT = Account(
@@ -370,17 +371,20 @@ class AsyncProdia(BaseClient):
             single="job(...)",
             ordered=ordered,
             buffer=buffer,
+            job_type_of=_job_type_of,
         )
 
-    async def _run_one_of_many(self, index: int, item: JobLike | JobRequest) -> JobOutcome:
+    async def _run_one_of_many(
+        self, index: int, item: JobLike | JobRequest, source: Source
+    ) -> JobOutcome:
         request = item if isinstance(item, JobRequest) else JobRequest(item)
         try:
-            return JobOutcome(index, request, await self._run(request), None)
+            return JobOutcome(index, request, await self._run(request, source), None)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
             return JobOutcome(index, request, None, own_error(error))
 
-    async def _run(self, request: JobRequest) -> JobResponse:
-        wire, terms = await self._prepare(request)
+    async def _run(self, request: JobRequest, source: Source | None = None) -> JobResponse:
+        wire, terms = await self._prepare(request, source)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
         collected, finished = await self._engine.run(wire, answer, terms)
         return _response(collected, finished)
@@ -410,10 +414,10 @@ class AsyncProdia(BaseClient):
         return AsyncJob(job.id, _Calls(self), job=job, submitted=finished)
 
     async def _prepare(
-        self, request: JobRequest, *, submit: bool = False
+        self, request: JobRequest, source: Source | None = None, *, submit: bool = False
     ) -> tuple[WireRequest, Terms]:
         """Check and encode a job; looking at its files is part of its deadline."""
-        terms = self._terms(request.deadline)
+        terms = self._terms(request.deadline, source)
         encoding = partial(
             encode_job,
             request,
@@ -468,6 +472,17 @@ class _Calls:
         if self._ended.add(job_id):
             scheduler = self.engine.session().scheduler
             scheduler.record(completed=completed, dollars=max(dollars, 0.0))
+
+
+def _job_type_of(item: JobLike | JobRequest) -> str | None:
+    """Tell the type of one job of many; ``None`` for what is none, as it will turn out."""
+    job = item.job if isinstance(item, JobRequest) else item
+    job_type = job.type if isinstance(job, Job) else _as_mapping(job).get("type")
+    return job_type if isinstance(job_type, str) else None
+
+
+def _as_mapping(job: object) -> Mapping[str, Any]:
+    return job if isinstance(job, Mapping) else {}
 
 
 def _response(collected: Collector, finished: Finished) -> JobResponse:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._scheduler import Ticket
+    from ._source import Source
     from ._wire import WireRequest
 
 S = TypeVar("S")
@@ -115,6 +116,7 @@ class Terms:
             slot but for one of `MAX_QUESTIONS`, is sent once, and neither
             draws on the retry budget nor fills it. Whoever asks decides
             whether to ask again.
+        source: Who fetched it, where it is one of many.
     """
 
     authorize: Callable[[], Awaitable[str]]
@@ -125,6 +127,7 @@ class Terms:
     counted: bool = True
     spent: float = 0.0
     free: bool = False
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +199,8 @@ class _FreeTicket:
     async def start(self) -> None:
         await self._limiter.acquire_on_behalf_of(self)
 
-    def refused(self, wait: float) -> None:
-        del wait
+    def refused(self, wait: float | None, *, retry_after: float | None) -> None:
+        del wait, retry_after
         self.close()
 
     def released(self, *, served: bool) -> None:
@@ -309,10 +312,11 @@ class Engine:
         # Their jobs come to their ends yet, and count.
         self._closed_sessions = list(self._sessions.values())
         for session in self._closed_sessions:
-            session.closed = True
+            session.closed = session.scheduler.closed = True
         mine = self._sessions.pop(anyio.lowlevel.current_token(), None)
         try:
             if mine is not None:
+                mine.scheduler.close()
                 await mine.sender.aclose()
         finally:
             self._abandon_all()
@@ -363,7 +367,9 @@ class Flight(Generic[T]):
         self._session = session
         self._budget = budget
         self._ticket: Ticket | _FreeTicket = (
-            _FreeTicket(session.questions) if terms.free else session.scheduler.ticket(request.kind)
+            _FreeTicket(session.questions)
+            if terms.free
+            else session.scheduler.ticket(request.kind, terms.source)
         )
         self._history = History()
         self._sending: Sending | None = None
@@ -514,7 +520,7 @@ class Flight(Generic[T]):
         else:
             decision = self._terms.retry.decide(history, self._budget, now=self._clock())
         if last.fate == "not run":
-            self._ticket.refused(decision.wait or 0.0)
+            self._ticket.refused(decision.wait, retry_after=last.retry_after)
         if decision.wait is None:
             if decision.reason:
                 error.args = (f"{error.message.rstrip('.')}. Given up: {decision.reason}",)

@@ -1,16 +1,18 @@
 """
 Many requests at once: workers that pull from an iterable and deliver outcomes.
 
-A worker pulls the next job only when one could start, so a million jobs cost
-the memory of a few dozen. Jobs under way and outcomes not yet read count
-against one window, so a consumer that stops reading stops new work.
+A worker pulls the next job only when its `Source` wants one (`_source`), so a
+million jobs cost the memory of a few dozen. Jobs under way and outcomes not
+yet read count against one window, so a consumer that stops reading stops new
+work; jobs that wait for the server do not, so that a type that is held back
+does not stop the others.
 
 One worker at a time looks for the next job. Where that needs no waiting (a
-plain iterable, the window open, room at the scheduler) it is done on the spot,
-for nothing can come in between. Else that worker is the one who waits, and
-those who finish meanwhile sit down until they are called: by whoever got a
-job, so that somebody always looks for the next while one is to be had. Workers
-are alike, so it does not matter who overtakes whom; the jobs stay in order.
+plain iterable, a job wanted) it is done on the spot, for nothing can come in
+between. Else that worker is the one who waits, and those who finish meanwhile
+sit down until they are called: by whoever got a job, so that somebody always
+looks for the next while one is to be had. Workers are alike, so it does not
+matter who overtakes whom; the jobs stay in order.
 
 Under asyncio the workers belong to a task of their own rather than to the one
 that entered the block. So the block may be left in another task, as happens
@@ -21,17 +23,18 @@ tasks: there it is a nursery, and what trio says of nurseries in generators hold
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
 
-from ._scheduler import ROOM_FOR_WAITING, become_source
+from ._source import AHEAD, Source
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
     from types import TracebackType
+    from typing import Self
 
     from anyio.abc import TaskGroup
 
@@ -58,9 +61,9 @@ class Outcomes(Generic[Item, Outcome]):
     otherwise jobs go on, and are paid, until it is collected, and under trio
     its nursery is left in the wrong task.
 
-    Several kinds of jobs in one source share its window: jobs of a kind that
-    the server is slow to take fill it in the end, and then set the pace for
-    all. A wide `buffer` puts that off; a source for each kind avoids it.
+    Several types of jobs in one source do not stop each other: those of a type
+    that the server is slow to take are put aside, some thousands of them at the
+    most (`MOST_ASIDE`), unless outcomes are wanted in order.
 
     Args:
         items: Iterable or async iterable; pulled lazily, one at a time. If it
@@ -68,29 +71,31 @@ class Outcomes(Generic[Item, Outcome]):
             raised; anything but an `Exception` is raised to the reader at
             once. An async generator that still has items when the block is left
             is closed, in at most `CLOSE_SECONDS`.
-        run: Runs one item to its outcome. Whatever can go wrong with one item
-            is part of its outcome (see `own_error`); what is raised all the
-            same ends everything, and is raised to the reader.
-        room: Waits until one more item is worth having. What it raises counts
-            as the source's error.
+        run: Runs one item to its outcome, given its index, itself and the
+            source. Whatever can go wrong with one item is part of its outcome
+            (see `own_error`); what is raised all the same ends everything, and
+            is raised to the reader.
+        open_source: Makes what says whether one more item is worth having, in
+            the loop that runs all this. What it raises counts as the error of
+            `items`.
         concurrency: The most items that can make progress at once; how many
-            are under way is up to `room`, and never more than the window.
+            are under way is up to the source, and never more than the window.
         ordered: Deliver in the order of the items rather than as completed.
         buffer: Outcomes that may lie unread beyond `concurrency`.
-        has_room: Whether `room` would return at once; without it `room` is
-            awaited for each item.
+        job_type_of: Tells an item's job type; ``None`` for what has none.
+            Without it all are taken for one type.
     """
 
     def __init__(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
         *,
-        run: Callable[[int, Item], Awaitable[Outcome]],
-        room: Callable[[], Awaitable[None]],
+        run: Callable[[int, Item, Source], Awaitable[Outcome]],
+        open_source: Callable[[], Source],
         concurrency: int,
         ordered: bool,
         buffer: int,
-        has_room: Callable[[], bool] | None = None,
+        job_type_of: Callable[[Item], str | None] | None = None,
     ) -> None:
         self._plain: Iterator[Item] | None = None
         self._async: AsyncIterator[Item] | None = None
@@ -101,26 +106,29 @@ class Outcomes(Generic[Item, Outcome]):
         self._to_close: AsyncGenerator[Item, Any] | None = None
         self._ordered = ordered
         self._run = run
-        self._room = room
-        self._has_room = has_room
+        self._open_source = open_source
+        self._source: Source | None = None
+        # In order, a job that was put aside would hold back all that follow it.
+        self._job_type_of = None if ordered else job_type_of
         # In order, one slow job holds back the outcomes of those behind it;
         # twice the window keeps the workers busy meanwhile. Chosen.
         self._window = concurrency * (2 if ordered else 1) + buffer
         # As many as can be in flight and wait in the scheduler, however wide the window.
-        self._most_workers = min(self._window, concurrency * (1 + ROOM_FOR_WAITING))
+        self._most_workers = concurrency * (1 + AHEAD) + 1
         self._workers = 0
         self._seated: list[anyio.Event] = []
         self._is_looking = False  # a worker waits for the next item
         self._is_coming = False  # a worker was called, or started, to look for it
+        self._pulling: anyio.CancelScope | None = None  # an async iterable's next item
         self._pulled = 0
         self._delivered = 0
         self._ready: dict[int, Outcome] = {}
         self._exhausted = False
+        self._is_stopped = False
         self._source_error: Exception | None = None
         self._fatal: BaseException | None = None  # raised to the reader before any outcome
         self._fatal_was_read = False
         self._news: anyio.Event | None = None  # readers wait
-        self._space: anyio.Event | None = None  # the worker that looks waits for the window
         self._scope: anyio.CancelScope | None = None
         self._group: TaskGroup
         self._is_open = False
@@ -128,10 +136,56 @@ class Outcomes(Generic[Item, Outcome]):
         self._nursery: TaskGroup | None = None
 
     def __repr__(self) -> str:
-        running = self._pulled - self._delivered - len(self._ready)
-        return f"<Outcomes {self._delivered} read, {len(self._ready)} unread, {running} under way>"
+        return (
+            f"<Outcomes {self._delivered} read, {len(self._ready)} unread, "
+            f"{self._under_way()} under way>"
+        )
 
-    async def __aenter__(self) -> AsyncIterator[Outcome]:
+    def stop(self) -> None:
+        """
+        Pull no more; the loop ends when those that were started have come.
+
+        May be called at any time, from a signal handler of the event loop too,
+        before the block is entered and more than once. An async source that
+        waits for its next item is cancelled. What was pulled and never started,
+        because the server takes none of its type, is not run.
+        """
+        self._is_stopped = True
+        if self._source is None:
+            return
+        if not self._source.stopped:
+            self._source.stop()  # which calls this again
+            return
+        if self._pulling is not None:
+            self._pulling.cancel()
+
+    def unread(self) -> tuple[Outcome, ...]:
+        """
+        Return the outcomes that came and were not read when the block was left.
+
+        They are in the order of their items, and are handed out once::
+
+            async with client.map(jobs) as outcomes:
+                try:
+                    async for outcome in outcomes:
+                        save(outcome)
+                except BaseException: ...
+
+        Raises:
+            RuntimeError: The block was not left yet; read them there.
+        """
+        if self._is_open:
+            raise RuntimeError("unread outcomes are what is left after the block; read them here")
+        outcomes = tuple(self._ready[index] for index in sorted(self._ready))
+        self._delivered += len(outcomes)
+        self._ready.clear()
+        return outcomes
+
+    def _under_way(self) -> int:
+        aside = self._source.aside if self._source is not None else 0
+        return self._pulled - self._delivered - len(self._ready) - aside
+
+    async def __aenter__(self) -> Self:
         if self._scope is not None:
             raise RuntimeError("the block of a map is entered once; call map again")
         self._scope = anyio.CancelScope()
@@ -163,11 +217,13 @@ class Outcomes(Generic[Item, Outcome]):
                 # about it, the group would wrap it in an ExceptionGroup.
                 await self._nursery.__aexit__(None, None, None)
         finally:
-            await self._close_source(is_failing=error is not None)
+            if self._source is not None:
+                self._source.close()
+            await self._close_items(is_failing=error is not None)
         if error is None and self._fatal is not None and not self._fatal_was_read:
             raise self._fatal
 
-    async def _close_source(self, *, is_failing: bool) -> None:
+    async def _close_items(self, *, is_failing: bool) -> None:
         if self._to_close is None or self._exhausted:
             return
         try:
@@ -199,9 +255,9 @@ class Outcomes(Generic[Item, Outcome]):
         index = self._delivered if self._ordered else next(iter(self._ready))
         outcome = self._ready.pop(index)
         self._delivered += 1
-        if self._space is not None:
-            self._space.set()
-            self._space = None
+        if self._source is not None:
+            self._source.taken -= 1
+            self._source.tell()
         if self._is_over():
             self._tell_readers()  # of whom there may be more
         return outcome
@@ -210,7 +266,7 @@ class Outcomes(Generic[Item, Outcome]):
         return self._delivered in self._ready if self._ordered else bool(self._ready)
 
     def _is_over(self) -> bool:
-        return self._exhausted and self._delivered == self._pulled
+        return self._has_ended() and not self._ready and not self._under_way()
 
     def _tell_readers(self) -> None:
         if self._news is not None:
@@ -228,17 +284,29 @@ class Outcomes(Generic[Item, Outcome]):
 
     async def _host_workers(self) -> None:
         assert self._scope is not None  # noqa: S101  (only while the block is open)
-        become_source()
         try:
+            self._join()
             with self._scope:
                 async with anyio.create_task_group() as self._group:
                     self._add_worker()
         finally:
-            under_way = self._pulled - self._delivered - len(self._ready)
             if self._is_open and self._fatal is None:
-                if under_way or not self._exhausted:
+                if self._under_way() or not self._exhausted:
                     self._fatal = RuntimeError("the tasks that ran this map were cancelled")
                 self._tell_readers()
+
+    def _join(self) -> None:
+        try:
+            source = self._open_source()
+        except Exception as error:  # noqa: BLE001  (raised to the reader)
+            self._items_failed(error)
+            return
+        source.window = self._window
+        source.on_stop = self.stop
+        self._source = source
+        if self._is_stopped or source.stopped:
+            source.stopped = True
+            self._exhaust()
 
     def _call_for_next(self) -> None:
         """Have somebody look for the next item, unless all are busy."""
@@ -281,38 +349,55 @@ class Outcomes(Generic[Item, Outcome]):
             item = self._take() or await self._look()
             if item is None:
                 return
-            index = self._pulled
-            self._pulled += 1
+            assert self._source is not None  # noqa: S101  (it gave the item)
             self._call_for_next()
-            self._ready[index] = await self._run(index, item[0])
-            if self._news is not None and self._has_next():
+            index = item[0]
+            self._ready[index] = await self._run(index, item[1], self._source)
+            if self._news is not None and (self._has_next() or self._is_over()):
                 self._tell_readers()
 
-    def _is_full(self) -> bool:
-        return self._pulled - self._delivered >= self._window
-
-    def _take(self) -> tuple[Item] | None:
-        """Return the next item if that needs no waiting."""
-        if self._plain is None or self._has_room is None or self._exhausted or self._is_full():
+    def _take(self) -> tuple[int, Item] | None:
+        """Return the next item to run, with its index, if that needs no waiting."""
+        source = self._source
+        if source is None:
             return None
         try:
-            if not self._has_room():
-                return None
-        except Exception as error:  # noqa: BLE001  (raised to the reader after the outcomes)
-            self._source_failed(error)
-            return None
-        return self._next(self._plain)
+            for _ in range(YIELD_EVERY):
+                if not source.wants_more():
+                    return None
+                if (item := source.take_up()) is not None:
+                    return cast("tuple[int, Item]", item)
+                if self._plain is None or self._exhausted:
+                    return None
+                if (item := self._number(source, next(self._plain))) is not None:
+                    return item
+        except StopIteration:
+            self._exhaust()
+        except BaseException as error:  # noqa: BLE001  (raised to the reader)
+            self._items_failed(error)
+        return None
 
-    async def _look(self) -> tuple[Item] | None:
+    def _number(self, source: Source, item: Item) -> tuple[int, Item] | None:
+        """Count an item that was pulled; returns it unless it was put aside."""
+        numbered = (self._pulled, item)
+        self._pulled += 1
+        source.taken += 1
+        job_type = self._job_type_of(item) if self._job_type_of is not None else None
+        if job_type is not None and source.put_aside(job_type, numbered):
+            return None
+        return numbered
+
+    async def _look(self) -> tuple[int, Item] | None:
         """Return the next item when one may start, or ``None`` when there is none."""
         self._is_looking = True
+        item: tuple[int, Item] | None = None
         try:
-            item = None if self._exhausted else await self._wait_for_item()
+            while item is None and not self._has_ended():
+                item = await self._wait_for_item()
         except BaseException as error:
             if _must_go_on(error):
                 raise
-            self._source_failed(error)
-            item = None
+            self._items_failed(error)
         finally:
             self._is_looking = False
         if item is None:
@@ -322,34 +407,43 @@ class Outcomes(Generic[Item, Outcome]):
             self._tell_readers()
         return item
 
-    async def _wait_for_item(self) -> tuple[Item] | None:
-        while self._is_full():
-            self._space = anyio.Event()
-            await self._space.wait()
-        if self._has_room is None or not self._has_room():
-            await self._room()
-        if self._plain is not None:
-            return self._next(self._plain)
-        assert self._async is not None  # noqa: S101  (it is either of the two)
-        if isinstance(self._async, AsyncGenerator):
-            self._to_close = self._async
-        try:
-            return (await anext(self._async),)
-        except StopAsyncIteration:
-            self._exhausted = True
-            return None
-
-    def _next(self, source: Iterator[Item]) -> tuple[Item] | None:
-        try:
-            return (next(source),)
-        except StopIteration:
-            self._exhausted = True
-        except BaseException as error:  # noqa: BLE001  (raised to the reader)
-            self._source_failed(error)
+    async def _wait_for_item(self) -> tuple[int, Item] | None:
+        """Return the next item, or ``None`` if there is none yet, or none any more."""
+        source = self._source
+        assert source is not None  # noqa: S101  (without one all has ended)
+        if not await source.until_wanted():
+            self._exhaust()
+        elif (item := self._take()) is not None:
+            return item
+        elif self._async is not None and not self._exhausted:
+            return await self._pull(source, self._async)
+        else:
+            await anyio.lowlevel.checkpoint()
         return None
 
-    def _source_failed(self, error: BaseException) -> None:
+    async def _pull(self, source: Source, items: AsyncIterator[Item]) -> tuple[int, Item] | None:
+        if isinstance(items, AsyncGenerator):
+            self._to_close = items
+        self._pulling = anyio.CancelScope()
+        with self._pulling:
+            try:
+                return self._number(source, await anext(items))
+            except StopAsyncIteration:
+                self._exhaust()
+        return None
+
+    def _has_ended(self) -> bool:
+        """Return whether nothing is left to pull, nor to take up."""
+        source = self._source
+        return self._exhausted and (source is None or source.stopped or not source.aside)
+
+    def _exhaust(self) -> None:
         self._exhausted = True
+        if self._source is not None:
+            self._source.ended = True
+
+    def _items_failed(self, error: BaseException) -> None:
+        self._exhaust()
         error = _as_raised(error, "the source of a map")
         if isinstance(error, Exception):
             self._source_error = error

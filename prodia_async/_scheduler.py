@@ -1,35 +1,19 @@
 """
-Who may start now: the bound, the queue, what was learned of the server, and the counts.
+Who may start now: the bound, the queue, and the counts.
 
-The server has K workers and no queue: a job sent while all are busy is refused
-at once (429, `Retry-After`). K is unknown, differs by job type, is shared with
-strangers and changes. What is known:
+How many jobs of a type the server takes is learned by its `Limit` (`_limit`,
+with the theory); whether it takes any at all by two gates, one for the type
+and one for everything (`_admission`). This module deals out what they allow.
 
-* A refusal says that as many jobs as we have in flight *are* being served, so
-  that number becomes the limit. Refusals of one burst lower the limit one by
-  one to the same number, so a burst is one cut however many belong to it.
-* A completion says that a worker has become idle. The next job starts at that
-  moment (the *self-clock*): no worker waits for a timer, no timer is guessed.
-* Silence says something too. A refusal comes at once, so jobs that were not
-  refused within a few round trips are being served. While the limit is what
-  holds jobs back, each such silence confirms it and lets it rise: at first by
-  doubling, after a refusal again from a *probe* of one job, by 1, 2, 4 and so
-  on while nothing is refused. A probe is due once per job time, seldom enough
-  to cost few refusals.
-* A refusal without a probe under way says that a *stranger* took the worker.
-  Whoever has many jobs in flight then leaves a worker idle for a moment now
-  and then, in proportion to what it has, and all probe equally often (less
-  often while the latest `Retry-After` lasts). What is given up grows with the
-  share and what is found does not, so shares become equal.
+A refused job waits out its own `Retry-After`, gives its slot to others
+meanwhile, and is then first in line. Else the oldest is first, and among types
+the one with the fewest in flight, so that none starves another.
 
-A refused job waits out its own `Retry-After`, gives its place to others
-meanwhile, and is then first in line. With nothing of a type in flight there
-is no clock but the server's: nobody starts before `Retry-After` has passed.
-
-The decisions are plain methods on plain state (`_Limit` learns, `Scheduler`
-deals out, `Ticket.request` asks); only `Ticket.start` and `Scheduler.room`
-wait. No task runs in the background: when a time has to be kept, one of the
-waiting tickets keeps it, and hands that on when it leaves.
+The decisions are plain methods on plain state (`Scheduler` deals out,
+`Ticket.request` asks); only `Ticket.start`, and `Source.until_wanted`, wait. No
+task runs in the background: when a time has to be kept, one of the waiting
+tickets keeps it, and hands that on when it leaves. One method,
+`Scheduler._move`, changes the state of a ticket, and every count with it.
 
 One scheduler serves one event loop at a time, and any number of loops one
 after the other.
@@ -37,13 +21,9 @@ after the other.
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from contextvars import ContextVar
+import random
 from dataclasses import dataclass
-from enum import IntEnum
 from math import inf
-from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -51,321 +31,21 @@ import anyio
 import anyio.lowlevel
 
 from . import _waiting
-from ._errors import InvalidRequestError
+from ._admission import HOLD_LONG, HOLD_UNSAID, Gate, Held
+from ._errors import ConnectError, InvalidRequestError, QueueFullError
+from ._limit import SILENCE_MIN, Fixed, Limit
+from ._line import Line, State
+from ._source import AHEAD, MAX_LINES, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
-INITIAL_LIMIT = 4
-"""Jobs of an unknown type that may start at once. Chosen."""
-
-FIRST_SILENCE = 0.15
-"""Seconds without a refusal that confirm a limit before any refusal was timed. Chosen."""
-
-SILENCE_ROUND_TRIPS = 2.0
-SILENCE_MIN = 0.05
-"""A limit is confirmed after so many times a refusal's round trip, and at least so long. Chosen."""
-
-PROBE_JOB_TIMES = 3
-PROBE_JOBS = 10
-"""
-A probe is due after `limit` completions, which is one job time; while that is
-fewer than `PROBE_JOBS`, after that many or `PROBE_JOB_TIMES`, whichever is
-sooner. Chosen by simulation (`benchmarks/scheduling.py`).
-"""
-
-GAP_EVERY = 5
-GAP_JOB_TIMES = 0.1
-GAP_MEMORY = 50
-"""
-Among strangers one completion in so many leaves its worker idle for that part
-of a job time; strangers are remembered for so many job times. Chosen by
-simulation: costs one per cent of goodput while there are any, otherwise nothing.
-"""
-
-ROOM_FOR_WAITING = 4
-"""
-`Scheduler.room` closes while a source has so many times `max_concurrency` jobs
-that wait, for a slot or out a refusal. That bounds the memory that a long
-`Retry-After`, or one busy job type among several, can take. Chosen.
-"""
+    from ._admission import Trouble
+_MAY_ASK = frozenset({State.NEW, State.IDLE, State.WAITING})
 
 
-class _Limit:
-    """
-    What is known of the server's capacity for one job type. Pure: the clock is passed in.
-
-    Attributes:
-        limit: How many jobs may be in flight.
-    """
-
-    __slots__ = (
-        "_asked_until",
-        "_base",
-        "_confirmed_at",
-        "_credit",
-        "_gap_credit",
-        "_gap_from",
-        "_gap_until",
-        "_held_from",
-        "_held_until",
-        "_job_seconds",
-        "_max",
-        "_refused_at",
-        "_round_trip",
-        "_step",
-        "_strangers",
-        "limit",
-    )
-
-    def __init__(self, max_concurrency: int) -> None:
-        self._max = max_concurrency
-        self._base = 0  # known to be served
-        self._step = min(INITIAL_LIMIT, max_concurrency)  # hoped for, beyond that
-        self.limit = self._step
-        self._confirmed_at = inf  # when silence will have confirmed `limit`
-        self._credit = 0  # completions since `limit` last changed
-        self._round_trip = FIRST_SILENCE / SILENCE_ROUND_TRIPS
-        self._refused_at = self._asked_until = -inf
-        self._held_from = self._held_until = 0.0
-        self._job_seconds = 0.0
-        self._strangers = 0  # completions for which they are remembered
-        self._gap_credit = 0
-        self._gap_from = self._gap_until = 0.0
-
-    def may_start(self, in_flight: int, now: float) -> bool:
-        """Whether one more job may start, with `in_flight` under way; a confirmed limit rises."""
-        if in_flight >= self.limit:
-            if now < self._confirmed_at or self.limit >= self._max:
-                return False
-            self._raise(min(self._step * 2, self.limit))
-        if in_flight == self.limit - 1 and self._gap_from <= now < self._gap_until:
-            return False
-        return in_flight > 0 or not self._held(now)
-
-    def next_change(self, in_flight: int, now: float) -> float:
-        """When `may_start` may turn true with no event in between; infinity if never."""
-        if in_flight >= self.limit:
-            return self._confirmed_at if self.limit < self._max else inf
-        if in_flight == 0 and self._held(now):
-            return self._held_until
-        return self._gap_until
-
-    def started(self, in_flight: int, now: float) -> None:
-        """Note a start; `in_flight` counts it."""
-        if in_flight == 1:
-            self._confirmed_at = inf  # whatever was before does not speak for this one
-        if self._step and in_flight >= self.limit and self._confirmed_at == inf:
-            self._confirmed_at = now + max(SILENCE_MIN, SILENCE_ROUND_TRIPS * self._round_trip)
-
-    def served(self, now: float, seconds: float, *, held_back: bool, may_probe: bool) -> None:
-        """
-        Note a completion, before its job is taken from those in flight.
-
-        Args:
-            now: The clock.
-            seconds: How long the attempt took.
-            held_back: Jobs are queued behind a full limit.
-            may_probe: A refusal more would do no harm.
-        """
-        self._held_until = 0.0  # a worker is idle: what the server asked for is out of date
-        self._job_seconds += (seconds - self._job_seconds) * (0.1 if self._job_seconds else 1.0)
-        if not held_back:
-            return
-        if self._strangers:
-            self._strangers -= 1
-            self._gap_credit += 1
-            if self._gap_credit >= GAP_EVERY:
-                self._gap_credit = 0
-                self._gap_from, self._gap_until = now, now + GAP_JOB_TIMES * self._job_seconds
-        self._credit += 1
-        if self.limit >= self._max:
-            return
-        if self._step:
-            # Jobs shorter than the silence confirm the limit themselves.
-            if self._credit >= self.limit:
-                self._raise(min(self._step * 2, self.limit))
-        elif may_probe and self._credit >= self._probe_due(now):
-            self._raise(1)
-
-    def refused(self, in_flight: int, now: float, wait: float, round_trip: float) -> None:
-        """Note a refusal; `in_flight` no longer counts the refused job."""
-        self._asked_until = until = now + wait
-        self._held_until = max(self._held_until, until) if self._held(now) else until
-        self._held_from = now
-        self._round_trip = max(round_trip, 0.75 * self._round_trip + 0.25 * round_trip)
-        # Without a probe under way, our own jobs cannot have taken the worker: a
-        # stranger did. Nor if nothing of ours is there. (A job sent before the last
-        # refusal belongs to the same burst as that one, and tells nothing new.)
-        first_of_burst = now - round_trip >= self._refused_at
-        if in_flight == 0 or (self._step == 0 and in_flight < self._base and first_of_burst):
-            self._strangers = GAP_MEMORY * max(1, self._base)
-        self._refused_at = now
-        self._base = min(self.limit, in_flight)
-        self._step = 0 if self._base else 1
-        self.limit = self._base + self._step
-        self._confirmed_at = inf
-        self._credit = 0
-
-    def _probe_due(self, now: float) -> int:
-        """After how many completions a probe is due."""
-        if self._strangers and not self._refused_at <= now < self._asked_until:
-            # All probe equally often, whatever they have: that makes shares equal. While
-            # the latest Retry-After lasts they do not: that keeps the crowd quiet.
-            return self._base
-        return max(self._base, min(PROBE_JOB_TIMES * self._base, PROBE_JOBS))
-
-    def _raise(self, step: int) -> None:
-        self._base = self.limit
-        self._step = step
-        self.limit = min(self._base + step, self._max)
-        self._confirmed_at = inf
-        self._credit = 0
-
-    def _held(self, now: float) -> bool:
-        # A time before `_held_from` is another loop's clock: trio's starts anywhere.
-        return self._held_from <= now < self._held_until
-
-
-class _FixedLimit(_Limit):
-    """``adaptive=False``: the limit is the bound, and a refusal holds back its own job only."""
-
-    __slots__ = ()
-
-    def __init__(self, max_concurrency: int) -> None:
-        super().__init__(max_concurrency)
-        self.limit = max_concurrency
-
-    def started(self, in_flight: int, now: float) -> None:
-        """Learn nothing."""
-
-    def served(self, now: float, seconds: float, *, held_back: bool, may_probe: bool) -> None:
-        """Learn nothing."""
-
-    def refused(self, in_flight: int, now: float, wait: float, round_trip: float) -> None:
-        """Learn nothing."""
-
-
-class _Kind:
-    """One job type: its limit, its queue, its jobs in flight."""
-
-    __slots__ = (
-        "dead",
-        "fresh",
-        "in_flight",
-        "keeper",
-        "limit",
-        "queued",
-        "returned",
-        "waiting",
-    )
-
-    def __init__(self, limit: _Limit) -> None:
-        self.limit = limit
-        self.in_flight = 0
-        self.queued = 0
-        self.waiting = 0
-        # Tickets that left the queue stay in these until they are met or outnumber the rest.
-        self.fresh: deque[Ticket] = deque()  # by age
-        self.returned: list[tuple[bool, int, Ticket]] = []  # heap: refused ones first, by age
-        self.dead = 0
-        self.keeper: Ticket | None = None  # the queued ticket that watches the clock
-
-    def push(self, ticket: Ticket) -> None:
-        self.queued += 1
-        if ticket.was_refused or (self.fresh and self.fresh[-1].age > ticket.age):
-            heapq.heappush(self.returned, (not ticket.was_refused, ticket.age, ticket))
-        else:
-            self.fresh.append(ticket)
-
-    def pop(self) -> Ticket:
-        """Take the first in line; call only with somebody queued."""
-        fresh, returned = self.fresh, self.returned
-        while True:
-            while fresh and fresh[0].state is not _State.QUEUED:
-                fresh.popleft()
-                self.dead -= 1
-            if returned and (not returned[0][0] or not fresh or returned[0][1] < fresh[0].age):
-                ticket = heapq.heappop(returned)[2]
-                if ticket.state is not _State.QUEUED:
-                    self.dead -= 1
-                    continue
-            else:
-                ticket = fresh.popleft()
-            self.queued -= 1
-            return ticket
-
-    def last(self) -> Ticket:
-        """Return one that is likely to be queued for long; call only with somebody queued."""
-        while self.fresh:
-            if self.fresh[-1].state is _State.QUEUED:
-                return self.fresh[-1]
-            self.fresh.pop()
-            self.dead -= 1
-        while self.returned[-1][2].state is not _State.QUEUED:
-            self.returned.pop()  # a heap stays one without its last leaf
-            self.dead -= 1
-        return self.returned[-1][2]
-
-    def forget(self) -> None:
-        """Note that a queued ticket left, and sweep when those outnumber the rest."""
-        self.queued -= 1
-        self.dead += 1
-        if self.dead > 64 and self.dead > self.queued:
-            self.fresh = deque(t for t in self.fresh if t.state is _State.QUEUED)
-            self.returned = [e for e in self.returned if e[2].state is _State.QUEUED]
-            heapq.heapify(self.returned)
-            self.dead = 0
-
-
-_IN_FLIGHT = attrgetter("in_flight")
-
-
-class _Source:
-    """
-    One who fetches jobs, and what it has fetched that has not started yet.
-
-    Attributes:
-        scheduler: Whose tickets are counted; ``None`` until it first asks for room.
-        kinds: The types of all it has fetched.
-        new: Tickets that have not asked yet.
-        queued: Tickets that wait for a slot.
-        waiting: Tickets that wait out a refusal.
-        rooms: Who waits in `Scheduler.room`.
-    """
-
-    __slots__ = ("kinds", "new", "queued", "rooms", "scheduler", "waiting")
-
-    def __init__(self) -> None:
-        self.scheduler: Scheduler | None = None
-        self.kinds: set[_Kind] = set()
-        self.new = self.queued = self.waiting = 0
-        self.rooms: deque[anyio.Event] = deque()
-
-
-_SOURCE: ContextVar[_Source | None] = ContextVar("_SOURCE", default=None)
-
-
-def become_source() -> None:
-    """
-    Make the present task a source of its own, with the tasks that it starts from now on.
-
-    Only the tickets they take count when they ask for `Scheduler.room`.
-    Elsewhere all tickets that no such source took count together.
-    """
-    _SOURCE.set(_Source())
-
-
-class _State(IntEnum):
-    NEW = 0  # has not asked yet
-    IDLE = 1  # between two attempts
-    WAITING = 2  # out a refusal
-    QUEUED = 3
-    IN_FLIGHT = 4
-    CLOSED = 5
-
-
-_MAY_ASK = frozenset({_State.NEW, _State.IDLE, _State.WAITING})
+def _flying(line: Line[Ticket]) -> int:
+    return line.counts[State.IN_FLIGHT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,10 +92,11 @@ class Ticket:
         ticket = scheduler.ticket(job.type)
         try:
             await ticket.start()
-            ...                              # one attempt
-            ticket.refused(wait)             # 429: start() again
-            ticket.released(served=False)    # a failure: start() again, or give up
-            ticket.released(served=True)     # done
+            ...                                          # one attempt, then one of
+            ticket.refused(wait, retry_after=seconds)    # 429: start() again
+            ticket.troubled("fault", ...)                # 5xx: start() again, or give up
+            ticket.released(served=False)                # else: start() again, or give up
+            ticket.released(served=True)                 # done
         finally:
             ticket.close()
 
@@ -433,7 +114,11 @@ class Ticket:
         "age",
         "alarm",
         "attempts",
-        "kind",
+        "gives_up_at",
+        "line",
+        "max_queued",
+        "patience",
+        "probes",
         "scheduler",
         "seconds_queued",
         "since",
@@ -443,46 +128,83 @@ class Ticket:
         "was_refused",
     )
 
-    def __init__(self, scheduler: Scheduler, kind: _Kind, source: _Source, age: int) -> None:
+    def __init__(
+        self, scheduler: Scheduler, line: Line[Ticket], source: Source | None, age: int
+    ) -> None:
         self.scheduler = scheduler
-        self.kind = kind
+        self.line = line
         self.source = source
         self.age = age
-        self.state = _State.NEW
+        self.state = State.NEW
         self.attempts = 0
         self.was_refused = False
         self.since = 0.0  # when the present state was entered
         self.wake: Callable[[], None] | None = None
         self.alarm = inf
         self.seconds_queued = 0.0
+        self.max_queued: int | None = None
+        self.patience = self.gives_up_at = inf
+        self.probes: tuple[Gate, ...] = ()  # which its attempt probes
 
     def __repr__(self) -> str:
         return f"<Ticket {self.age}: {self.state.name.lower()}, attempt {self.attempts}>"
 
-    async def start(self) -> None:
+    async def start(self, until: float = inf) -> bool:
         """
         Wait until this job may be sent; from then on it holds a slot.
 
-        Raises whatever cancelled it, and then holds nothing: a slot that was
-        handed over in that very moment has gone to the next in line.
+        Args:
+            until: Clock time up to which to wait for a server that takes no
+                job of this type, or none at all. As many seconds are granted
+                from when that begins, should it begin only while we wait.
+
+        Returns:
+            Whether it holds a slot. False: the server took none until then,
+            and nothing is held.
+
+        Raises:
+            ConnectError: The client was closed; nothing was sent.
+            QueueFullError: Too many wait already; nothing was sent.
+            BaseException: Whatever cancelled it. It then holds nothing: a slot
+                that was handed over in that very moment has gone to the next
+                in line.
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
-        granted = self.request()
+        if self.request():
+            return True
+        asked_at = self.scheduler.clock()
+        self.patience = until - asked_at
         try:
-            while not granted:
-                changed = anyio.Event()
-                self.wake = changed.set
-                if self.alarm == inf:
-                    await changed.wait()
-                else:
-                    await _waiting.wait_for(changed, self.alarm - self.scheduler.clock())
-                granted = self.proceed()
+            return await self._wait(asked_at)
         except BaseException:
-            if self.state is not _State.WAITING:  # that lasts until it is over, or closed
-                self.scheduler.withdraw(self, _State.IDLE)
+            if self.state is not State.WAITING:  # that lasts until it is over, or closed
+                self.scheduler.withdraw(self, State.IDLE)
             raise
         finally:
             self.wake = None
+            self.patience = inf
+            self.scheduler.waiters.discard(self)
+
+    async def _wait(self, asked_at: float) -> bool:
+        scheduler = self.scheduler
+        scheduler.waiters.add(self)
+        granted = False
+        while not granted:
+            changed = anyio.Event()
+            self.wake = changed.set
+            now = scheduler.clock()
+            self.gives_up_at = max(asked_at, scheduler.shut_since(self.line, now)) + self.patience
+            when = min(self.alarm, self.gives_up_at)
+            if when == inf:
+                await changed.wait()
+            else:
+                await _waiting.wait_for(changed, when - now)
+            scheduler.check_not_closed()
+            granted = self.proceed()
+            if not granted and scheduler.gives_up(self, asked_at):
+                scheduler.withdraw(self, State.IDLE)
+                return False
+        return True
 
     def request(self, wake: Callable[[], None] | None = None) -> bool:
         """
@@ -496,12 +218,15 @@ class Ticket:
             Whether this job holds a slot now.
 
         Raises:
+            ConnectError: The client was closed; nothing was sent.
+            QueueFullError: Too many wait already; nothing was sent.
             RuntimeError: The ticket is closed, or has already asked.
         """
         if self.state not in _MAY_ASK:
             raise RuntimeError(f"a ticket must be idle to start, not {self.state.name.lower()}")
+        self.scheduler.check_not_closed()
         self.wake = None
-        if self.state is _State.WAITING:
+        if self.state is State.WAITING:
             self.scheduler.look(self)
         else:
             self.scheduler.enqueue(self)
@@ -513,40 +238,63 @@ class Ticket:
         self.scheduler.look(self)
         return self.holds_slot()
 
-    def holds_slot(self) -> bool:
-        """Whether this job may be, or is, with the server."""
-        return self.state is _State.IN_FLIGHT
+    def wake_up(self) -> None:
+        """Call `wake`, if there is somebody to be woken."""
+        if self.wake is not None:
+            self.wake()
 
-    def refused(self, wait: float) -> None:
+    def holds_slot(self) -> bool:
+        """Return whether this job may be, or is, with the server."""
+        return self.state is State.IN_FLIGHT
+
+    def refused(self, wait: float | None, *, retry_after: float | None = None) -> None:
         """
         Give the slot back: the server had no idle worker.
 
         Args:
             wait: Seconds before which this job does not start again, jitter
-                included. When they have passed it is first in line.
+                included; then it is first in line. ``None``: it gives up.
+            retry_after: Seconds the server asked for, if it did. If that is
+                long, or the job gives up on a server that serves nothing of
+                its type, then nothing of this type is sent before.
         """
         self._must_be_in_flight()
-        self.scheduler.refuse(self, wait)
+        self.scheduler.refuse(self, wait, retry_after)
 
-    def released(self, *, served: bool) -> None:
+    def released(self, *, served: bool, answered: bool | None = None) -> None:
         """
-        Give the slot back: the attempt ended, and not by a 429.
+        Give the slot back: the attempt ended, and neither by a 429 nor in trouble.
 
         Args:
             served: A worker ran the job and is idle again: any complete or
                 damaged 200, and a job that ended "failed". False where nothing
-                was learned of the workers: no connection, a silence, a 4xx,
-                a 5xx, an attempt that was given up.
+                was learned of the workers: a 4xx, an attempt that was given up.
+            answered: The server answered as it should, so that it is up;
+                by default as `served`. True for a 4xx, False for an attempt
+                that was cut off from outside.
         """
         self._must_be_in_flight()
-        self.scheduler.release(self, _State.IDLE, served=served)
+        self.scheduler.release(self, served=served, answered=answered or served)
+
+    def troubled(self, what: Trouble, *, budget_is_empty: bool = False) -> None:
+        """
+        Give the slot back: the server does not work, or not for us.
+
+        Args:
+            what: ``"fault"``: a 5xx, or an answer that broke off.
+                ``"unreachable"``: nobody listens. ``"unauthorized"``: 401, 403.
+            budget_is_empty: No retry is left; nothing of this type is sent
+                until a probe has succeeded.
+        """
+        self._must_be_in_flight()
+        self.scheduler.trouble(self, what, at_once=budget_is_empty)
 
     def close(self) -> None:
         """Leave in whatever state; for a ``finally``. Calling it again does nothing."""
-        self.scheduler.withdraw(self, _State.CLOSED)
+        self.scheduler.withdraw(self, State.CLOSED)
 
     def _must_be_in_flight(self) -> None:
-        if self.state is not _State.IN_FLIGHT:
+        if self.state is not State.IN_FLIGHT:
             raise RuntimeError(f"a ticket must be in flight, not {self.state.name.lower()}")
 
 
@@ -560,6 +308,7 @@ class Scheduler:
             False: the bound alone counts, and each refused job waits out its
             own `Retry-After`.
         clock: Seconds that never go back while a loop runs.
+        rand: Returns a number from 0 up to 1, for the random part of waits.
 
     Raises:
         InvalidRequestError: `max_concurrency` is not an integer of at least 1.
@@ -571,41 +320,136 @@ class Scheduler:
         max_concurrency: int = 64,
         adaptive: bool = True,
         clock: Callable[[], float] = anyio.current_time,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         if type(max_concurrency) is not int or max_concurrency < 1:
             raise InvalidRequestError(
                 f"max_concurrency must be an integer of at least 1, not {max_concurrency!r}"
             )
         self._max = max_concurrency
-        self._new_limit = _Limit if adaptive else _FixedLimit
+        self.most_ahead = AHEAD * max_concurrency
+        self._new_limit: type[Limit | Fixed] = Limit if adaptive else Fixed
         self.clock = clock
-        self._kinds: dict[str, _Kind] = {}
+        self._rand = rand
+        self._lines: dict[tuple[str, Hashable], Line[Ticket]] = {}
+        self._sweep_at = MAX_LINES
+        self._gate = Gate(rand)  # for everything
+        self._was_shut = False
         self._age = 0
-        # Types that only `max_concurrency` holds back, the one that has waited longest first.
-        self._ready: dict[_Kind, None] = {}
-        self._others = _Source()  # all who are no source of their own
-        self._in_flight = self._queued = self._waiting = 0
+        # Lines that only `max_concurrency` holds back, the one that has waited longest first.
+        self._ready: dict[Line[Ticket], None] = {}
+        self._sources: dict[Source, None] = {}
+        self._are_stopped = False
+        self.waiters: set[Ticket] = set()
+        self.closed = False
+        self.counts = [0] * len(State)
         self._started = self._retries = self._refusals = 0
         self._completed = self._failed = 0
         self._seconds_queued = self._dollars = 0.0
 
     def __repr__(self) -> str:
-        limits = ", ".join(f"{name}: {kind.limit.limit}" for name, kind in self._kinds.items())
+        counts = self.counts
+        limits = ", ".join(f"{line.name}: {line.limit.limit}" for line in self._lines.values())
+        held = {line.gate.reason for line in self._lines.values()} | {self._gate.reason}
+        closed = ", ".join(sorted(reason for reason in held if reason))
         return (
-            f"<Scheduler {self._in_flight} of {self._max} in flight, {self._queued} queued, "
-            f"{self._waiting} waiting, limits {{{limits}}}>"
+            f"<Scheduler {counts[State.IN_FLIGHT]} of {self._max} in flight, "
+            f"{counts[State.QUEUED]} queued, {counts[State.WAITING]} waiting, "
+            f"limits {{{limits}}}{f', held: {closed}' if closed else ''}>"
         )
 
-    def ticket(self, kind: str) -> Ticket:
-        """Give a job of type `kind` its place in line, behind all that came before it."""
-        state = self._kinds.get(kind)
-        if state is None:
-            state = self._kinds[kind] = _Kind(self._new_limit(self._max))
+    def source(self, credential: Hashable = None) -> Source:
+        """Give somebody who fetches jobs a source of its own; close it in the end."""
+        source = Source(self, credential)
+        source.stopped = self._are_stopped
+        self._sources[source] = None
+        return source
+
+    def leave(self, source: Source) -> None:
+        """Forget a source."""
+        self._sources.pop(source, None)
+
+    def stop_sources(self) -> None:
+        """Have all sources, those to come too, want no more jobs; what they have goes on."""
+        self._are_stopped = True
+        for source in list(self._sources):
+            source.stop()
+
+    def close(self) -> None:
+        """Start nothing any more; whoever waits is told at once."""
+        self.closed = True
+        for ticket in self.waiters:
+            ticket.wake_up()
+        for source in self._sources:
+            source.wake_all()
+
+    def check_not_closed(self) -> None:
+        """
+        Check that the client is still open.
+
+        Raises:
+            ConnectError: It is not.
+        """
+        if self.closed:
+            raise ConnectError("the client was closed before this job was sent")
+
+    def line(self, job_type: str, credential: Hashable = None) -> Line[Ticket] | None:
+        """Return what is known of a type, if anything is."""
+        return self._lines.get((job_type, credential))
+
+    def ticket(
+        self,
+        job_type: str,
+        source: Source | None = None,
+        *,
+        credential: Hashable = None,
+        max_queued: int | None = None,
+    ) -> Ticket:
+        """
+        Give a job its place in line, behind all that came before it.
+
+        Args:
+            job_type: Its type.
+            source: Who fetched it; then its credential counts.
+            credential: Tells apart who asks, where one client has several
+                credentials: each is another account at the server, and what
+                one is refused holds back no other.
+            max_queued: How many jobs may wait, when this one first asks, for
+                it to wait as well. ``None``: any number.
+        """
+        if source is not None:
+            credential = source.credential
+        line = self._lines.get((job_type, credential))
+        if line is None:
+            line = self._new_line(job_type, credential)
         self._age += 1
-        source = self._source()
-        source.new += 1
-        source.kinds.add(state)
-        return Ticket(self, state, source, self._age)
+        ticket = Ticket(self, line, source, self._age)
+        ticket.max_queued = max_queued
+        self.counts[State.NEW] += 1
+        line.counts[State.NEW] += 1
+        if source is not None:
+            source.moved(line, None, State.NEW)
+        return ticket
+
+    def _new_line(self, job_type: str, credential: Hashable) -> Line[Ticket]:
+        if len(self._lines) >= self._sweep_at:
+            self._lines = {key: each for key, each in self._lines.items() if not each.is_idle()}
+            self._sweep_at = max(MAX_LINES, 2 * len(self._lines))
+        line: Line[Ticket] = Line(job_type, self._new_limit(self._max), Gate(self._rand))
+        self._lines[job_type, credential] = line
+        return line
+
+    def held(self, job_type: str, credential: Hashable = None) -> Held | None:
+        """Return why no job of this type is sent now, and until when at least, if that is so."""
+        now = self.clock()
+        held = self._gate.held(now)
+        line = self._lines.get((job_type, credential))
+        if held is not None or line is None:
+            return held
+        held = line.gate.held(now)
+        if held is None and not line.in_flight and not line.limit.may_start(0, now):
+            held = Held("capacity", line.limit.next_change(0, now))
+        return held
 
     def record(self, *, completed: bool, dollars: float = 0.0) -> None:
         """Count a job that has come to its end."""
@@ -617,12 +461,15 @@ class Scheduler:
 
     def statistics(self) -> SchedulerStatistics:
         """Return the counts and what was learned, as of now."""
+        limits: dict[str, int] = {}
+        for line in self._lines.values():
+            limits[line.name] = limits.get(line.name, 0) + line.limit.limit
         return SchedulerStatistics(
-            in_flight=self._in_flight,
-            queued=self._queued,
-            waiting=self._waiting,
+            in_flight=self.counts[State.IN_FLIGHT],
+            queued=self.counts[State.QUEUED],
+            waiting=self.counts[State.WAITING],
             max_concurrency=self._max,
-            limits=MappingProxyType({n: k.limit.limit for n, k in self._kinds.items()}),
+            limits=MappingProxyType(limits),
             started=self._started,
             retries=self._retries,
             refusals=self._refusals,
@@ -632,213 +479,237 @@ class Scheduler:
             dollars=self._dollars,
         )
 
-    async def room(self) -> None:
-        """
-        Wait until one more job is worth having: it could start, or is next in line.
-
-        Holds nothing: fetch one job, take a `ticket` for it, ask for its slot,
-        come back. That way a source of a million jobs has, beyond those in
-        flight, one queued and a bounded number waiting out a refusal, and no
-        worker waits for the source. With several job types it has as many
-        queued as `ROOM_FOR_WAITING` allows, since those of a type that is held
-        back must not hide the others behind them.
-
-        What others have queued does not count: the job is fetched, and stands
-        in line behind theirs. So sources take turns, and a type that is held
-        back does not stop a source of another; see `become_source`.
-        """
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        source = self._source()
-        if self._has_room(source):
-            return
-        opened = anyio.Event()
-        source.rooms.append(opened)
-        try:
-            await opened.wait()
-        finally:
-            if not opened.is_set():
-                source.rooms.remove(opened)
-            # It may be open for more than one; and if this one was cancelled, for the next.
-            self._open_rooms(source)
-
-    def has_room(self) -> bool:
-        """Return whether `room` would return at once."""
-        return self._has_room(self._source())
-
-    def _source(self) -> _Source:
-        source = _SOURCE.get()
-        if source is None:
-            return self._others
-        if source.scheduler is None:
-            source.scheduler = self
-        # A job that makes use of another client is not that one's source.
-        return source if source.scheduler is self else self._others
-
-    def _has_room(self, source: _Source) -> bool:
-        return not source.rooms and self._is_open(source)
-
-    def _is_open(self, source: _Source) -> bool:
-        if source.new or source.queued + source.waiting >= ROOM_FOR_WAITING * self._max:
-            return False  # nobody knows yet whether the one that was fetched last can start
-        return source.queued == 0 or len(source.kinds) > 1
-
-    def _open_rooms(self, source: _Source) -> None:
-        if source.rooms and self._is_open(source):
-            source.rooms.popleft().set()
-
     # What tickets call.
 
     def enqueue(self, ticket: Ticket) -> None:
         """Queue a ticket that has not asked yet, or asks again; it may start at once."""
         now = self.clock()
-        kind = ticket.kind
-        if ticket.state is _State.NEW:
-            ticket.source.new -= 1
+        line = ticket.line
         if (
-            kind.queued == 0
-            and self._in_flight < self._max
-            and kind.limit.may_start(kind.in_flight, now)
+            line.queued == 0
+            and self.counts[State.IN_FLIGHT] < self._max
+            and self._may_start(line, now)
         ):
-            self._start(ticket, kind, now)  # the same as below, without the detour
-        else:
-            self._queue(ticket, now)
-            self._deal(kind, now)
-        self._open_rooms(ticket.source)
+            self._move(ticket, State.IN_FLIGHT, now)  # the same as below, without the detour
+            return
+        if ticket.state is State.NEW and ticket.max_queued is not None:
+            self._check_queue(ticket.max_queued)
+        self._move(ticket, State.QUEUED, now)
+        self._deal(line, now)
+
+    def _check_queue(self, most: int) -> None:
+        waiting = self.counts[State.QUEUED] + self.counts[State.WAITING]
+        if waiting >= most:
+            raise QueueFullError(
+                f"{waiting} jobs wait already and max_queued is {most}: nothing was sent"
+            )
 
     def look(self, ticket: Ticket) -> None:
         """Do what the time that has passed allows."""
         now = self.clock()
-        if ticket.state is _State.WAITING and now >= ticket.alarm:
-            self._stop_waiting(ticket)
-            self._queue(ticket, now)
-        if ticket.state is _State.QUEUED:
-            kind = ticket.kind
-            if kind.keeper is ticket and now >= ticket.alarm:
-                kind.keeper = None
+        if ticket.state is State.WAITING and now >= ticket.alarm:
+            self._move(ticket, State.QUEUED, now)
+        if ticket.state is State.QUEUED:
+            line = ticket.line
+            if line.keeper is ticket and now >= ticket.alarm:
+                line.keeper = None
                 ticket.alarm = inf
-            self._deal(kind, now)
+            self._deal(line, now)
 
-    def _queue(self, ticket: Ticket, now: float) -> None:
-        ticket.state = _State.QUEUED
-        ticket.since = now
-        ticket.alarm = inf
-        self._queued += 1
-        ticket.source.queued += 1
-        ticket.kind.push(ticket)
-
-    def _stop_waiting(self, ticket: Ticket) -> None:
-        self._waiting -= 1
-        ticket.source.waiting -= 1
-        ticket.kind.waiting -= 1
-
-    def refuse(self, ticket: Ticket, wait: float) -> None:
+    def refuse(self, ticket: Ticket, wait: float | None, retry_after: float | None) -> None:
         """Take a slot back after a 429."""
         now = self.clock()
-        kind = ticket.kind
-        self._in_flight -= 1
-        self._waiting += 1
-        ticket.source.waiting += 1
-        kind.waiting += 1
+        line = ticket.line
+        began = ticket.since
         self._refusals += 1
-        kind.in_flight -= 1
-        kind.limit.refused(kind.in_flight, now, wait, now - ticket.since)
-        ticket.state = _State.WAITING
+        line.round_trip = now - began
+        self._answered(ticket)
+        self._move(ticket, State.IDLE if wait is None else State.WAITING, now)
+        if wait is not None:
+            asked = wait
+        else:
+            asked = HOLD_UNSAID if retry_after is None else max(retry_after, SILENCE_MIN)
+        line.limit.refused(line.in_flight, now, asked, line.round_trip)
         ticket.was_refused = True
-        ticket.alarm = now + wait
-        self._deal(kind, now)
-
-    def release(self, ticket: Ticket, state: _State, *, served: bool) -> None:
-        """Take a slot back after anything else."""
-        now = self.clock()
-        kind = ticket.kind
+        ticket.alarm = inf if wait is None else now + wait
+        served = line.is_served(now)
         if served:
-            kind.limit.served(
+            line.refused_since = inf
+        else:
+            line.refused_since = min(line.refused_since, now)
+        if wait is None and (not served or asked >= HOLD_LONG):
+            line.gate.hold(now, asked)
+        self._after(line, now)
+
+    def release(self, ticket: Ticket, *, served: bool, answered: bool) -> None:
+        """Take a slot back after anything that is neither a refusal nor trouble."""
+        now = self.clock()
+        line = ticket.line
+        if served:
+            line.refused_since = inf
+            line.limit.served(
                 now,
                 now - ticket.since,
-                held_back=kind.queued > 0 and kind.in_flight >= kind.limit.limit,
-                may_probe=kind.waiting < self._max,
+                held_back=line.queued > 0 and line.in_flight >= line.limit.limit,
+                may_probe=line.counts[State.WAITING] < self._max,
             )
-        self._in_flight -= 1
-        kind.in_flight -= 1
-        ticket.state = state
-        self._deal(kind, now)
+        if answered:
+            self._answered(ticket)
+        self._move(ticket, State.IDLE, now)
+        self._after(line, now)
 
-    def withdraw(self, ticket: Ticket, state: _State) -> None:
+    def trouble(self, ticket: Ticket, what: Trouble, *, at_once: bool) -> None:
+        """Take a slot back from a server that does not work."""
+        now = self.clock()
+        line = ticket.line
+        if what == "unreachable":
+            self._gate.troubled(now, what, probe=self._gate in ticket.probes, at_once=at_once)
+        else:
+            # Somebody answered, so what is closed, or closes, is this type's gate.
+            was_probe = bool(ticket.probes)
+            self._gate.succeeded(ticket.since, probe=self._gate in ticket.probes)
+            line.gate.troubled(now, what, probe=was_probe, at_once=at_once)
+        if ticket.probes:
+            ticket.age = self._next_age()  # the next probe is somebody else's job
+        self._move(ticket, State.IDLE, now)
+        self._after(line, now)
+
+    def withdraw(self, ticket: Ticket, state: State) -> None:
         """Take back whatever a ticket holds; it goes on in `state`."""
         before = ticket.state
-        if before is _State.CLOSED:
+        if before is State.CLOSED:
             return
-        if before is _State.IN_FLIGHT:
-            self.release(ticket, state, served=False)
-            return
-        ticket.state = state
-        ticket.alarm = inf
-        if before is _State.NEW:
-            ticket.source.new -= 1
-        elif before is _State.WAITING:
-            self._stop_waiting(ticket)
-        elif before is _State.QUEUED:
-            now = self.clock()
-            self._leave_queue(ticket, now)
-            kind = ticket.kind
-            kind.forget()
-            self._deal(kind, now)
-        self._open_rooms(ticket.source)
+        now = self.clock()
+        self._move(ticket, state, now)
+        if before is State.QUEUED:
+            ticket.line.forget()
+        if before is State.QUEUED or before is State.IN_FLIGHT:
+            self._after(ticket.line, now)
+
+    def gives_up(self, ticket: Ticket, asked_at: float) -> bool:
+        """Return whether a ticket has waited long enough for a server that takes none."""
+        now = self.clock()
+        return now >= max(asked_at, self.shut_since(ticket.line, now)) + ticket.patience
+
+    def shut_since(self, line: Line[Ticket], now: float) -> float:
+        """Return since when the server takes no job of this line; infinity if it may."""
+        since = min(self._gate.since, line.gate.since)
+        return since if line.is_served(now) else min(since, line.refused_since)
 
     # Dealing out.
 
-    def _leave_queue(self, ticket: Ticket, now: float) -> None:
-        self._queued -= 1
-        source = ticket.source
-        source.queued -= 1
-        self._open_rooms(source)
-        waited = max(0.0, now - ticket.since)
-        ticket.seconds_queued += waited
-        self._seconds_queued += waited
-        if ticket.kind.keeper is ticket:
-            ticket.kind.keeper = None
-        ticket.alarm = inf
+    def _next_age(self) -> int:
+        self._age += 1
+        return self._age
 
-    def _deal(self, kind: _Kind, now: float) -> None:
-        """Hand out what may start after something changed for `kind`."""
-        self._offer(kind, now)
-        while self._ready and self._in_flight < self._max:
-            # The type with the fewest in flight, so that none starves another.
-            kind = min(self._ready, key=_IN_FLIGHT)
-            ticket = kind.pop()
-            self._leave_queue(ticket, now)
-            self._start(ticket, kind, now)
-            del self._ready[kind]
-            self._offer(kind, now)
+    def _answered(self, ticket: Ticket) -> None:
+        """Note that the server is up, and does its work for this type."""
+        for gate in (self._gate, ticket.line.gate):
+            gate.succeeded(ticket.since, probe=gate in ticket.probes)
 
-    def _offer(self, kind: _Kind, now: float) -> None:
-        """Note whether one of `kind` may start as far as its own limit goes."""
-        if kind.queued and kind.limit.may_start(kind.in_flight, now):
-            self._ready[kind] = None
-            return
-        self._ready.pop(kind, None)
-        if kind.queued:
-            self._set_alarm(kind, kind.limit.next_change(kind.in_flight, now))
+    def _may_start(self, line: Line[Ticket], now: float) -> bool:
+        return (
+            self._gate.may_start(now)
+            and line.gate.may_start(now)
+            and line.limit.may_start(line.in_flight, now)
+        )
 
-    def _start(self, ticket: Ticket, kind: _Kind, now: float) -> None:
-        ticket.state = _State.IN_FLIGHT
+    def is_open(self, line: Line[Ticket]) -> bool:
+        """Return whether a further job of a line might start in due time."""
+        return self.shut_since(line, self.clock()) == inf
+
+    def _move(self, ticket: Ticket, state: State, now: float) -> None:
+        """Change a ticket's state, and every count with it; the one place where that happens."""
+        line, source, before = ticket.line, ticket.source, ticket.state
+        for counts in (self.counts, line.counts):
+            counts[before] -= 1
+            counts[state] += 1
+        if before is State.QUEUED:
+            waited = max(0.0, now - ticket.since)
+            ticket.seconds_queued += waited
+            self._seconds_queued += waited
+            if line.keeper is ticket:
+                line.keeper = None
+        elif before is State.IN_FLIGHT:
+            del line.flying[ticket]
+            for gate in ticket.probes:
+                gate.probe_ended(now)
+            ticket.probes = ()
+        ticket.state = state
         ticket.since = now
+        ticket.alarm = inf
+        if state is State.QUEUED:
+            line.push(ticket)
+        elif state is State.IN_FLIGHT:
+            self._depart(ticket, line, now)
+        if source is not None:
+            source.moved(line, before, state)
+
+    def _depart(self, ticket: Ticket, line: Line[Ticket], now: float) -> None:
+        line.flying[ticket] = None
         ticket.attempts += 1
         self._started += 1
         self._retries += ticket.attempts > 1
-        self._in_flight += 1
-        kind.in_flight += 1
-        kind.limit.started(kind.in_flight, now)
-        if ticket.wake is not None:
-            ticket.wake()
+        if self._gate.reason is not None or line.gate.reason is not None:
+            ticket.probes = tuple(gate for gate in (self._gate, line.gate) if gate.started())
+        line.limit.started(line.in_flight, now)
 
-    def _set_alarm(self, kind: _Kind, when: float) -> None:
+    def _after(self, line: Line[Ticket], now: float) -> None:
+        """Deal out after a slot of `line` came back, or what is known of it has changed."""
+        is_shut = self._gate.reason is not None
+        if is_shut or self._was_shut:  # then it concerns every line
+            if is_shut and not self._was_shut:
+                self._warn(None)
+            self._was_shut = is_shut
+            for each in self._lines.values():
+                self._offer(each, now)
+        self._deal(line, now)
+        is_shut = self.shut_since(line, now) < inf
+        if is_shut and not line.was_shut:
+            self._warn(line)
+        line.was_shut = is_shut
+
+    def _warn(self, line: Line[Ticket] | None) -> None:
+        """Have those who wait in a line, or all, look when they give up."""
+        for ticket in self.waiters:
+            if ticket.gives_up_at == inf > ticket.patience and line in (None, ticket.line):
+                ticket.wake_up()
+
+    def _deal(self, line: Line[Ticket], now: float) -> None:
+        """Hand out what may start after something changed for `line`."""
+        self._offer(line, now)
+        while self._ready and self.counts[State.IN_FLIGHT] < self._max:
+            # The type with the fewest in flight, so that none starves another.
+            line = min(self._ready, key=_flying)
+            del self._ready[line]
+            if self._may_start(line, now):  # a gate may have closed, or be probed, meanwhile
+                ticket = line.pop()
+                self._move(ticket, State.IN_FLIGHT, now)
+                ticket.wake_up()
+            self._offer(line, now)
+
+    def _offer(self, line: Line[Ticket], now: float) -> None:
+        """Note whether one of `line` may start as far as its own limit and the gates go."""
+        if line.queued and self._may_start(line, now):
+            self._ready[line] = None
+            return
+        self._ready.pop(line, None)
+        if line.queued:
+            self._set_alarm(line, self._next_change(line, now))
+
+    def _next_change(self, line: Line[Ticket], now: float) -> float:
+        """Return when `_may_start` may turn true with no event in between; infinity if never."""
+        for gate in (self._gate, line.gate):
+            if not gate.may_start(now):
+                return gate.next_change()
+        return line.limit.next_change(line.in_flight, now)
+
+    def _set_alarm(self, line: Line[Ticket], when: float) -> None:
         """Have one of the queued tickets look at the clock at `when`."""
-        keeper = kind.keeper
+        keeper = line.keeper
         if when == inf or (keeper is not None and keeper.alarm <= when):
             return  # a keeper that wakes too early looks, and is appointed again
         if keeper is None:
-            keeper = kind.keeper = kind.last()
+            keeper = line.keeper = line.last()
         keeper.alarm = when
-        if keeper.wake is not None:
-            keeper.wake()
+        keeper.wake_up()

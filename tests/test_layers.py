@@ -15,10 +15,10 @@ HOUSE = Path(prodia_async.__file__).parent
 FLOORS: dict[int, set[str]] = {
     0: {
         "_waiting", "_show", "_media", "_files", "_version", "_httpx", "_catalogue_data",
-        "_attempts",
+        "_attempts", "_limit", "_admission",
     },
-    1: {"_results", "_outputs"},
-    2: {"_errors"},
+    1: {"_results", "_outputs", "_line"},
+    2: {"_errors", "_source"},
     3: {"_checks"},
     4: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",

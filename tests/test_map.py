@@ -23,6 +23,7 @@ from prodia_async import (
     JobRequest,
 )
 from prodia_async._map import YIELD_EVERY, Outcomes, own_error
+from prodia_async._scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         Iterable,
         Iterator,
     )
+
+    from prodia_async._source import Source
 
 PING = {"type": "inference.ping.v1"}
 
@@ -193,27 +196,31 @@ async def test_no_jobs_are_no_outcomes() -> None:
 # The machinery by itself.
 
 
-async def same(_: int, item: int) -> int:
+async def same(_: int, item: int, __: Source) -> int:
     await anyio.lowlevel.checkpoint()
     return item
 
 
-async def never(_: int, item: int) -> int:
+async def never(_: int, item: int, __: Source) -> int:
     await anyio.sleep_forever()
     return item
 
 
 def outcomes_of(
     items: Iterable[int] | AsyncIterable[int],
-    run: Callable[[int, int], Awaitable[int]] = same,
+    run: Callable[[int, int, Source], Awaitable[int]] = same,
     *,
     ordered: bool = False,
     buffer: int = 0,
-    has_room: Callable[[], bool] | None = lambda: True,
-    room: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+    open_source: Callable[[], Source] | None = None,
 ) -> Outcomes[int, int]:
     return Outcomes(
-        items, run=run, room=room, has_room=has_room, concurrency=2, ordered=ordered, buffer=buffer
+        items,
+        run=run,
+        open_source=open_source or Scheduler().source,
+        concurrency=2,
+        ordered=ordered,
+        buffer=buffer,
     )
 
 
@@ -308,7 +315,7 @@ async def test_a_worker_that_never_waits_lets_others_run() -> None:
         while True:
             yield (pulled := pulled + 1)
 
-    async def at_once(_: int, item: int) -> int:
+    async def at_once(_: int, item: int, __: Source) -> int:
         return item
 
     with anyio.fail_after(5):
@@ -319,14 +326,17 @@ async def test_a_worker_that_never_waits_lets_others_run() -> None:
 
 
 @on_both_loops
-@pytest.mark.parametrize("has_room", [None, lambda: False, lambda: True])
+@pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("ordered", [False, True])
-async def test_all_come_out_however_room_is_asked_for(
-    has_room: Callable[[], bool] | None, ordered: bool
-) -> None:
-    """With room on the spot, after a wait, and unknown; a slow reader has the workers wait."""
+async def test_all_come_out_though_the_reader_is_slow(is_async: bool, ordered: bool) -> None:
+    """While a slow reader has the workers wait nothing is lost, in order or not."""
+
+    async def items() -> AsyncIterator[int]:
+        for item in range(50):
+            yield item
+
     found: list[int] = []
-    async with outcomes_of(range(50), ordered=ordered, has_room=has_room) as reading:
+    async with outcomes_of(items() if is_async else range(50), ordered=ordered) as reading:
         async for outcome in reading:
             found.append(outcome)
             if outcome % 10 == 0:
@@ -336,26 +346,25 @@ async def test_all_come_out_however_room_is_asked_for(
 
 
 @on_both_loops
-@pytest.mark.parametrize("fails", ["room", "has_room"])
-async def test_room_that_fails_loses_no_outcome(fails: str) -> None:
-    """An error of the scheduler is raised plainly, after what was started."""
-    asked = 0
+async def test_a_scheduler_that_fails_loses_no_outcome() -> None:
+    """Its error is raised plainly, after what was started; or at once if there is nothing."""
+    scheduler = Scheduler()
 
-    def has_room() -> bool:
-        nonlocal asked
-        asked += 1
-        if asked > 4:
-            raise LookupError("no more room")
-        return fails == "has_room"
-
-    async def room() -> None:
-        has_room()
+    async def run(_: int, item: int, __: Source) -> int:
+        scheduler.closed = item >= 4
+        return item
 
     found: list[int] = []
-    with pytest.raises(LookupError, match="no more room"):
-        await all_of(found, outcomes_of(range(50), has_room=has_room, room=room, buffer=50))
+    with pytest.raises(RuntimeError, match="client is closed"):
+        await all_of(found, outcomes_of(range(50), run, open_source=scheduler.source))
     assert sorted(found) == list(range(len(found)))
-    assert len(found) > 0
+    assert len(found) >= 5
+
+    def fail() -> Source:
+        raise LookupError("no source")
+
+    with pytest.raises(LookupError, match="no source"):
+        await all_of(found, outcomes_of(range(50), open_source=fail))
 
 
 @on_both_loops
@@ -394,7 +403,7 @@ async def test_an_interruption_in_the_source_is_raised_plainly(
 async def test_an_error_that_was_read_is_not_raised_again() -> None:
     """What escapes from one item ends everything; who caught it may leave the block."""
 
-    async def escape(_: int, item: int) -> int:
+    async def escape(_: int, item: int, __: Source) -> int:
         raise LookupError(item)
 
     async with outcomes_of(range(3), escape) as reading:
@@ -407,7 +416,7 @@ async def test_a_foreign_cancellation_is_an_outcome() -> None:
     shared = asyncio.ensure_future(anyio.sleep_forever())
     shared.cancel()
 
-    async def run(_: int, item: int) -> str:
+    async def run(_: int, item: int, __: Source) -> str:
         try:
             await (shared if item == 1 else anyio.lowlevel.checkpoint())
         except BaseException as error:
@@ -415,7 +424,7 @@ async def test_a_foreign_cancellation_is_an_outcome() -> None:
         return "well"
 
     manager = Outcomes(
-        range(4), run=run, room=anyio.lowlevel.checkpoint, concurrency=1, ordered=True, buffer=0
+        range(4), run=run, open_source=Scheduler().source, concurrency=1, ordered=True, buffer=0
     )
     async with manager as reading:
         found = [outcome async for outcome in reading]
@@ -427,14 +436,14 @@ async def test_a_foreign_cancellation_is_an_outcome() -> None:
             own_error(error)
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await run(0, 0)
+        await run(0, 0, Scheduler().source())
         pytest.fail("a true cancellation was taken for an error")
 
 
 async def test_a_foreign_cancellation_that_escapes_ends_the_map_only() -> None:
     """The reader gets an error; neither it nor its task is cancelled."""
 
-    async def run(_: int, item: int) -> int:
+    async def run(_: int, item: int, __: Source) -> int:
         raise asyncio.CancelledError
 
     with pytest.raises(RuntimeError, match="a job"):
@@ -448,7 +457,7 @@ async def test_a_foreign_cancellation_that_escapes_ends_the_map_only() -> None:
 async def test_a_worker_that_is_cancelled_ends_the_map_only(source_ends: bool) -> None:
     """A job that cancels its own task is told of, and the reader does not wait for ever."""
 
-    async def run(_: int, item: int) -> int:
+    async def run(_: int, item: int, __: Source) -> int:
         if item == 1:
             task = asyncio.current_task()
             assert task is not None
@@ -476,7 +485,7 @@ async def test_a_generator_that_is_dropped_half_way_cancels_nobody() -> None:
     """Under asyncio the block may be left in another task than the one that entered it."""
     ended = 0
 
-    async def run(_: int, item: int) -> int:
+    async def run(_: int, item: int, __: Source) -> int:
         nonlocal ended
         try:
             await anyio.sleep(0 if item == 0 else 60)
@@ -501,7 +510,7 @@ async def test_leaving_waits_for_the_jobs_though_cancelled_again() -> None:
     """A second cancellation while the block is left does not leave jobs behind."""
     cleaned = 0
 
-    async def run(_: int, item: int) -> int:
+    async def run(_: int, item: int, __: Source) -> int:
         nonlocal cleaned
         try:
             await anyio.sleep_forever()
@@ -526,7 +535,7 @@ async def test_leaving_at_once_starts_nothing() -> None:
     """A block that is left before its workers ran does not run a job."""
     ran: list[int] = []
 
-    async def run(_: int, item: int) -> int:
+    async def run(_: int, item: int, __: Source) -> int:
         ran.append(item)
         return item
 

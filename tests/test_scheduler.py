@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections import Counter
-from contextvars import Context
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -16,16 +16,12 @@ import trio
 import trio.testing
 
 from prodia_async._errors import InvalidRequestError
-from prodia_async._scheduler import (
-    GAP_EVERY,
-    GAP_MEMORY,
-    Scheduler,
-    Ticket,
-    _FixedLimit,
-    _Limit,
-    _State,
-    become_source,
-)
+from prodia_async._limit import Fixed, Limit
+from prodia_async._line import State
+from prodia_async._scheduler import Scheduler, Ticket
+
+if TYPE_CHECKING:
+    from prodia_async._source import Source
 
 BACKENDS = ("asyncio", "trio")
 
@@ -45,9 +41,11 @@ def clock() -> Clock:
     return Clock()
 
 
-def asked(scheduler: Scheduler, count: int = 1, kind: str = "job") -> list[Ticket]:
+def asked(
+    scheduler: Scheduler, count: int = 1, job_type: str = "job", source: Source | None = None
+) -> list[Ticket]:
     """Tickets that have asked for a slot; the first of them may have one."""
-    tickets = [scheduler.ticket(kind) for _ in range(count)]
+    tickets = [scheduler.ticket(job_type, source) for _ in range(count)]
     for ticket in tickets:
         ticket.request()
     return tickets
@@ -57,164 +55,22 @@ def started(tickets: list[Ticket]) -> list[int]:
     return [index for index, ticket in enumerate(tickets) if ticket.holds_slot()]
 
 
+def learned(ticket: Ticket) -> Limit:
+    """What was learned of a ticket's type."""
+    limit = ticket.line.limit
+    assert isinstance(limit, Limit)
+    return limit
+
+
 def full(clock: Clock, workers: int, max_concurrency: int = 100) -> tuple[Scheduler, list[Ticket]]:
     """A scheduler that has learned that there are `workers`, all at work for us."""
     scheduler = Scheduler(clock=clock, max_concurrency=max_concurrency)
     ticket = scheduler.ticket("job")
     ticket.close()
-    limit = ticket.kind.limit
+    limit = learned(ticket)
     limit.limit = limit._base = workers
     limit._step = 0
     return scheduler, asked(scheduler, workers)
-
-
-# What is learned.
-
-
-def test_slow_start_doubles_with_every_silence() -> None:
-    """A limit that no refusal contradicts for two round trips is doubled."""
-    limit = _Limit(64)
-    seen = []
-    now = 0.0
-    for _ in range(6):
-        seen.append(limit.limit)
-        limit.started(limit.limit, now)
-        assert not limit.may_start(limit.limit, now + 0.1)
-        now = limit.next_change(limit.limit, now)
-        limit.may_start(limit.limit, now)
-    assert seen == [4, 8, 16, 32, 64, 64]
-    assert limit.next_change(64, now) == inf
-
-
-def test_silence_counts_from_the_moment_the_limit_is_reached() -> None:
-    """Time that passes below the limit confirms nothing."""
-    limit = _Limit(64)
-    limit.started(3, 0.0)
-    assert limit.may_start(3, 50.0)
-    assert not limit.may_start(4, 50.0)
-    limit.started(4, 50.0)
-    assert limit.next_change(4, 50.0) == pytest.approx(50.15)
-
-
-def test_a_burst_of_refusals_is_one_cut_to_what_is_being_served() -> None:
-    """Twelve refusals out of 32 leave a limit of 20."""
-    limit = _Limit(64)
-    limit.limit = 32
-    for left in range(31, 19, -1):
-        limit.refused(left, 1.0, 1.0, 0.02)
-    assert limit.limit == 20
-    assert limit._strangers == 0
-
-
-def learned(served: int) -> _Limit:
-    """What is known after one job too many was refused at the time 1.0."""
-    limit = _Limit(64)
-    limit.limit = served + 1
-    limit.refused(served, 1.0, 1.0, 0.02)
-    return limit
-
-
-def serve(
-    limit: _Limit, count: int, *, held_back: bool = True, may_probe: bool = True
-) -> list[int]:
-    """Complete jobs of a second, as if at the time 9.0; the limits seen on the way."""
-    seen = []
-    for _ in range(count):
-        limit.served(9.0, 1.0, held_back=held_back, may_probe=may_probe)
-        seen.append(limit.limit)
-    return seen
-
-
-@pytest.mark.parametrize(("served", "due"), [(1, 3), (3, 9), (5, 10), (20, 20)])
-def test_a_probe_is_due_after_about_a_job_time(served: int, due: int) -> None:
-    """One more job than is known to be served is tried once per so many completions."""
-    limit = learned(served)
-    assert serve(limit, due) == [served] * (due - 1) + [served + 1]
-
-
-def test_a_probe_that_is_served_is_followed_by_larger_ones() -> None:
-    """Jobs shorter than the silence confirm a limit by a round of completions."""
-    limit = learned(4)
-    serve(limit, 10)
-    assert limit.limit == 5
-    assert serve(limit, 5)[-1] == 7
-    assert serve(limit, 7)[-1] == 11
-    assert serve(limit, 100)[-1] == 64
-
-
-def test_growth_stops_unless_the_limit_is_what_holds_jobs_back() -> None:
-    """Completions with an empty queue, or with too many waiting, raise nothing."""
-    limit = learned(4)
-    assert serve(limit, 100, held_back=False)[-1] == 4
-    assert serve(limit, 100, may_probe=False)[-1] == 4
-
-
-def test_nothing_in_flight_means_the_servers_clock() -> None:
-    """Refused with nothing else under way, nobody starts before the latest Retry-After."""
-    limit = _Limit(64)
-    limit.refused(1, 10.0, 5.0, 0.02)
-    limit.refused(0, 11.0, 1.0, 0.02)
-    assert limit.may_start(0, 14.9) is False
-    assert limit.next_change(0, 14.9) == 15.0
-    assert limit.may_start(0, 15.0)
-    assert limit.limit == 1
-
-
-def test_a_completion_overrules_the_servers_clock() -> None:
-    """After a job was served there is an idle worker, whatever was said before."""
-    limit = _Limit(64)
-    limit.refused(1, 10.0, 30.0, 0.02)
-    limit.served(11.0, 1.0, held_back=True, may_probe=True)
-    assert limit.may_start(0, 11.0)
-
-
-def test_times_of_another_loop_hold_nobody_back() -> None:
-    """A clock that starts anew, as trio's does in each run, ends a wait."""
-    limit = _Limit(64)
-    limit.refused(0, 1e6, 100.0, 0.02)
-    assert limit.may_start(0, 50.0)
-    limit.refused(0, 50.0, 1.0, 0.02)
-    assert limit.next_change(0, 50.5) == 51.0
-
-
-def test_among_strangers_a_worker_is_left_idle_now_and_then() -> None:
-    """A worker taken by somebody else is answered by short gaps that others can find."""
-    limit = learned(20)
-    limit.refused(19, 2.0, 1.0, 0.02)
-    serve(limit, GAP_EVERY)
-    assert limit.may_start(17, 9.0)
-    assert not limit.may_start(18, 9.0)
-    assert limit.next_change(18, 9.0) == pytest.approx(9.1)
-    assert limit.may_start(18, 9.2)
-
-
-def test_among_strangers_all_probe_equally_often() -> None:
-    """Once per job time whatever the share, and less often while a Retry-After lasts."""
-    limit = learned(2)
-    limit.refused(1, 2.0, 1.0, 0.02)
-    assert serve(limit, 1) == [2]
-    limit.refused(1, 8.5, 1.0, 0.02)
-    assert serve(limit, 3) == [1, 1, 2]
-
-
-def test_strangers_are_forgotten() -> None:
-    """Fifty quiet job times after the last sign of strangers probes are seldom again."""
-    limit = learned(2)
-    limit.refused(1, 2.0, 1.0, 0.02)
-    serve(limit, 2 * GAP_MEMORY)
-    limit.refused(1, 3.0, 1.0, 60.0)
-    assert serve(limit, 3) == [1, 1, 2]
-
-
-def test_a_fixed_limit_learns_nothing() -> None:
-    """With adaptive=False neither refusals nor completions change who may start."""
-    limit = _FixedLimit(7)
-    limit.refused(0, 1.0, 100.0, 0.02)
-    limit.started(7, 1.0)
-    serve(limit, 100)
-    assert limit.limit == 7
-    assert limit.may_start(0, 1.0)
-    assert not limit.may_start(7, 1.0)
 
 
 # Who starts.
@@ -299,7 +155,7 @@ def test_an_earlier_alarm_replaces_a_later_one(clock: Clock) -> None:
     (keeper,) = asked(scheduler)
     only.refused(60.0)
     assert keeper.alarm == 160.0
-    keeper.kind.limit._held_until = 120.0
+    learned(keeper)._held_until = 120.0
     newcomer = scheduler.ticket("job")
     newcomer.request()
     assert (keeper.alarm, newcomer.alarm) == (120.0, inf)
@@ -436,9 +292,9 @@ def test_cancelled_tickets_are_swept_out(clock: Clock) -> None:
     for _ in range(200):
         for ticket in asked(scheduler, 100):
             ticket.close()
-    kind = first.kind
-    assert len(kind.fresh) + len(kind.returned) < 200
-    assert kind.queued == 1
+    line = first.line
+    assert len(line.fresh) + len(line.returned) < 200
+    assert line.queued == 1
     first.released(served=True)
     assert last.holds_slot()
 
@@ -449,7 +305,7 @@ def test_refused_tickets_that_left_are_passed_over(clock: Clock) -> None:
     for ticket in tickets[1:]:
         ticket.refused(1.0)
     clock.now += 1.0
-    tickets[0].kind.limit._strangers = 0
+    learned(tickets[0])._strangers = 0
     for ticket in tickets[1:]:
         assert not ticket.request()
     for ticket in tickets[1:-2]:
@@ -538,13 +394,13 @@ def test_nobody_is_ever_stuck(clock: Clock, seed: int) -> None:
             rng.choice(alive).close()
         clock.now += rng.choice([0.0, 0.01, 0.3])
         on_time()
-        alive = [t for t in alive if t.holds_slot() or t.state in {_State.WAITING, _State.QUEUED}]
+        alive = [t for t in alive if t.holds_slot() or t.state in {State.WAITING, State.QUEUED}]
         states = Counter(ticket.state for ticket in alive)
         statistics = scheduler.statistics()
-        assert statistics.in_flight == states[_State.IN_FLIGHT] <= bound
+        assert statistics.in_flight == states[State.IN_FLIGHT] <= bound
         assert (statistics.queued, statistics.waiting) == (
-            states[_State.QUEUED],
-            states[_State.WAITING],
+            states[State.QUEUED],
+            states[State.WAITING],
         )
     while alive:
         for ticket in [ticket for ticket in alive if ticket.holds_slot()]:
@@ -558,66 +414,60 @@ def test_nobody_is_ever_stuck(clock: Clock, seed: int) -> None:
     assert scheduler.statistics().in_flight == 0
 
 
-# Room for a source of jobs.
+# A source of jobs.
 
 
-def test_room_is_for_one_job_at_a_time(clock: Clock) -> None:
-    """There is room while none that was fetched is queued or about to ask."""
+def test_one_job_is_wanted_at_a_time(clock: Clock) -> None:
+    """One is wanted while none that was fetched is queued or about to ask."""
     scheduler = Scheduler(max_concurrency=1, clock=clock)
-    assert scheduler.has_room()
-    ticket = scheduler.ticket("job")
-    assert not scheduler.has_room()
+    source = scheduler.source()
+    assert source.wants_more()
+    ticket = scheduler.ticket("job", source)
+    assert not source.wants_more()
     ticket.request()
-    assert scheduler.has_room()
-    (second,) = asked(scheduler)
-    assert not scheduler.has_room()
+    assert source.wants_more()
+    (second,) = asked(scheduler, source=source)
+    assert not source.wants_more()
     second.close()
-    assert scheduler.has_room()
+    assert source.wants_more()
     ticket.released(served=True)
-    scheduler.ticket("job").close()
-    assert scheduler.has_room()
+    scheduler.ticket("job", source).close()
+    assert source.wants_more()
 
 
-def test_room_closes_when_too_many_wait_out_refusals(clock: Clock) -> None:
+def test_none_is_wanted_when_too_many_wait_out_refusals(clock: Clock) -> None:
     """A long Retry-After does not fill the memory with jobs that wait."""
     scheduler = Scheduler(max_concurrency=2, clock=clock, adaptive=False)
+    source = scheduler.source()
     for _ in range(8):
-        assert scheduler.has_room()
-        asked(scheduler)[0].refused(60.0)
-    assert not scheduler.has_room()
+        assert source.wants_more()
+        asked(scheduler, source=source)[0].refused(50.0)
+    assert not source.wants_more()
 
 
 def test_a_held_back_type_does_not_hide_others_from_a_source(clock: Clock) -> None:
     """A source of several types may look past jobs that cannot start, but not without end."""
     scheduler, _ = full(clock, 1, max_concurrency=4)
-    asked(scheduler)
-    assert not scheduler.has_room()
-    asked(scheduler, 1, "other")
-    for _ in range(4 * 4 - 1):
-        assert scheduler.has_room()
-        asked(scheduler)
-    assert not scheduler.has_room()
+    source = scheduler.source()
+    asked(scheduler, source=source)
+    assert not source.wants_more()
+    asked(scheduler, 3, "other", source)
+    scheduler.ticket("other", source).request()
+    for _ in range(4 * 4 - 1 - 1):
+        assert source.wants_more()
+        asked(scheduler, source=source)
+    assert not source.wants_more()
 
 
-def as_source(context: Context) -> Context:
-    context.run(become_source)
-    return context
-
-
-def test_what_others_have_queued_takes_no_room(clock: Clock) -> None:
-    """A source's room depends on what it fetched itself, of this scheduler."""
-    scheduler, other = full(clock, 1)[0], Scheduler(clock=clock)
+def test_what_others_have_queued_does_not_count(clock: Clock) -> None:
+    """Whether a source is to fetch depends on what it fetched itself."""
+    scheduler = full(clock, 1)[0]
     asked(scheduler, 3)
-    assert not scheduler.has_room()
-    one, two = as_source(Context()), as_source(Context())
-    assert one.run(scheduler.has_room)
-    one.run(asked, scheduler)
-    assert not one.run(scheduler.has_room)
-    assert two.run(scheduler.has_room)
-    two.run(asked, other)
-    assert two.run(scheduler.has_room)
-    assert other.has_room()
-    assert not scheduler.has_room()
+    one, two = scheduler.source(), scheduler.source()
+    assert one.wants_more()
+    asked(scheduler, source=one)
+    assert not one.wants_more()
+    assert two.wants_more()
 
 
 # Waiting, on both loops.
@@ -753,9 +603,10 @@ def test_ten_thousand_cancellations(backend: str) -> None:
     async def main() -> None:
         rng = random.Random(7)
         scheduler = Scheduler(max_concurrency=8, adaptive=True)
+        source = scheduler.source()
 
         async def job(patience: float) -> None:
-            ticket = scheduler.ticket(rng.choice("ab"))
+            ticket = scheduler.ticket(rng.choice("ab"), source)
             try:
                 with anyio.move_on_after(patience):
                     while True:
@@ -774,37 +625,37 @@ def test_ten_thousand_cancellations(backend: str) -> None:
                     tasks.start_soon(job, rng.random() * 0.02)
         idle = scheduler.statistics()
         assert (idle.in_flight, idle.queued, idle.waiting) == (0, 0, 0)
-        source = scheduler._others
-        assert (source.new, source.queued, source.waiting) == (0, 0, 0)
-        for kind in scheduler._kinds.values():
-            kind.limit = _FixedLimit(8)
+        assert source.waits() == 0
+        for line in scheduler._lines.values():
+            line.limit = Fixed(8)
         assert started(asked(scheduler, 9, "a")) == list(range(8))
 
     on(backend, main)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_room_waits_and_takes_turns(backend: str) -> None:
+def test_a_source_waits_and_takes_turns(backend: str) -> None:
     """Who waits is let in once per job that leaves, and a cancelled one passes it on."""
 
     async def main() -> None:
         scheduler = Scheduler(max_concurrency=1)
-        await scheduler.room()
-        holder, queued = asked(scheduler, 2)
+        source = scheduler.source()
+        assert await source.until_wanted()
+        holder, queued = asked(scheduler, 2, source=source)
         let_in: list[str] = []
 
-        async def source(name: str) -> None:
-            await scheduler.room()
+        async def fetch(name: str) -> None:
+            assert await source.until_wanted()
             let_in.append(name)
 
         scope = anyio.CancelScope()
 
         async def cancelled() -> None:
             with scope:
-                await source("cancelled")
+                await fetch("cancelled")
 
         async with anyio.create_task_group() as tasks:
-            for task in (lambda: source("early"), cancelled, lambda: source("late")):
+            for task in (lambda: fetch("early"), cancelled, lambda: fetch("late")):
                 tasks.start_soon(task)
                 await anyio.wait_all_tasks_blocked()
             scope.cancel()
@@ -826,14 +677,13 @@ def test_a_source_gets_its_turn_in_a_full_house(backend: str) -> None:
         holder, *queue = asked(scheduler, 3)
         fetched: list[Ticket] = []
 
-        async def source() -> None:
-            become_source()
-            while True:
-                await scheduler.room()
-                fetched.extend(asked(scheduler))
+        async def fetch() -> None:
+            source = scheduler.source()
+            while await source.until_wanted():
+                fetched.extend(asked(scheduler, source=source))
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(source)
+            tasks.start_soon(fetch)
             await anyio.wait_all_tasks_blocked()
             assert len(fetched) == 1
             for ticket in (holder, *queue):
@@ -886,10 +736,11 @@ async def run_job(ticket: Ticket, server: Server) -> None:
 
 
 async def run_map(scheduler: Scheduler, server: Server, jobs: int) -> None:
+    source = scheduler.source()
     async with trio.open_nursery() as nursery:
         for _ in range(jobs):
-            await scheduler.room()
-            nursery.start_soon(run_job, scheduler.ticket("job"), server)
+            await source.until_wanted()
+            nursery.start_soon(run_job, scheduler.ticket("job", source), server)
 
 
 def virtually(main: object, *args: object) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .._formats import Format
     from .._hooks import AttemptHook
     from .._httpx import httpx
+    from .._source import Source
     from .._wire import Headers
 
 ACCOUNT = Account(
@@ -396,22 +397,22 @@ class AsyncFireworks(BaseClient):
             buffer=buffer,
         )
 
-    async def _run_one_of_many(self, index: int, item: OrderLike) -> ImageOutcome:
+    async def _run_one_of_many(self, index: int, item: OrderLike, source: Source) -> ImageOutcome:
         request: Any = item
         try:
             if isinstance(item, str):
                 request = TextToImage(item)
             request = with_seed(request)
-            return ImageOutcome(index, request, await self._run(request), None)
+            return ImageOutcome(index, request, await self._run(request, source), None)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
             return ImageOutcome(index, request, None, own_error(error))
 
-    async def _run(self, order: Order) -> ImageResponse:
+    async def _run(self, order: Order, source: Source | None = None) -> ImageResponse:
         order = with_seed(order)
         try:
             if isinstance(order, Kontext):
-                return await self._run_kontext(order)
-            terms = self._terms(order.deadline)
+                return await self._run_kontext(order, source)
+            terms = self._terms(order.deadline, source)
             price = estimate(order.steps, order.model, images=order.samples).dollars
             answer = Pictures(order, max_bytes=self._max_response_bytes, price=price or 0.0)
             (images, headers), finished = await self._engine.run(order.to_request(), answer, terms)
@@ -421,8 +422,8 @@ class AsyncFireworks(BaseClient):
             raise
         return _response(images, order, headers, finished)
 
-    async def _run_kontext(self, order: Kontext) -> ImageResponse:
-        terms = self._terms(order.deadline)
+    async def _run_kontext(self, order: Kontext, source: Source | None) -> ImageResponse:
+        terms = self._terms(order.deadline, source)
         wire = order.to_request(await picture_text(order.input_image))
         began = _waiting.current_time()
         with self._counting():

@@ -1,0 +1,249 @@
+"""
+How many jobs of one type may be in flight, learned from what the server does.
+
+The server has K workers and no queue: a job sent while all are busy is refused
+at once (429, `Retry-After`). K is unknown, differs by job type, is shared with
+strangers and changes. What is known:
+
+* A refusal says that as many jobs as we have in flight *are* being served, so
+  that number becomes the limit. Refusals of one burst lower the limit one by
+  one to the same number, so a burst is one cut however many belong to it.
+* A completion says that a worker has become idle. The next job starts at that
+  moment (the *self-clock*): no worker waits for a timer, no timer is guessed.
+* Silence says something too. A refusal comes at once, so jobs that were not
+  refused within a few round trips are being served. While the limit is what
+  holds jobs back, each such silence confirms it and lets it rise: at first by
+  doubling, after a refusal again from a *probe* of one job, by 1, 2, 4 and so
+  on while nothing is refused. A probe is due once per job time, seldom enough
+  to cost few refusals.
+* A refusal without a probe under way says that a *stranger* took the worker.
+  Whoever has many jobs in flight then leaves a worker idle for a moment now
+  and then, in proportion to what it has, and all probe equally often (less
+  often while the latest `Retry-After` lasts). What is given up grows with the
+  share and what is found does not, so shares become equal.
+
+With nothing of a type in flight there is no clock but the server's: nobody
+starts before `Retry-After` has passed.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Protocol
+
+INITIAL_LIMIT = 4
+"""Jobs of an unknown type that may start at once. Chosen."""
+
+FIRST_SILENCE = 0.15
+"""Seconds without a refusal that confirm a limit before any refusal was timed. Chosen."""
+
+SILENCE_ROUND_TRIPS = 2.0
+SILENCE_MIN = 0.05
+"""A limit is confirmed after so many times a refusal's round trip, and at least so long. Chosen."""
+
+PROBE_JOB_TIMES = 3
+PROBE_JOBS = 10
+"""
+A probe is due after `limit` completions, which is one job time; while that is
+fewer than `PROBE_JOBS`, after that many or `PROBE_JOB_TIMES`, whichever is
+sooner. Chosen by simulation (`benchmarks/scheduling.py`).
+"""
+
+GAP_EVERY = 5
+GAP_JOB_TIMES = 0.1
+GAP_MEMORY = 50
+"""
+Among strangers one completion in so many leaves its worker idle for that part
+of a job time; strangers are remembered for so many job times. Chosen by
+simulation: costs one per cent of goodput while there are any, otherwise nothing.
+"""
+
+
+class Limiter(Protocol):
+    """
+    Says how many jobs of one type may be in flight. Pure: the clock is passed in.
+
+    Attributes:
+        limit: How many may be.
+    """
+
+    limit: int
+
+    def may_start(self, in_flight: int, now: float) -> bool:
+        """Return whether one more job may start, with `in_flight` under way."""
+
+    def next_change(self, in_flight: int, now: float) -> float:
+        """Return when `may_start` may turn true with no event in between; infinity if never."""
+
+    def started(self, in_flight: int, now: float) -> None:
+        """Note a start; `in_flight` counts it."""
+
+    def served(self, now: float, seconds: float, *, held_back: bool, may_probe: bool) -> None:
+        """Note a completion after `seconds`, before its job is taken from those in flight."""
+
+    def refused(self, in_flight: int, now: float, wait: float, round_trip: float) -> None:
+        """Note a refusal; `in_flight` no longer counts the refused job."""
+
+
+class Fixed:
+    """``adaptive=False``: the limit is the bound, and a refusal holds back its own job only."""
+
+    __slots__ = ("limit",)
+
+    def __init__(self, max_concurrency: int) -> None:
+        self.limit = max_concurrency
+
+    def may_start(self, in_flight: int, now: float) -> bool:
+        """Return whether the bound is not reached."""
+        del now
+        return in_flight < self.limit
+
+    def next_change(self, in_flight: int, now: float) -> float:
+        """Return infinity: time changes nothing."""
+        del in_flight, now
+        return inf
+
+    def started(self, in_flight: int, now: float) -> None:
+        """Learn nothing."""
+
+    def served(self, now: float, seconds: float, *, held_back: bool, may_probe: bool) -> None:
+        """Learn nothing."""
+
+    def refused(self, in_flight: int, now: float, wait: float, round_trip: float) -> None:
+        """Learn nothing."""
+
+
+class Limit:
+    """
+    What is known of the server's capacity for one job type. Pure: the clock is passed in.
+
+    Attributes:
+        limit: How many jobs may be in flight.
+    """
+
+    __slots__ = (
+        "_asked_until",
+        "_base",
+        "_confirmed_at",
+        "_credit",
+        "_gap_credit",
+        "_gap_from",
+        "_gap_until",
+        "_held_from",
+        "_held_until",
+        "_job_seconds",
+        "_max",
+        "_refused_at",
+        "_round_trip",
+        "_step",
+        "_strangers",
+        "limit",
+    )
+
+    def __init__(self, max_concurrency: int) -> None:
+        self._max = max_concurrency
+        self._base = 0  # known to be served
+        self._step = min(INITIAL_LIMIT, max_concurrency)  # hoped for, beyond that
+        self.limit = self._step
+        self._confirmed_at = inf  # when silence will have confirmed `limit`
+        self._credit = 0  # completions since `limit` last changed
+        self._round_trip = FIRST_SILENCE / SILENCE_ROUND_TRIPS
+        self._refused_at = self._asked_until = -inf
+        self._held_from = self._held_until = 0.0
+        self._job_seconds = 0.0
+        self._strangers = 0  # completions for which they are remembered
+        self._gap_credit = 0
+        self._gap_from = self._gap_until = 0.0
+
+    def may_start(self, in_flight: int, now: float) -> bool:
+        """Return whether one more job may start; a limit that silence confirmed rises."""
+        if in_flight >= self.limit:
+            if now < self._confirmed_at or self.limit >= self._max:
+                return False
+            self._raise(min(self._step * 2, self.limit))
+        if in_flight == self.limit - 1 and self._gap_from <= now < self._gap_until:
+            return False
+        return in_flight > 0 or not self._held(now)
+
+    def next_change(self, in_flight: int, now: float) -> float:
+        """Return when `may_start` may turn true with no event in between; infinity if never."""
+        if in_flight >= self.limit:
+            return self._confirmed_at if self.limit < self._max else inf
+        if in_flight == 0 and self._held(now):
+            return self._held_until
+        return self._gap_until
+
+    def started(self, in_flight: int, now: float) -> None:
+        """Note a start; `in_flight` counts it."""
+        if in_flight == 1:
+            self._confirmed_at = inf  # whatever was before does not speak for this one
+        if self._step and in_flight >= self.limit and self._confirmed_at == inf:
+            self._confirmed_at = now + max(SILENCE_MIN, SILENCE_ROUND_TRIPS * self._round_trip)
+
+    def served(self, now: float, seconds: float, *, held_back: bool, may_probe: bool) -> None:
+        """
+        Note a completion, before its job is taken from those in flight.
+
+        Args:
+            now: The clock.
+            seconds: How long the attempt took.
+            held_back: Jobs are queued behind a full limit.
+            may_probe: A refusal more would do no harm.
+        """
+        self._held_until = 0.0  # a worker is idle: what the server asked for is out of date
+        self._job_seconds += (seconds - self._job_seconds) * (0.1 if self._job_seconds else 1.0)
+        if not held_back:
+            return
+        if self._strangers:
+            self._strangers -= 1
+            self._gap_credit += 1
+            if self._gap_credit >= GAP_EVERY:
+                self._gap_credit = 0
+                self._gap_from, self._gap_until = now, now + GAP_JOB_TIMES * self._job_seconds
+        self._credit += 1
+        if self.limit >= self._max:
+            return
+        if self._step:
+            # Jobs shorter than the silence confirm the limit themselves.
+            if self._credit >= self.limit:
+                self._raise(min(self._step * 2, self.limit))
+        elif may_probe and self._credit >= self._probe_due(now):
+            self._raise(1)
+
+    def refused(self, in_flight: int, now: float, wait: float, round_trip: float) -> None:
+        """Note a refusal; `in_flight` no longer counts the refused job."""
+        self._asked_until = until = now + wait
+        self._held_until = max(self._held_until, until) if self._held(now) else until
+        self._held_from = now
+        self._round_trip = max(round_trip, 0.75 * self._round_trip + 0.25 * round_trip)
+        # Without a probe under way, our own jobs cannot have taken the worker: a
+        # stranger did. Nor if nothing of ours is there. (A job sent before the last
+        # refusal belongs to the same burst as that one, and tells nothing new.)
+        first_of_burst = now - round_trip >= self._refused_at
+        if in_flight == 0 or (self._step == 0 and in_flight < self._base and first_of_burst):
+            self._strangers = GAP_MEMORY * max(1, self._base)
+        self._refused_at = now
+        self._base = min(self.limit, in_flight)
+        self._step = 0 if self._base else 1
+        self.limit = self._base + self._step
+        self._confirmed_at = inf
+        self._credit = 0
+
+    def _probe_due(self, now: float) -> int:
+        """After how many completions a probe is due."""
+        if self._strangers and not self._refused_at <= now < self._asked_until:
+            # All probe equally often, whatever they have: that makes shares equal. While
+            # the latest Retry-After lasts they do not: that keeps the crowd quiet.
+            return self._base
+        return max(self._base, min(PROBE_JOB_TIMES * self._base, PROBE_JOBS))
+
+    def _raise(self, step: int) -> None:
+        self._base = self.limit
+        self._step = step
+        self.limit = min(self._base + step, self._max)
+        self._confirmed_at = inf
+        self._credit = 0
+
+    def _held(self, now: float) -> bool:
+        # A time before `_held_from` is another loop's clock: trio's starts anywhere.
+        return self._held_from <= now < self._held_until

@@ -1,0 +1,155 @@
+"""What is learned of the server's capacity, with the clock passed in."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from prodia_async._limit import GAP_EVERY, GAP_MEMORY, Fixed, Limit
+
+
+def test_slow_start_doubles_with_every_silence() -> None:
+    """A limit that no refusal contradicts for two round trips is doubled."""
+    limit = Limit(64)
+    seen = []
+    now = 0.0
+    for _ in range(6):
+        seen.append(limit.limit)
+        limit.started(limit.limit, now)
+        assert not limit.may_start(limit.limit, now + 0.1)
+        now = limit.next_change(limit.limit, now)
+        limit.may_start(limit.limit, now)
+    assert seen == [4, 8, 16, 32, 64, 64]
+    assert limit.next_change(64, now) == inf
+
+
+def test_silence_counts_from_the_moment_the_limit_is_reached() -> None:
+    """Time that passes below the limit confirms nothing."""
+    limit = Limit(64)
+    limit.started(3, 0.0)
+    assert limit.may_start(3, 50.0)
+    assert not limit.may_start(4, 50.0)
+    limit.started(4, 50.0)
+    assert limit.next_change(4, 50.0) == pytest.approx(50.15)
+
+
+def test_a_burst_of_refusals_is_one_cut_to_what_is_being_served() -> None:
+    """Twelve refusals out of 32 leave a limit of 20."""
+    limit = Limit(64)
+    limit.limit = 32
+    for left in range(31, 19, -1):
+        limit.refused(left, 1.0, 1.0, 0.02)
+    assert limit.limit == 20
+    assert limit._strangers == 0
+
+
+def learned(served: int) -> Limit:
+    """What is known after one job too many was refused at the time 1.0."""
+    limit = Limit(64)
+    limit.limit = served + 1
+    limit.refused(served, 1.0, 1.0, 0.02)
+    return limit
+
+
+def serve(
+    limit: Limit | Fixed, count: int, *, held_back: bool = True, may_probe: bool = True
+) -> list[int]:
+    """Complete jobs of a second, as if at the time 9.0; the limits seen on the way."""
+    seen = []
+    for _ in range(count):
+        limit.served(9.0, 1.0, held_back=held_back, may_probe=may_probe)
+        seen.append(limit.limit)
+    return seen
+
+
+@pytest.mark.parametrize(("served", "due"), [(1, 3), (3, 9), (5, 10), (20, 20)])
+def test_a_probe_is_due_after_about_a_job_time(served: int, due: int) -> None:
+    """One more job than is known to be served is tried once per so many completions."""
+    limit = learned(served)
+    assert serve(limit, due) == [served] * (due - 1) + [served + 1]
+
+
+def test_a_probe_that_is_served_is_followed_by_larger_ones() -> None:
+    """Jobs shorter than the silence confirm a limit by a round of completions."""
+    limit = learned(4)
+    serve(limit, 10)
+    assert limit.limit == 5
+    assert serve(limit, 5)[-1] == 7
+    assert serve(limit, 7)[-1] == 11
+    assert serve(limit, 100)[-1] == 64
+
+
+def test_growth_stops_unless_the_limit_is_what_holds_jobs_back() -> None:
+    """Completions with an empty queue, or with too many waiting, raise nothing."""
+    limit = learned(4)
+    assert serve(limit, 100, held_back=False)[-1] == 4
+    assert serve(limit, 100, may_probe=False)[-1] == 4
+
+
+def test_nothing_in_flight_means_the_servers_clock() -> None:
+    """Refused with nothing else under way, nobody starts before the latest Retry-After."""
+    limit = Limit(64)
+    limit.refused(1, 10.0, 5.0, 0.02)
+    limit.refused(0, 11.0, 1.0, 0.02)
+    assert limit.may_start(0, 14.9) is False
+    assert limit.next_change(0, 14.9) == 15.0
+    assert limit.may_start(0, 15.0)
+    assert limit.limit == 1
+
+
+def test_a_completion_overrules_the_servers_clock() -> None:
+    """After a job was served there is an idle worker, whatever was said before."""
+    limit = Limit(64)
+    limit.refused(1, 10.0, 30.0, 0.02)
+    limit.served(11.0, 1.0, held_back=True, may_probe=True)
+    assert limit.may_start(0, 11.0)
+
+
+def test_times_of_another_loop_hold_nobody_back() -> None:
+    """A clock that starts anew, as trio's does in each run, ends a wait."""
+    limit = Limit(64)
+    limit.refused(0, 1e6, 100.0, 0.02)
+    assert limit.may_start(0, 50.0)
+    limit.refused(0, 50.0, 1.0, 0.02)
+    assert limit.next_change(0, 50.5) == 51.0
+
+
+def test_among_strangers_a_worker_is_left_idle_now_and_then() -> None:
+    """A worker taken by somebody else is answered by short gaps that others can find."""
+    limit = learned(20)
+    limit.refused(19, 2.0, 1.0, 0.02)
+    serve(limit, GAP_EVERY)
+    assert limit.may_start(17, 9.0)
+    assert not limit.may_start(18, 9.0)
+    assert limit.next_change(18, 9.0) == pytest.approx(9.1)
+    assert limit.may_start(18, 9.2)
+
+
+def test_among_strangers_all_probe_equally_often() -> None:
+    """Once per job time whatever the share, and less often while a Retry-After lasts."""
+    limit = learned(2)
+    limit.refused(1, 2.0, 1.0, 0.02)
+    assert serve(limit, 1) == [2]
+    limit.refused(1, 8.5, 1.0, 0.02)
+    assert serve(limit, 3) == [1, 1, 2]
+
+
+def test_strangers_are_forgotten() -> None:
+    """Fifty quiet job times after the last sign of strangers probes are seldom again."""
+    limit = learned(2)
+    limit.refused(1, 2.0, 1.0, 0.02)
+    serve(limit, 2 * GAP_MEMORY)
+    limit.refused(1, 3.0, 1.0, 60.0)
+    assert serve(limit, 3) == [1, 1, 2]
+
+
+def test_a_fixed_limit_learns_nothing() -> None:
+    """With adaptive=False neither refusals nor completions change who may start."""
+    limit = Fixed(7)
+    limit.refused(0, 1.0, 100.0, 0.02)
+    limit.started(7, 1.0)
+    serve(limit, 100)
+    assert limit.limit == 7
+    assert limit.may_start(0, 1.0)
+    assert not limit.may_start(7, 1.0)
