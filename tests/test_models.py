@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import time
 import types
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from prodia_async._models import (
     wire_job,
 )
 from prodia_async._outputs import Output
-from prodia_async._results import JobResult, Price, read_job_result
+from prodia_async._results import JobResult, Price, dollars_of, read_job_result, seed_of
 
 LIVE: dict[str, Any] = {
     "id": "5ea5c1a5-7d2a-4b52-a3a4-7b3d5b7a0c11",
@@ -73,14 +74,46 @@ def test_a_live_result() -> None:
         ("processed", True, False),
         ("failed", False, True),
         ("cancelled", False, True),
+        ("Completed", True, False),
+        ("FAILED", False, True),
+        (" Failed ", False, True),
         ("processing", False, False),
         (None, False, False),
     ],
 )
 def test_states(state: str | None, succeeded: bool, failed: bool) -> None:
-    """Both words of success are success; what is neither is neither."""
+    """Both words of success are success, in any letter case; what is neither is neither."""
     job = read(state={"current": state, "history": None})
     assert (job.succeeded, job.failed) == (succeeded, failed)
+
+
+def test_what_a_job_cost() -> None:
+    """A price that is none, negative or absent is no price; a free job costs nothing."""
+    for dollars, cost in [(0.25, 0.25), (0.0, 0.0), (-1000, None), (None, None), ("x", None)]:
+        assert dollars_of(read(price={"dollars": dollars})) == cost
+    assert dollars_of(None) is dollars_of(read(price=None)) is None
+
+
+def test_the_seed_that_was_used() -> None:
+    """It is in the config as the server filled it in, if it is an integer there."""
+    for config, seed in [
+        ({"seed": 7}, 7),
+        ({"seed": True}, None),
+        ({"seed": "7"}, None),
+        (None, None),
+    ]:
+        assert seed_of(read(config=config)) == seed
+    assert seed_of(None) is None
+
+
+def test_a_monstrous_result_does_not_hold_the_loop() -> None:
+    """Megabytes of values in an odd shape are not read at all; a long text is."""
+    for value in ("[1],", "1,", '{"a":1},'):
+        text = b'{"created_at":"x","config":{"a":[' + value.encode() * 1_000_000 + b"1]}}"
+        began = time.process_time()
+        assert read_job_result(text) is None
+        assert time.process_time() - began < 0.1
+    assert read_job_result(b'{"config":{"image":"' + b"a" * 7_000_000 + b'"}}') is not None
 
 
 @pytest.mark.parametrize(
