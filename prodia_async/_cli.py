@@ -19,6 +19,7 @@ import shlex
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -445,7 +446,9 @@ class _Target:
                 sys.stdout.buffer.flush()
                 yield output, None
             else:
-                yield output, anyio.run(output.save, self._path_for(number))
+                # Only the file that the user named is replaced, not its neighbours.
+                save = partial(output.save, overwrite=number == 1)
+                yield output, anyio.run(save, self._path_for(number))
 
     def _path_for(self, number: int) -> Path:
         if self.is_standard_output:

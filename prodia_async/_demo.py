@@ -191,7 +191,7 @@ async def _every_format(
     pictures = []
     for name, accept, documented_kb in FORMATS:
         response = await client.job(job, accept=accept)
-        path = await response.output.save(folder / name)
+        path = await response.output.save(folder / name, overwrite=True)
         size = len(response.output.content)
         pictures.append(FormatPicture(accept, path, size, documented_kb))
         advance("formats")
@@ -208,14 +208,14 @@ async def _combine(
         ("mountains.jpg", "mountains at dawn, mist in the valleys"),
     ):
         response = await client.job(Job(TEXT_TO_IMAGE, {"prompt": prompt, "seed": SEED}))
-        sources[name] = await response.output.save(folder / name)
+        sources[name] = await response.output.save(folder / name, overwrite=True)
         advance("combined")
     prompt = "put the fruit in front of the mountains"
     response = await client.job(
         Job(COMBINE, {"prompt": prompt, "images": list(sources)}),
         inputs=[Input(path, filename=name) for name, path in sources.items()],
     )
-    result = await response.output.save(folder / "combined.jpg")
+    result = await response.output.save(folder / "combined.jpg", overwrite=True)
     advance("combined")
     first, second = sources.values()
     return Combination((first, second), result, prompt)
@@ -242,7 +242,7 @@ async def _many(folder: Path, advance: Callable[[str], None]) -> ManyJobs:
     # The clock has stopped: writing files is no part of what was measured.
     done = []
     for index, (ended, response) in sorted(answers.items()):
-        path = await response.output.save(folder / f"{index + 1:03}.jpg")
+        path = await response.output.save(folder / f"{index + 1:03}.jpg", overwrite=True)
         done.append(RunJob(path, **configs[index], ended=ended, attempts=response.attempts))
     ideal = math.ceil(JOBS / WORKERS) * LATENCY
     return ManyJobs(tuple(done), elapsed, ideal, refusals, peak)

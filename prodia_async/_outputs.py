@@ -5,17 +5,20 @@ from __future__ import annotations
 from base64 import b64encode
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from ._files import choose_target, write_file
+from ._files import Saving
 from ._media import bare_type, suffix_of
 from ._show import MAX_SHOWN, one_line, shown
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
+
+    import PIL.Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +47,55 @@ class Output:
         """The extension for `content_type`, with its dot; ``""`` when it is not a known one."""
         return suffix_of(self.content_type)
 
-    async def save(self, path: str | os.PathLike[str]) -> Path:
+    async def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """
         Write the output to a file.
 
+        Nothing that may have been paid for is lost on the way: a file that is
+        there already stays, and the output goes to the first free of
+        ``name``, ``name-2``, ``name-3`` ... unless it holds the same bytes.
+
         Args:
-            path: A file, which is replaced if it exists; or an existing
-                folder, in which the output keeps the name it came under,
-                made safe, and numbered rather than put over another file.
+            path: A file; or a folder, which is one that is there or a path
+                that ends in a slash. In a folder the output keeps the name it
+                came under, made safe. Folders that are missing are made. A
+                pipe or a device is written to as it is.
+            overwrite: Replace a file that is there.
 
         Returns:
             Where it was written.
 
         Raises:
-            OSError: The folder is missing or cannot be written, or the disk
-                is full. Nothing is left under the final name then.
+            OSError: It cannot be written there, or the disk is full. Nothing
+                is left under the final name then. It names the path as given.
         """
-        return await anyio.to_thread.run_sync(self._save, Path(path))
+        run = anyio.to_thread.run_sync
+        saving = Saving(path, self.filename, self.suffix, overwrite=overwrite)
+        try:
+            await run(saving.open, self.content, abandon_on_cancel=True)
+            await run(saving.write, [self.content], abandon_on_cancel=saving.may_wait)
+            return await run(saving.publish)
+        finally:
+            saving.discard()
 
-    def _save(self, path: Path) -> Path:
-        target, replace = choose_target(path, self.filename, self.suffix)
-        return write_file(target, self.content, replace=replace)
+    def to_pil(self) -> PIL.Image.Image:
+        """
+        Return the picture as Pillow has it, decoded.
+
+        Raises:
+            ImportError: Pillow is not installed; it comes with the extra ``pillow``.
+            ValueError: It is no picture that Pillow can read.
+        """
+        try:
+            from PIL import Image  # noqa: PLC0415  (an extra)
+        except ImportError as error:
+            raise ImportError("to_pil needs Pillow: pip install 'prodia-async[pillow]'") from error
+        try:
+            picture = Image.open(BytesIO(self.content))
+            picture.load()
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{self!r} is no picture that Pillow can read: {error}") from error
+        return picture
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
@@ -29,11 +29,12 @@ from ._answers import (
     failure_of,
 )
 from ._errors import ProdiaError, ResponseError, TruncatedResponseError
-from ._files import PendingFile, choose_target
+from ._files import Saving
 from ._media import OCTET_STREAM, SNIFF_BYTES, EndCheck, sniff, suffix_of
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from ._results import JobResult
     from ._transport import Reply
@@ -362,41 +363,52 @@ class OutputPart:
             pieces.append(data)
         return b"".join(pieces)
 
-    async def save(self, path: str | os.PathLike[str]) -> Path:
+    async def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """
         Write it to a file as it comes.
 
+        The file is opened before anything is read, so one that cannot be
+        opened costs nothing: the output can still be read or saved elsewhere.
+
         Args:
-            path: A file, which is replaced if it exists; or an existing
-                folder, in which it keeps the name it came under, made safe,
-                and numbered rather than put over another file.
+            path: As `Output.save` takes it: a file or a folder.
+            overwrite: Replace a file that is there; else the first free of
+                ``name``, ``name-2``, ``name-3`` ... is taken.
 
         Returns:
             Where it was written.
 
         Raises:
-            OSError: The folder is missing or cannot be written, or the disk
-                is full. Nothing is left under the final name then.
+            OSError: It cannot be written there, or the disk is full. Nothing
+                is left under the final name then. It names the path as given.
         """
-        self._take()
+        self._check_untaken()
         run = anyio.to_thread.run_sync
-        suffix = suffix_of(self.content_type)
-        target, replace = await run(choose_target, Path(path), self.filename, suffix)
-        pending = PendingFile(target.parent)
+        saving = Saving(path, self.filename, suffix_of(self.content_type), overwrite=overwrite)
         try:
-            await run(pending.open)
-            batch: list[bytes | memoryview] = []
-            size = 0
-            while (data := await self.next_data()) is not None:
-                batch.append(data)
-                size += len(data)
-                if size >= WRITE_BYTES:
-                    await run(pending.write, batch)
-                    batch, size = [], 0
-            await run(pending.write, batch)
-            return await run(lambda: pending.publish(target, replace=replace))
+            await run(saving.open, abandon_on_cancel=True)
+            self._take()
+            await self._pour(saving)
+            return await run(saving.publish)
         finally:
-            pending.discard()
+            saving.discard()
+
+    async def _pour(self, saving: Saving) -> None:
+        batch: list[bytes | memoryview] = []
+        size = 0
+
+        async def write() -> None:
+            nonlocal batch, size
+            gathered, batch, size = batch, [], 0
+            step = partial(saving.write, gathered)
+            await anyio.to_thread.run_sync(step, abandon_on_cancel=saving.may_wait)
+
+        while (data := await self.next_data()) is not None:
+            batch.append(data)
+            size += len(data)
+            if size >= WRITE_BYTES:
+                await write()
+        await write()
 
     async def skip(self) -> None:
         """Read past what is left of it; whoever still reads it is told."""
@@ -415,11 +427,14 @@ class OutputPart:
         return data
 
     def _take(self) -> None:
+        self._check_untaken()
+        self._is_taken = True
+
+    def _check_untaken(self) -> None:
         if self._is_taken or self._is_over:
             raise RuntimeError(
                 "an output of a stream can be read once, and before the next part is asked for"
             )
-        self._is_taken = True
 
 
 class _Bytes(AsyncIterator[bytes]):

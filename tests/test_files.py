@@ -2,9 +2,11 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prodia_async._files import MAX_NAME_BYTES, PendingFile, numbered, safe_name, write_file
+from prodia_async import _files
+from prodia_async._files import (
+    MAX_NAME_BYTES,
+    PendingFile,
+    Saving,
+    is_passage,
+    numbered,
+    safe_name,
+    write_file,
+)
 
 SUFFIXES = st.sampled_from(["", ".png", ".mp4"])
 
@@ -162,6 +173,180 @@ def test_no_folder(tmp_path: Path) -> None:
     """A missing folder is an OSError, and is not made."""
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "no" / "a", b"x", replace=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_thousands_of_one_name_take_no_time(tmp_path: Path) -> None:
+    """The next free number is found in a few looks, not by asking for each."""
+    for number in range(1, 3001):
+        (tmp_path / numbered("a.png", number)).touch()
+    looks = 0
+    original = os.path.lexists
+
+    def counted(path: Path) -> bool:
+        nonlocal looks
+        looks += 1
+        return original(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os.path, "lexists", counted)
+        assert write_file(tmp_path / "a.png", b"x", replace=False).name == "a-3001.png"
+    assert looks < 30
+
+
+def test_another_writer_was_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that was free when it was looked at, and is not when it is taken, is passed over."""
+    monkeypatch.setattr(_files, "_first_free_number", lambda target: 1)
+    assert [write_file(tmp_path / "a", b"", replace=False).name for _ in range(2)] == ["a", "a-2"]
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert write_file(tmp_path / "a", b"", replace=False).name == "a-3"
+
+
+def save(
+    path: str | Path, content: bytes = b"new", name: str | None = None, *, overwrite: bool = False
+) -> Path:
+    """Do what the outputs do, in one thread."""
+    saving = Saving(path, name, ".png", overwrite=overwrite)
+    try:
+        saving.open(content)
+        saving.write([content])
+        return saving.publish()
+    finally:
+        saving.discard()
+
+
+def test_what_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is there, or a path that ends in a slash; it is made, with its parents."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    assert save("there", name="../x.png") == Path("there/x.png")
+    assert save("out/") == Path("out/output.png")
+    assert save("out/") == Path("out/output-2.png")
+    assert save("a/b/c/", name="x") == Path("a/b/c/x.png")
+    assert save("d/e/x.png", name="ignored") == Path("d/e/x.png")
+    assert save(".", name="y.png") == Path("y.png")
+
+
+def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+    """It is numbered past, replaced when asked for, and written anew if it is the same."""
+    target = tmp_path / "a.png"
+    assert save(target, b"old") == target
+    assert save(target, b"new").name == "a-2.png"
+    assert save(target, b"old") == target
+    assert target.read_bytes() == b"old"
+    assert save(target, b"new", overwrite=True) == target
+    assert target.read_bytes() == b"new"
+    (tmp_path / "link").symlink_to(target)
+    assert save(tmp_path / "link", b"new").name == "link-2"
+    assert sorted(os.listdir(tmp_path)) == ["a-2.png", "a.png", "link", "link-2"]
+
+
+def test_errors_name_what_the_user_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the temporary name, and not what became of the path on the way."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for path, kind in [
+        ("file/x.png", FileExistsError),
+        ("file/x/", NotADirectoryError),
+        ("file/", FileExistsError),
+        ("", OSError),
+        ("a\0b", OSError),
+        ("x" * 300, OSError),
+    ]:
+        with pytest.raises(kind) as caught:
+            save(path)
+        assert caught.value.filename == path
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_path_that_cannot_be_looked_at_is_no_passage(tmp_path: Path) -> None:
+    """Nor is a folder, a file, or nothing at all."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "no", tmp_path / "file" / "x"):
+        assert not is_passage(path)
+    assert is_passage(Path("/dev/stdin"))
+    assert is_passage(Path("/proc/self/status"))
+
+
+fifos = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes there")
+
+
+@fifos
+def test_a_pipe_is_written_and_never_replaced(tmp_path: Path) -> None:
+    """All goes through to its reader, more than it holds at once too; the pipe stays a pipe."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = os.urandom(300_000)
+    for overwrite in (False, True):
+        with ThreadPoolExecutor(1) as pool:
+            saved = pool.submit(save, pipe, content, overwrite=overwrite)
+            time.sleep(0.1)  # it waits for its reader
+            assert pipe.read_bytes() == content
+            assert saved.result() == pipe
+        assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@fifos
+def test_nobody_reads_the_pipe(tmp_path: Path) -> None:
+    """Waiting for a reader ends when nobody wants the file any more; so does writing to it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    descriptors = len(os.listdir("/dev/fd"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = Saving(pipe, None, "")
+        opening = pool.submit(waiting.open)
+        time.sleep(0.1)
+        assert not opening.done()
+        waiting.discard()
+        assert opening.result(5) is None
+        with pytest.raises(ValueError, match="discarded"):
+            waiting.write([b"x"])
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        stuck = Saving(pipe, None, "")
+        stuck.open()
+        assert stuck.may_wait
+        writing = pool.submit(stuck.write, [bytes(1_000_000)])
+        time.sleep(0.1)
+        stuck.discard()
+        with pytest.raises(ValueError, match="discarded"):
+            writing.result(5)
+        os.close(reader)
+    assert len(os.listdir("/dev/fd")) == descriptors
+
+
+@fifos
+def test_the_reader_of_a_pipe_goes(tmp_path: Path) -> None:
+    """That is an error of the system's, which names the pipe."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    saving = Saving(pipe, None, "")
+    saving.open()
+    os.close(reader)
+    with pytest.raises(BrokenPipeError) as caught:
+        saving.write([b"x"])
+    assert caught.value.filename == str(pipe)
+    saving.discard()
+    socket_path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(socket_path))
+        with pytest.raises(OSError, match="socket"):
+            save(socket_path)
+    assert sorted(os.listdir(tmp_path)) == ["pipe", "socket"]
+
+
+def test_discarded_before_it_is_open(tmp_path: Path) -> None:
+    """A thread that comes late opens nothing."""
+    saving = Saving(tmp_path / "a", None, "")
+    saving.discard()
+    saving.open()
+    with pytest.raises(ValueError, match="discarded"):
+        saving.publish()
     assert os.listdir(tmp_path) == []
 
 

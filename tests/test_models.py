@@ -10,9 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from conftest import on_both_loops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -384,89 +382,6 @@ class TestJobRequest:
         """It goes to another process whole."""
         request = JobRequest(Job("t", {"a": 1}), [Input(b"x", "a")], price=True)
         assert pickle.loads(pickle.dumps(request)) == request
-
-
-class TestOutput:
-    def test_print(self) -> None:
-        """Type, size and name, short whatever they are; never the bytes."""
-        assert repr(Output(b"secret", "image/png", "a.png")) == "<Output image/png 6 bytes 'a.png'>"
-        assert repr(Output(b"", "image/png")) == "<Output image/png 0 bytes>"
-        assert len(repr(Output(b"", "x" * 10**6, "y" * 10**6))) < 300
-
-    def test_repr_is_harmless(self) -> None:
-        """The type is the server's word and may hold what a terminal obeys; it is not shown."""
-        assert "\x1b" not in repr(Output(b"", "image/png\x1b]0;owned\x07", "\x1b[2J"))
-
-    def test_suffix(self) -> None:
-        """By type; an unknown one has none."""
-        assert Output(b"", "image/jpeg; x=y", "a.png").suffix == ".jpg"
-        assert Output(b"", "a/b").suffix == ""
-
-    @pytest.mark.parametrize(
-        ("kind", "key", "shown"),
-        [
-            ("image/png; x=y", "image/png", b"<b>"),
-            ("image/svg+xml", "image/svg+xml", "<b>"),
-            ("text/plain", "text/plain", "<b>"),
-            ("text/html", "text/plain", "<b>"),
-            ("video/mp4", "text/html", '<video controls src="data:video/mp4;base64,PGI+"></video>'),
-            ("audio/wav", "text/html", '<audio controls src="data:audio/wav;base64,PGI+"></audio>'),
-            ("application/zip", "text/plain", "<Output application/zip 3 bytes>"),
-        ],
-    )
-    def test_in_a_notebook(self, kind: str, key: str, shown: bytes | str) -> None:
-        """Pictures and video show themselves; markup is never run as such."""
-        assert Output(b"<b>", kind)._repr_mimebundle_()[key] == shown
-
-    def test_a_type_is_no_markup(self) -> None:
-        """A hostile Content-Type stays inside its attribute."""
-        html = Output(b"", 'video/"><script>')._repr_mimebundle_()["text/html"]
-        assert "<script" not in str(html)
-
-
-@on_both_loops
-async def test_save_to_a_file(tmp_path: Path) -> None:
-    """A named file is replaced."""
-    target = tmp_path / "a.bin"
-    target.write_bytes(b"old")
-    assert await Output(b"new", "image/png", "../x").save(str(target)) == target
-    assert target.read_bytes() == b"new"
-
-
-@on_both_loops
-async def test_save_into_a_folder(tmp_path: Path) -> None:
-    """The received name is made safe and numbered, never put over another file."""
-    for filename, name in [
-        ("../x.png", "x.png"),
-        ("C:\\x.png", "x-2.png"),
-        (None, "output.png"),
-        ("id", "id.png"),
-        ("", "output-2.png"),
-        ("\x00", "output-3.png"),
-    ]:
-        saved = await Output(b"%d" % len(name), "image/png", filename).save(tmp_path)
-        assert saved == tmp_path / name
-    assert len(os.listdir(tmp_path)) == 6
-
-
-@on_both_loops
-async def test_fifty_at_once_into_one_folder(tmp_path: Path) -> None:
-    """Fifty outputs of one name are fifty files."""
-    async with anyio.create_task_group() as group:
-        for number in range(50):
-            group.start_soon(Output(b"%d" % number, "image/png", "a.png").save, tmp_path)
-    names = os.listdir(tmp_path)
-    contents = {(tmp_path / name).read_bytes() for name in names}
-    assert contents == {b"%d" % number for number in range(50)}
-    assert len(names) == 50
-
-
-@on_both_loops
-async def test_nowhere_to_save(tmp_path: Path) -> None:
-    """A missing folder is an OSError, and nothing is made."""
-    with pytest.raises(FileNotFoundError):
-        await Output(b"x", "image/png").save(tmp_path / "no" / "a.png")
-    assert os.listdir(tmp_path) == []
 
 
 def response(*outputs: Output) -> JobResponse:

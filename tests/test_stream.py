@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -36,8 +39,6 @@ from prodia_async import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from prodia_async import JobStream
 
 VIDEO = {"type": "inference.veo.txt2vid.v1"}
@@ -49,6 +50,13 @@ def client(server: RawServer, **options: object) -> AsyncProdia:
 
 async def collect(stream: JobStream) -> list[object]:
     return [await each.read() if isinstance(each, OutputPart) else each async for each in stream]
+
+
+async def stream_output(stream: JobStream) -> OutputPart:
+    async for each in stream:
+        if isinstance(each, OutputPart):
+            return each
+    pytest.fail("there is no output")
 
 
 @on_both_loops
@@ -217,19 +225,83 @@ async def test_a_cut_answer_leaves_no_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("folder", ["missing", "a-file"])
 @on_both_loops
-async def test_a_folder_that_cannot_be_written(tmp_path: Path, folder: str) -> None:
-    """An output that cannot be saved is an OSError of the caller's, and frees all the same."""
+async def test_a_file_that_cannot_be_opened_costs_nothing(tmp_path: Path) -> None:
+    """The error is the caller's OSError, and the output can still be saved elsewhere."""
     await anyio.Path(tmp_path / "a-file").write_bytes(b"")
     with RawServer() as server:
-        async with client(server) as prodia:
-            with pytest.raises(OSError, match=folder):
-                async with prodia.stream(VIDEO) as stream:
-                    async for each in stream:
-                        if isinstance(each, OutputPart):
-                            await each.save(tmp_path / folder / "x.png")
-            assert prodia.statistics().in_flight == 0
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            part = await stream_output(stream)
+            for wrong in (tmp_path / "a-file" / "x.png", "", tmp_path / ("n" * 300)):
+                with pytest.raises(OSError) as caught:
+                    await part.save(wrong)
+                assert caught.value.filename == str(wrong)
+            saved = await part.save(tmp_path / "typo" / "x.png")
+        assert await anyio.Path(saved).read_bytes() == PICTURE
+        assert prodia.statistics().completed == 1
+    assert sorted(os.listdir(tmp_path)) == ["a-file", "typo"]
+
+
+LIMITS = """
+import anyio, errno, os, resource, sys
+sys.path.insert(0, sys.argv[2])
+from raw_server import RawServer, PICTURE
+from prodia_async import AsyncProdia, OutputPart
+
+async def main():
+    with RawServer() as server:
+        async with AsyncProdia("t", base_url=server.url) as prodia:
+            async with prodia.stream({"type": "inference.ping.v1"}) as stream:
+                async for part in stream:
+                    if not isinstance(part, OutputPart):
+                        continue
+                    await anyio.to_thread.run_sync(int)  # the thread is there already
+                    free = os.dup(0)  # the lowest that is free, and so the first out of bounds
+                    os.close(free)
+                    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+                    try:
+                        await part.save(sys.argv[1] + "/x.png")
+                    except OSError as error:
+                        print(errno.errorcode[error.errno], error.filename)
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                    saved = await part.save(sys.argv[1] + "/x.png")
+                    print(saved.read_bytes() == PICTURE, os.listdir(sys.argv[1]))
+anyio.run(main)
+"""
+
+
+def test_no_file_can_be_opened(tmp_path: Path) -> None:
+    """Out of file descriptors: an OSError that names the path, and the output is still there."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITS, str(tmp_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.stdout == f"EMFILE {tmp_path}/x.png\nTrue ['x.png']\n", done.stderr
+
+
+@on_both_loops
+async def test_a_part_is_taken_once_by_whoever_comes_first(tmp_path: Path) -> None:
+    """Of two that save one part at once, one gets it, and the other is told; no file is left."""
+    results: list[object] = []
+
+    async def save(part: OutputPart, name: str) -> None:
+        try:
+            results.append(await part.save(tmp_path / name))
+        except RuntimeError as error:
+            results.append(str(error))
+
+    with RawServer() as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            part = await stream_output(stream)
+            async with anyio.create_task_group() as group:
+                group.start_soon(save, part, "a")
+                group.start_soon(save, part, "b")
+    assert sum("read once" in str(each) for each in results) == 1
+    assert len(os.listdir(tmp_path)) == 1
 
 
 @on_both_loops
