@@ -18,6 +18,7 @@ from PIL import Image
 import prodia_async
 from prodia_async import Output, _cli
 from prodia_async._catalogue_data import job_types
+from prodia_async._cli import _target, _types
 from prodia_async.emulator import Emulator
 
 TOKEN = "token-that-must-not-show"
@@ -234,7 +235,7 @@ def test_a_job_without_outputs_says_so(job: Run, tmp_path: Path) -> None:
 
 def test_a_file_for_several_outputs_is_numbered(tmp_path: Path) -> None:
     """A second output never replaces the first: it gets a number."""
-    target = _cli._Target(str(tmp_path / "cut.png"))
+    target = _target.Target(str(tmp_path / "cut.png"))
     written = dict(enumerate(target.write([Output(b"1", "image/png"), Output(b"2", "image/png")])))
     assert [path.name for _, path in written.values() if path] == ["cut.png", "cut-2.png"]
     assert (tmp_path / "cut-2.png").read_bytes() == b"2"
@@ -502,10 +503,10 @@ def test_one_type_with_all_that_is_known(tmp_path: Path) -> None:
 def test_every_type_can_be_told_of() -> None:
     """None of the catalogue's entries lacks what its page needs."""
     for kind in job_types().values():
-        lines = list(_cli._type_lines(kind))
+        lines = list(_types._type_lines(kind))
         assert lines[0].startswith(kind.name)
         assert all(any(f"  {field.name}: " in line for line in lines) for field in kind.fields)
-        assert len(_cli._type_row(kind)) == len(_cli._TYPE_COLUMNS)
+        assert len(_types._type_row(kind)) == len(_types._TYPE_COLUMNS)
 
 
 def test_types_on_a_terminal_are_a_table(
@@ -516,7 +517,7 @@ def test_types_on_a_terminal_are_a_table(
     monkeypatch.setenv("COLUMNS", "140")
     assert _cli.run(["types", "upscale"]) == 0
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
-    assert shown[0].split() == list(_cli._TYPE_COLUMNS)
+    assert shown[0].split() == list(_types._TYPE_COLUMNS)
     assert [
         "inference.upscale.v1",
         "upscale",

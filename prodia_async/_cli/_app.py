@@ -1,0 +1,119 @@
+"""What all commands share: the application, its exit status, and how it says what went wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from .._errors import InvalidRequestError, ProdiaError
+from .._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Typer has carried its own copy of click since 0.26, and shows neither's base class.
+_CommandLineError: type[Any] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    help="Run image and video generation jobs on the Prodia v2 inference API.",
+    epilog="The token comes from the environment variable PRODIA_TOKEN, never from an option, "
+    "since every user of a machine can read the options of its processes.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command line; by default on the process's own arguments.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        status = app(arguments, prog_name="prodia-async", standalone_mode=False)
+    except _CommandLineError as error:
+        return say_error(error.format_message(), status=error.exit_code)
+    except InvalidRequestError as error:
+        return say_error(str(error), status=2)
+    except ProdiaError as error:
+        return say_error(str(error), status=1)
+    except InterruptedJobError as error:
+        return say_error(str(error), status=130)
+    except (KeyboardInterrupt, typer.Abort):
+        return say_error("interrupted", status=130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain once
+        # more when it flushes at exit, so what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return say_error(_describe(error), status=1)
+    if status == 130:
+        # Typer's own answer to KeyboardInterrupt, which is to say nothing.
+        return say_error("interrupted", status=130)
+    return status if isinstance(status, int) else 0
+
+
+class InterruptedJobError(Exception):
+    """Ctrl-C, with what there is to say about it."""
+
+
+def say_error(text: str, *, status: int) -> int:
+    """Say what went wrong on one line of standard error; return the status."""
+    line = " ".join(text.split())
+    token = os.environ.get("PRODIA_TOKEN", "")
+    if len(token) >= 8:
+        # We never write the token, but a server's message might repeat it.
+        line = line.replace(token, "<token>")
+    printable = "".join(character if character.isprintable() else "?" for character in line)
+    encoding = sys.stderr.encoding or "ascii"
+    plain = printable.encode(encoding, "replace").decode(encoding)
+    print(f"prodia-async: {plain}", file=sys.stderr)  # rich would wrap it
+    return status
+
+
+def _describe(error: OSError) -> str:
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return error.strerror or str(error)
+
+
+def wrong(option: str, why: str, *, cause: BaseException | None = None) -> NoReturn:
+    raise InvalidRequestError(f"{option} {why}") from cause
+
+
+def seconds(option: str) -> Any:
+    """Return a check that a number of seconds is one; Typer lets ``nan`` and ``inf`` pass."""
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            wrong(option, f"must be a number of seconds from 0, not {value}")
+        return value
+
+    return check
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prodia-async {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    del version  # its callback has answered
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
