@@ -54,7 +54,7 @@ from prodia_async.fireworks import (
     TextToImage,
     estimate,
 )
-from prodia_async.fireworks._kontext import check_sample_url, submission
+from prodia_async.fireworks._kontext import submission
 
 KEY = "fw_secret-of-many-letters"
 FAST = RetryPolicy(backoff_initial=0.01, backoff_max=0.02)
@@ -90,6 +90,15 @@ def told(value: Any, status: str = "200 OK", *headers: str, charge: bool = False
 
 def body_of(server: RawServer, index: int = 0) -> Any:
     return json.loads(server.requests[index].body)
+
+
+SUBMITTED = told({"request_id": "task-1"}, charge=True)
+POLL = 0.001
+
+
+def state(status: str, sample: str | None = None, details: Any = None) -> Any:
+    result = None if sample is None else {"sample": sample}
+    return told({"id": "task-1", "status": status, "result": result, "details": details})
 
 
 # ------------------------------------------------------------------ building one
@@ -225,7 +234,7 @@ BAD_KONTEXT: list[tuple[dict[str, Any], str]] = [
     ({"webhook_secret": 3}, "webhook_secret must be a text, not int"),
     ({"input_image": 3}, "bytes, a path, a URL or a data URI, not int"),
     ({"input_image": b"no picture"}, "10 bytes of no known format"),
-    ({"input_image": "no/such/file.png"}, "cannot read input_image"),
+    ({"input_image": "no/such/file.png"}, "cannot read the input"),
     ({"poll": 0}, "poll"),
 ]
 BAD = [
@@ -623,223 +632,6 @@ async def test_the_key_is_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     secret = Kontext("x", input_image=b"\xff\xd8\xff" + bytes(99), webhook_secret="s3cr3t")
     assert "s3cr3t" not in repr(secret)
     assert len(repr(secret)) < 100
-
-
-# ------------------------------------------------------------------ Kontext
-
-SUBMITTED = told({"request_id": "task-1"}, charge=True)
-POLL = 0.001
-
-
-def state(status: str, sample: str | None = None, details: Any = None) -> Any:
-    result = None if sample is None else {"sample": sample}
-    return told({"id": "task-1", "status": status, "result": result, "details": details})
-
-
-def lose(conversation: Conversation) -> None:
-    conversation.reset()
-
-
-@on_both_loops
-async def test_kontext_is_submitted_once_and_asked_about() -> None:
-    """One submission, POSTs to get_result until it is ready, and the picture from its host."""
-    with RawServer([picture()]) as host, RawServer() as server:
-        sample = f"{host.url}/a%20b/x.png?sig=a%2Bb&x=1#top"
-        server.replies += [SUBMITTED, state("Pending"), state("Ready", sample)]
-        async with client(server) as fireworks:
-            response = await fireworks.kontext(
-                "x", input_image=PNG_BYTES, safety_tolerance=2, aspect_ratio="7:3", poll=POLL
-            )
-            counts = fireworks.statistics()
-        heads = [request.head.split(" HTTP")[0] for request in server.requests]
-        assert server.charges == 1
-    model = "/workflows/accounts/fireworks/models/flux-kontext-pro"
-    assert heads == [f"POST {model}", *[f"POST {model}/get_result"] * 2]
-    assert body_of(server)["input_image"] == PREFIXED
-    assert body_of(server)["seed"] == response.image.seed
-    assert body_of(server, 1) == {"id": "task-1"}
-    assert host.requests[0].head.startswith("GET /a%20b/x.png?sig=a%2Bb&x=1 HTTP/1.1\r\n")
-    assert (response.image.content, response.image.id) == (PNG_BYTES, "task-1")
-    assert (len(response.attempts), counts.completed, counts.failed) == (1, 1, 0)
-
-
-@on_both_loops
-async def test_the_key_goes_to_its_own_origin_alone() -> None:
-    """Another host, or another port of the same, never sees the key; its own origin does."""
-    with RawServer([picture()]) as host, RawServer() as server:
-        for where in (host, server):
-            server.replies += [SUBMITTED, state("Ready", f"{where.url}/x.png")]
-            server.replies += [picture()] * (where is server)
-            async with client(server) as fireworks:
-                await fireworks.kontext("x", poll=POLL)
-        assert host.requests[0].header("host") == host.url.removeprefix("http://")
-    assert host.requests[0].header("authorization") is None
-    assert KEY not in host.requests[0].head
-    assert server.requests[-1].header("authorization") == f"Bearer {KEY}"
-
-
-@pytest.mark.parametrize(
-    ("url", "base", "own"),
-    [
-        ("https://API.example.com:443/x", "https://api.example.com/v1", True),
-        ("https://api.example.com:8443/x", "https://api.example.com/v1", False),
-        ("https://cdn.example.com/x", "https://api.example.com/v1", False),
-        ("https://api.example.com.evil.org/x", "https://api.example.com/v1", False),
-        ("http://api.example.com/x", "http://api.example.com/v1", True),
-        ("https://api.example.com/x", "http://api.example.com/v1", False),
-    ],
-)
-def test_what_is_the_same_origin(url: str, base: str, own: bool) -> None:
-    """Scheme, host and port, all three."""
-    assert check_sample_url(url, base)[1] is own
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["http://api.example.com/x?secret", "http://127.0.0.1/x", "https://u:secret@x.org/", "https://",
-     "https://[::1", "ftp://x.org/secret"],
-)  # fmt: skip
-def test_where_no_picture_is_fetched_from(url: str) -> None:
-    """Plain http where the API is not, a user name, and what is no URL are refused."""
-    with pytest.raises(MalformedResponseError, match="must lie at") as caught:
-        check_sample_url(url, "https://api.example.com/v1")
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("sample", [B64, PREFIXED])
-@on_both_loops
-async def test_a_sample_may_be_the_picture_itself(sample: str) -> None:
-    """Base64, with a prefix or without, is read; nothing is fetched."""
-    with RawServer([SUBMITTED, state("ready", sample)]) as server:
-        async with client(server) as fireworks:
-            response = await fireworks.kontext("x", poll=POLL, seed=4)
-    assert (response.image.content, response.image.seed) == (PNG_BYTES, 4)
-    assert len(server.requests) == 2
-
-
-@pytest.mark.parametrize(
-    ("replies", "kind", "message"),
-    [
-        ([state("Request Moderated")], ContentFilteredError, "'Request Moderated'"),
-        ([state("Content Moderated", details={"reason": "x y"})], ContentFilteredError, "x y"),
-        ([state("Error", details={"message": "it broke"})], JobFailedError, "failed: it broke"),
-        ([state("Failed")], JobFailedError, "does not say why"),
-        ([state("Error", details="odd")], JobFailedError, "failed: odd"),
-        ([state("Task not found")] * 6, JobNotFoundError, "'Task not found' 6 times in a row"),
-        ([told({"error": "x"}, "404 Not Found")] * 6, JobNotFoundError, "404"),
-        ([told(b"{")] * 6, MalformedResponseError, "must be JSON"),
-        ([told([])] * 6, MalformedResponseError, "state must be an object"),
-        ([told({"error": "x"}, "403 No")], PermissionDeniedError, "403"),
-        ([state("Ready")], MalformedResponseError, "no sample"),
-        ([state("Ready", "%")], MalformedResponseError, "base64"),
-        ([state("Ready", "aGVsbG8=")], MalformedResponseError, "must be a picture"),
-    ],
-)
-@on_both_loops
-async def test_a_task_that_brings_no_picture(
-    replies: list[Any], kind: type[ProdiaError], message: str
-) -> None:
-    """It ends at once, as what it is, with the task's id; what was paid is said to be."""
-    with RawServer([SUBMITTED, *replies]) as server:
-        async with client(server) as fireworks:
-            with pytest.raises(kind, match=message) as caught:
-                await fireworks.kontext("x", poll=POLL)
-            counts = fireworks.statistics()
-        assert (len(server.requests), server.charges) == (1 + len(replies), 1)
-    error = caught.value
-    assert (error.job_id, error.may_have_run) == ("task-1", True)
-    assert error.attempts
-    assert (counts.completed, counts.failed, counts.in_flight) == (0, 1, 0)
-    if isinstance(error, ContentFilteredError):
-        assert (error.image, error.images) == (None, ())
-
-
-@on_both_loops
-async def test_what_is_lost_after_the_submission_is_asked_again() -> None:
-    """Not found for a moment, lost, cut, faulty, refused: the task is asked again, paid once."""
-    cut = say(http(body=b"{", length=90), close=True)
-    cut_picture = say(http(body=PNG_BYTES[:50], length=100), close=True)
-    host_replies = [cut_picture, lose, picture(charge=False)]
-    with RawServer(host_replies) as host, RawServer() as server:
-        server.replies += [
-            SUBMITTED, *[state("Task not found")] * 5, state("Pending"), lose, cut,
-            told({}, "500 Oh"), told({}, "429 Busy", "Retry-After: 0.01"), state("Queued"),
-            state("Ready", f"{host.url}/x"),
-        ]  # fmt: skip
-        async with client(server) as fireworks:
-            response = await fireworks.kontext("x", poll=POLL)
-        assert server.charges == 1
-        submissions = [each for each in server.requests if b"prompt" in each.body]
-    assert response.image.content == PNG_BYTES
-    assert (len(submissions), len(host.requests)) == (1, 3)
-
-
-@on_both_loops
-async def test_a_picture_that_is_gone_can_be_asked_for_again() -> None:
-    """A sample that cannot be fetched fails with the id; kontext_result picks the task up."""
-    gone = say(http("404 Not Found", b"gone", content_type="text/plain"))
-    cut = picture(content=PNG_BYTES[:-8])
-    with RawServer([gone, *[cut] * 5, picture()]) as host, RawServer() as server:
-        ready = state("Ready", f"{host.url}/x?signature")
-        server.replies += [SUBMITTED, ready, ready, ready]
-        async with client(server) as fireworks:
-            with pytest.raises(JobNotFoundError, match="404 Not Found: gone") as caught:
-                await fireworks.kontext("x", poll=POLL)
-            assert caught.value.job_id == "task-1"
-            with pytest.raises(TruncatedResponseError):
-                await fireworks.kontext_result("task-1", poll=POLL)
-            response = await fireworks.kontext_result("task-1", poll=POLL)
-    assert (response.image.content, response.image.seed) == (PNG_BYTES, None)
-    assert (response.request, response.attempts) == (None, ())
-    assert "signature" not in str(caught.value)
-    assert "wrong key" not in str(caught.value)
-
-
-@on_both_loops
-async def test_a_submission_is_retried_as_any_request() -> None:
-    """Refused and faulty submissions are sent again, a lost one is not."""
-    replies = [told({}, "503 Busy", "Retry-After: 0.01"), told({}, "500 Oh"), SUBMITTED]
-    with RawServer([*replies, state("Ready", B64), lose, told({})]) as server:
-        async with client(server) as fireworks:
-            response = await fireworks.kontext("x", poll=POLL)
-            assert [each.status_code for each in response.attempts] == [503, 500, 200]
-            with pytest.raises(ConnectionLostError):
-                await fireworks.kontext("x", poll=POLL)
-            with pytest.raises(MalformedResponseError, match="must bring a request_id"):
-                await fireworks.kontext("x", poll=POLL)
-        assert server.charges == 1
-
-
-@pytest.mark.parametrize("options", [{"deadline": 0.3}, {"timeout": 0.3}])
-@on_both_loops
-async def test_a_task_that_never_ends(options: dict[str, float]) -> None:
-    """The deadline ends it, or else the timeout; the error has the id, and polls grow rarer."""
-    with RawServer([SUBMITTED, *[state("Pending")] * 500]) as server:
-        async with client(server, **options) as fireworks:
-            began = time.monotonic()
-            with pytest.raises(DeadlineExceededError, match="kontext_result") as caught:
-                await fireworks.kontext("x", poll=0.02)
-            assert time.monotonic() - began < 1
-            assert fireworks.statistics().failed == 1
-        assert 3 <= len(server.requests) <= 10
-    assert (caught.value.job_id, caught.value.may_have_run) == ("task-1", True)
-    assert len(caught.value.attempts) == 1
-
-
-@on_both_loops
-async def test_an_input_picture_from_disk_or_elsewhere(tmp_path: Path) -> None:
-    """A path is read and sent as a data URI; a URL goes as it is."""
-    path = tmp_path / "a.jpg"
-    path.write_bytes(JPEG_BYTES)
-    url = "https://example.com/a.png"
-    with RawServer() as server:
-        async with client(server) as fireworks:
-            for given in (path, str(path), url, PREFIXED):
-                server.replies += [SUBMITTED, state("Ready", B64)]
-                await fireworks.kontext("x", input_image=given, poll=POLL)
-        sent = [body_of(server, index)["input_image"] for index in (0, 2, 4, 6)]
-    uri = f"data:image/jpeg;base64,{base64.b64encode(JPEG_BYTES).decode()}"
-    assert sent == [uri, uri, url, PREFIXED]
 
 
 # ------------------------------------------------------------------ many, and money known before

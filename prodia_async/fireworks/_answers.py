@@ -51,9 +51,9 @@ MAX_PREFIX = 200
 
 KINDS: Mapping[int, type[APIStatusError]] = MappingProxyType(
     # 422 is what the framework of the service says of a body it cannot use.
-    {**STATUS_ERRORS, 408: ServerError, 422: BadRequestError, 503: CapacityError}
+    {**STATUS_ERRORS, 408: ServerError, 422: BadRequestError}
 )
-"""Source: guide "Inference Error Codes"; 503 is documented as overload, so nothing ran."""
+"""Source: guide "Inference Error Codes"."""
 
 ADVICE: Mapping[int, str] = MappingProxyType(
     {
@@ -368,9 +368,15 @@ def error_for(status_code: int, headers: Headers, body: bytes) -> ProdiaError:
         value = None
     if isinstance(value, dict):
         said = message_in(value)
+    # 503 is documented as overload, so nothing ran: where the service itself says it. A gateway
+    # that lost the service's answer says 503 too, and cannot know.
+    is_own = said is not None
     if said is None:
         said = text_of(headers, body)
-    return status_error(status_code, headers, body, said=said, kinds=KINDS, advice=ADVICE)
+    kinds = KINDS
+    if status_code == 503 and is_own:
+        kinds = {**KINDS, 503: CapacityError}
+    return status_error(status_code, headers, body, said=said, kinds=kinds, advice=ADVICE)
 
 
 def message_in(value: dict[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 from .. import _waiting
 from .._base import Account, BaseClient, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError, shown
+from .._hooks import log
 from .._map import own_error
 from .._models import Timing
-from .._retry import RetryPolicy, check_seconds
+from .._retry import check_seconds
+from .._show import one_line
 from .._wire import MAX_RESPONSE_BYTES
 from ._answers import Image, ImageOutcome, ImageResponse, Pictures
 from ._kontext import GOES_ON, Task, submission
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from .._formats import Format
     from .._hooks import AttemptHook
     from .._httpx import httpx
+    from .._retry import RetryPolicy
     from .._source import Source
     from .._wire import Headers
 
@@ -350,9 +354,8 @@ class AsyncFireworks(BaseClient):
         check_seconds("poll", poll)
         terms = self._terms(deadline)
         began = _waiting.current_time()
-        task = self._task(task_id, model, None, poll, terms)
         with self._counting():
-            image, headers = await self._within(terms.deadline, terms.deadline, task)
+            image, headers = await self._picture(task_id, model, None, poll, terms, spent=0.0)
         total = _waiting.current_time() - began
         timing = Timing(0.0, 0.0, total, total)
         return ImageResponse((image,), None, headers, headers.get("x-request-id"), (), timing)
@@ -424,23 +427,36 @@ class AsyncFireworks(BaseClient):
 
     async def _run_kontext(self, order: Kontext, source: Source | None) -> ImageResponse:
         terms = self._terms(order.deadline, source)
-        wire = order.to_request(await picture_text(order.input_image))
         began = _waiting.current_time()
         with self._counting():
-            step = replace(terms, counted=False)
+            wire = order.to_request(await self._read_picture(order, terms.deadline))
+            step = replace(terms, counted=False, spent=_waiting.current_time() - began)
             task_id, finished = await self._engine.run(wire, submission(), step)
-            # The deadline is one for both: what the submission took is gone.
-            left = terms.deadline and began + terms.deadline - _waiting.current_time()
-            task = self._task(task_id, order.model, order.seed, order.poll, terms)
+            # If whoever waits is cut off, this is the one place that knows what was paid for.
+            log(logging.INFO, "%s: submitted as %s", order.model, one_line(task_id))
             try:
-                image, headers = await self._within(terms.deadline, left, task)
+                # The deadline is one for all: what the submission took is gone.
+                image, headers = await self._picture(
+                    task_id, order.model, order.seed, order.poll, terms,
+                    spent=_waiting.current_time() - began,
+                )  # fmt: skip
             except ProdiaError as error:
-                error.attempts = error.attempts or finished.attempts
+                error.tell(attempts=error.attempts or finished.attempts)
                 raise
         total = _waiting.current_time() - began
         running = total - finished.queued - finished.backoff
         finished = replace(finished, running=running, total=total)
         return _response((image,), order, headers, finished)
+
+    async def _read_picture(self, order: Kontext, deadline: float | None) -> str | None:
+        if deadline is None:
+            return await picture_text(order.input_image)
+        with _waiting.until(_waiting.current_time() + deadline):
+            return await picture_text(order.input_image)
+        raise DeadlineExceededError(
+            f"the task was not sent within its deadline of {deadline:g} s: reading its "
+            "input_image took longer"
+        )
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
@@ -453,36 +469,36 @@ class AsyncFireworks(BaseClient):
             raise
         scheduler.record(completed=True)
 
-    def _task(self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms) -> Task:
-        retry = replace(
-            terms.retry,
-            retry_uncertain=True,
-            max_attempts=max(terms.retry.max_attempts, RetryPolicy().max_attempts),
-        )
-        return Task(
+    async def _picture(
+        self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms, *, spent: float
+    ) -> tuple[Image, Headers]:
+        """Wait for a task's picture within what is left of the deadline."""
+        faults: list[ProdiaError] = []
+
+        def note(error: ProdiaError) -> None:
+            faults[:] = [error]
+
+        task = Task(
             id=task_id,
             model=model,
             seed=seed,
             poll=poll,
-            terms=replace(terms, retry=retry, deadline=None, counted=False),
+            terms=terms,
             engine=self._engine,
             base_url=self._base_url,
             max_bytes=self._max_response_bytes,
+            note=note,
         )
-
-    async def _within(
-        self, deadline: float | None, left: float | None, task: Task
-    ) -> tuple[Image, Headers]:
-        if left is None:
+        if terms.deadline is None:
             return await task.picture()
-        with _waiting.until(_waiting.current_time() + left):
+        with _waiting.until(_waiting.current_time() + terms.deadline - spent):
             return await task.picture()
+        why = f" (last trouble: {faults[0].message})" if faults else ""
         error = DeadlineExceededError(
-            f"the task was not done within its deadline of {deadline:g} s; {GOES_ON}",
+            f"the task was not done within its deadline of {terms.deadline:g} s{why}; {GOES_ON}",
             may_have_run=True,
         )
-        error.job_id = task.id
-        raise error
+        raise error.tell(job_id=task_id) from (faults[0] if faults else None)
 
 
 def _response(

@@ -1,33 +1,29 @@
 """
 A Kontext task after it was submitted: asked about until it has ended, then its picture fetched.
 
-The submission is what is paid. Everything here costs nothing, so whatever goes
-wrong is asked again, and what is raised in the end names the task's id. The
-picture lies at another host, as a rule: the key is sent there only if it is
-the API's own origin.
+The submission is what is paid. Everything here costs nothing, so it is asked
+again as `_polling` says, and what is raised in the end names the task's id.
+The picture lies at another host, as a rule: the key is sent there only if it
+is the API's own origin.
 """
 
 from __future__ import annotations
 
-import random
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import _waiting
 from .._errors import (
-    APIConnectionError,
     DeadlineExceededError,
     JobFailedError,
     JobNotFoundError,
     MalformedResponseError,
     ProdiaError,
-    ResponseError,
-    ServerError,
-    TruncatedResponseError,
     shown,
 )
 from .._httpx import httpx
+from .._polling import GRACE, Pace, Patience, ask, free
 from .._show import one_line
 from .._statuses import status_error, text_of
 from ._answers import (
@@ -45,11 +41,11 @@ from ._answers import (
 from ._orders import poll_request, sample_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from .._engine import Engine, Terms, Vocabulary
     from .._transport import Reply
-    from .._wire import Headers, WireRequest
+    from .._wire import Headers
 
 T = TypeVar("T")
 
@@ -58,14 +54,13 @@ POLL_MAX_SECONDS = 5.0
 POLL_JITTER = 0.25
 """How waits between polls grow, up to where, and their random part. Chosen; see `Kontext`."""
 
-GRACE = 5
-"""
-So many polls in a row may tell nothing: ``Task not found``, which a client met
-just after submitting and tolerates as often, a lost connection, or an answer
-that makes no sense.
-"""
+SAMPLE_GRACE = GRACE - 1
+"""As many further times a picture is fetched that comes cut or makes no sense."""
 
 GOES_ON = "it goes on at the server, and kontext_result() can pick it up"
+
+SAMPLE_SECONDS = 300.0
+"""How long a picture is asked for that cannot be had. Chosen: such addresses live some minutes."""
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
 """Largest answer to a poll; the picture itself may be in it. Chosen."""
@@ -138,15 +133,31 @@ def check_sample_url(url: str, base_url: str) -> tuple[str, bool]:
     base = httpx.URL(base_url)
     try:
         there = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise MalformedResponseError(f"the picture must lie at a URL, not {shown(url)}") from error
+        origins = [(each.scheme, each.host, _port(each)) for each in (there, base)]
+    except (httpx.InvalidURL, ValueError) as error:
+        # What is in it is as good as a password.
+        raise MalformedResponseError(
+            f"the picture must lie at a URL, and not at these {len(url)} characters: "
+            f"{one_line(str(error))}"
+        ) from error
     if not there.host or there.userinfo or there.scheme not in {"https", base.scheme}:
         # What follows the host is as good as a password.
         raise MalformedResponseError(
             f"the picture must lie at an https URL, not at {there.scheme}://{there.host}"
         )
-    origins = [(each.scheme, each.host, each.port) for each in (there, base)]
     return str(there.copy_with(fragment=None)), origins[0] == origins[1]
+
+
+def _port(url: httpx.URL) -> int | None:
+    """
+    Return a URL's port, ``None`` for its scheme's own.
+
+    Raises:
+        ValueError: There is no such port.
+    """
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError(f"there is no port {shown(url.port)}")
+    return url.port
 
 
 async def _no_key() -> str:
@@ -207,10 +218,11 @@ class Task:
         model: Which model works on it.
         seed: What it was given, if that is known.
         poll: Seconds before the first look.
-        terms: On which a question is asked; it costs nothing, and has no deadline of its own.
+        terms: On which it was submitted; its `timeout` bounds the task.
         engine: What sends.
         base_url: The API's.
         max_bytes: The most that is collected of a picture.
+        note: Told of every fault that a question met.
     """
 
     id: str
@@ -221,6 +233,7 @@ class Task:
     engine: Engine
     base_url: str
     max_bytes: int
+    note: Callable[[ProdiaError], None]
 
     async def picture(self) -> tuple[Image, Headers]:
         """
@@ -239,38 +252,77 @@ class Task:
             told = await self._ended()
             return await self._fetch(told), told.headers
         except ProdiaError as error:
-            error.job_id = self.id
-            error.may_have_run = True
-            raise
+            raise error.tell(job_id=self.id, may_have_run=True) from error.__cause__
 
     async def _ended(self) -> Told:
         """Ask until the task has ended well."""
-        question = poll_request(self.model, self.id)
         began = _waiting.current_time()
-        wait, longest = self.poll, max(POLL_MAX_SECONDS, 5 * self.poll)
-        odd = 0
+        pace = Pace(
+            self.poll,
+            growth=POLL_GROWTH,
+            longest=max(POLL_MAX_SECONDS, 5 * self.poll),
+            below=0.0,
+            above=POLL_JITTER,
+        )
+        terms = free(self.terms)
         while True:
-            await _waiting.sleep(wait * random.uniform(1, 1 + POLL_JITTER))
-            wait = min(wait * POLL_GROWTH, longest)
-            told: Told | None = None
-            try:
-                told = await self._ask(question, _Read(read_told, MAX_STATE_BYTES), self.terms)
-                odd = odd + 1 if told.status == "task not found" else 0
-            except (JobNotFoundError, ResponseError, APIConnectionError, ServerError):
-                odd += 1
-                if odd > GRACE:
-                    raise
-            if told is not None and self._judge(told, odd):
+            await _waiting.sleep(pace.next())
+            told = await self._patiently(lambda: self._look(terms), began + self.terms.timeout)
+            if self._judge(told):
                 return told
             seconds = _waiting.current_time() - began
             if seconds > self.terms.timeout:
                 raise DeadlineExceededError(
-                    f"the task was still {shown(told.status) if told else 'not to be read'} after "
-                    f"{seconds:.0f} s, and timeout is {self.terms.timeout:g} s; {GOES_ON}"
+                    f"the task was still {shown(told.status)} after {seconds:.0f} s, and timeout "
+                    f"is {self.terms.timeout:g} s; {GOES_ON}"
                 )
 
-    def _judge(self, told: Told, odd: int) -> bool:
-        """Tell whether there is a picture, or raise why there will be none."""
+    async def _look(self, terms: Terms) -> Told:
+        """
+        Look at the task once.
+
+        Raises:
+            JobNotFoundError: The service says that there is none.
+        """
+        question = poll_request(self.model, self.id)
+        told, finished = await self.engine.run(question, _Read(read_told, MAX_STATE_BYTES), terms)
+        if told.status == "task not found":
+            why = f": {told.details}" if told.details else ""
+            raise JobNotFoundError(
+                f"the server said 'Task not found'{why}",
+                status_code=200,
+                headers=told.headers,
+                attempts=finished.attempts,
+            )
+        return told
+
+    async def _patiently(
+        self,
+        question: Callable[[], Awaitable[T]],
+        until: float,
+        *,
+        known: bool = True,
+        grace: int = GRACE,
+    ) -> T:
+        policy = self.terms.retry
+        patience = Patience(
+            backoff_initial=policy.backoff_initial,
+            backoff_max=policy.backoff_max,
+            until=until,
+            known=known,
+            grace=grace,
+            doubt=0.0,
+        )
+        return await ask(
+            question,
+            patience,
+            about=f"task {one_line(self.id)}",
+            engine=self.engine,
+            note=self.note,
+        )
+
+    def _judge(self, told: Told) -> bool:
+        """Return whether there is a picture, or raise why there will be none."""
         why = f": {told.details}" if told.details else ""
         if told.status == "ready":
             return True
@@ -278,12 +330,6 @@ class Task:
             raise ContentFilteredError(f"the task ended as {told.status.title()!r}{why}")
         if told.status in FAILED:
             raise JobFailedError(f"the task failed{why or ', and the server does not say why'}")
-        if odd > GRACE:
-            raise JobNotFoundError(
-                f"the server said 'Task not found' {odd} times in a row{why}",
-                status_code=200,
-                headers=told.headers,
-            )
         return False
 
     async def _fetch(self, told: Told) -> Image:
@@ -295,20 +341,15 @@ class Task:
         if not re.match(r"https?://", sample, re.IGNORECASE):
             return self._image(decode_base64(sample))
         url, is_own = check_sample_url(sample, self.base_url)
-        terms = self.terms if is_own else replace(self.terms, authorize=_no_key)
-        answer = _Sample(lambda _, body: self._image(body), self.max_bytes)
-        left = GRACE
-        while True:
-            try:
-                return await self._ask(sample_request(url), answer, terms)
-            except TruncatedResponseError:
-                left -= 1
-                if not left:
-                    raise
+        terms = free(self.terms if is_own else replace(self.terms, authorize=_no_key))
+
+        async def fetch() -> Image:
+            answer = _Sample(lambda _, body: self._image(body), self.max_bytes)
+            image, _ = await self.engine.run(sample_request(url), answer, terms)
+            return image
+
+        until = _waiting.current_time() + SAMPLE_SECONDS
+        return await self._patiently(fetch, until, known=False, grace=SAMPLE_GRACE)
 
     def _image(self, content: bytes) -> Image:
         return check_images([make_image(content, self.seed, SUCCESS, self.id)])[0]
-
-    async def _ask(self, question: WireRequest, answer: Vocabulary[T], terms: Terms) -> T:
-        value, _ = await self.engine.run(question, answer, terms)
-        return value

@@ -22,7 +22,7 @@ from .._formats import Format
 from .._media import SNIFF_BYTES, sniff
 from .._requests import JSON_TYPE, encode_json
 from .._retry import check_seconds
-from .._uploads import BytesBody
+from .._uploads import BytesBody, measure
 from .._wire import WireRequest
 
 if TYPE_CHECKING:
@@ -387,7 +387,8 @@ async def picture_text(picture: bytes | str | os.PathLike[str] | None) -> str | 
         isinstance(picture, str) and re.match(r"(https?://|data:)", picture, re.IGNORECASE)
     ):
         return picture
-    return await anyio.to_thread.run_sync(_data_uri, picture)
+    # A disk that hangs is left behind when the deadline passes.
+    return await anyio.to_thread.run_sync(_data_uri, picture, abandon_on_cancel=True)
 
 
 def _data_uri(picture: bytes | str | os.PathLike[str]) -> str:
@@ -395,11 +396,14 @@ def _data_uri(picture: bytes | str | os.PathLike[str]) -> str:
     if isinstance(picture, bytes):
         content = picture
     else:
+        path = Path(picture)
+        facts = measure(path, SNIFF_BYTES)  # refuses what would never end, such as a pipe
         try:
-            content = Path(picture).read_bytes()
-        except (OSError, ValueError) as error:
+            with path.open("rb") as file:
+                content = file.read(facts.size)
+        except OSError as error:
             raise InvalidRequestError(
-                f"cannot read input_image {shown(picture)}: {error}"
+                f"cannot read the input {str(path)!r}: {error.strerror or error}"
             ) from error
     kind = sniff(content[:SNIFF_BYTES])
     if kind is None or not kind.startswith("image/"):
