@@ -24,8 +24,9 @@ from ._errors import (
 from ._formats import MULTIPART
 from ._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
 from ._multipart import Event as MultipartEvent
-from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished, PartStarted
+from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished
 from ._outputs import Output
+from ._part_headers import PartStarted
 from ._results import JobResult, read_job_result
 from ._show import one_line
 from ._statuses import encoding_of, status_error, text_of

@@ -19,7 +19,7 @@ FLOORS: dict[int, set[str]] = {
     },
     1: {"_results", "_outputs", "_line"},
     2: {"_errors", "_source"},
-    3: {"_checks"},
+    3: {"_checks", "_part_headers"},
     4: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
         "_network", "_hooks", "_catalogue", "_keys",
