@@ -7,7 +7,6 @@ reference "Inference", responses and status codes.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
@@ -23,11 +22,10 @@ from ._errors import (
 )
 from ._formats import MULTIPART
 from ._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
-from ._multipart import Event as MultipartEvent
 from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished
 from ._outputs import Output
 from ._part_headers import PartStarted
-from ._results import JobResult, read_job_result
+from ._results import MAX_JOB_VALUES, JobResult, read_job_result
 from ._show import one_line
 from ._statuses import encoding_of, status_error, text_of
 from ._wire import MAX_RESPONSE_BYTES
@@ -43,10 +41,17 @@ MAX_JOB_BYTES = 8 * 1024 * 1024
 """Largest job result that is read. Chosen: live ones have 1 KB, one with embedded data some 100."""
 
 MAX_EARLY_BYTES = 64 * 1024
+"""Largest job result that is given out before its part has ended. Chosen: live ones have 1 KB."""
+
+EARLY_LOOKS = 4
 """
-Largest job result that is given out before its part has ended. Chosen: trying
-costs a look at the JSON each time a piece of the body ends in a brace.
+How often, on the average, a byte of a job part may be looked at before the part
+has ended. Chosen: a result that comes in a few pieces is always tried, one that
+drips and is full of braces costs a few times its size, not its square.
 """
+
+MAX_BLANKS = 32
+"""Blanks that may follow a job result that is given out early. Chosen: writers end in one."""
 
 SMALL_CHUNK = 4096
 """
@@ -70,11 +75,8 @@ class OutputStarted:
     content_type: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class OutputData:
-    """Some more bytes of the output that began last."""
-
-    data: bytes | memoryview
+OutputData = PartData
+"""Some more bytes of the output that began last: the decoder's own event, handed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,15 @@ class AnswerReader:
         multipart: Whether the job result was asked for. If so, an answer
             without one is a fault.
 
+    Attributes:
+        is_delimited: Whether HTTP itself tells where the body ends.
+
     Raises:
         MalformedResponseError: An encoding came that was not asked for, or
             Content-Type names no boundary.
     """
 
-    __slots__ = ("_body", "_fault", "bytes_received", "finished")
+    __slots__ = ("_body", "_fault", "bytes_received", "finished", "is_delimited")
 
     def __init__(self, headers: Headers, *, multipart: bool) -> None:
         encoding = encoding_of(headers)
@@ -111,15 +116,14 @@ class AnswerReader:
                 f"the answer is encoded as {shown(encoding)}, which was not asked for"
             )
         content_type = headers.get("content-type")
+        self.is_delimited = is_delimited(headers)
         self._body: _MultipartAnswer | _DirectAnswer
         kind = bare_type(content_type) or ""
         # Another multipart type is no output either; the decoder says what it expected.
         if kind.startswith("multipart/"):
             self._body = _MultipartAnswer(content_type or "")
         else:
-            self._body = _DirectAnswer(
-                kind, multipart=multipart, length=headers.get("content-length")
-            )
+            self._body = _DirectAnswer(kind, multipart=multipart, length=_length_of(headers))
         self._fault: ProdiaError | None = None
         self.bytes_received = 0
         self.finished = False
@@ -169,6 +173,23 @@ class AnswerReader:
             raise self._fault
 
 
+def is_delimited(headers: Headers) -> bool:
+    """
+    Return whether HTTP itself tells where a body ends, so that one that ended is whole.
+
+    A length does, and chunks do. A body that ends with its connection may have
+    been cut anywhere.
+    """
+    return _length_of(headers) is not None or (
+        "chunked" in headers.get("transfer-encoding", "").lower()
+    )
+
+
+def _length_of(headers: Headers) -> int | None:
+    length = headers.get("content-length", "")
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+
+
 class _MultipartAnswer:
     """
     A ``multipart/form-data`` answer: one `job` part and any number of `output` parts.
@@ -180,7 +201,8 @@ class _MultipartAnswer:
     """
 
     __slots__ = (
-        "_decoder", "_job_bytes", "_job_given", "_part", "_seen_job", "_wrong", "finished",
+        "_decoder", "_job_bytes", "_job_given", "_looked_at", "_part", "_seen_job", "_wrong",
+        "finished",
     )  # fmt: skip
 
     def __init__(self, content_type: str) -> None:
@@ -188,6 +210,7 @@ class _MultipartAnswer:
         self._part: str | None = None
         self._job_bytes = bytearray()
         self._job_given = 0  # bytes of the part that made the job result given out early
+        self._looked_at = 0  # bytes read in the hope of that
         self._seen_job = False
         self._wrong: MalformedResponseError | None = None
         self.finished = False
@@ -198,23 +221,34 @@ class _MultipartAnswer:
 
     def receive_data(self, data: bytes, events: list[AnswerEvent]) -> None:
         for event in self._decoder.receive_data(data):
-            self._take(event, events)
+            # First what comes most.
+            if isinstance(event, PartData):
+                if self._part == "output":
+                    events.append(event)
+                elif self._part == "job":
+                    self._take_job_bytes(event.data)
+            else:
+                self._take(event, events)
         if self._part == "job" and not self._job_given:
             self._give_early(events)
 
     def _give_early(self, events: list[AnswerEvent]) -> None:
-        text = bytes(self._job_bytes[:MAX_EARLY_BYTES]).rstrip()
-        if text.endswith(b"}") and (job := read_job_result(text)) is not None:
+        text = self._job_bytes
+        size = len(text)
+        # The end is looked at first, since a look at the whole is a copy of it.
+        if size > MAX_EARLY_BYTES or not text[-MAX_BLANKS:].rstrip().endswith(b"}"):
+            return
+        if self._looked_at > EARLY_LOOKS * size:
+            return
+        self._looked_at += size
+        if (job := read_job_result(text)) is not None:
             events.append(JobReceived(job))
-            self._job_given = len(text)
+            self._job_given = len(text.rstrip())
 
-    def _take(self, event: MultipartEvent, events: list[AnswerEvent]) -> None:
+    def _take(
+        self, event: PartStarted | PartFinished | MessageFinished, events: list[AnswerEvent]
+    ) -> None:
         match event:
-            case PartData(data):
-                if self._part == "output":
-                    events.append(OutputData(data))
-                elif self._part == "job":
-                    self._take_job_bytes(data)
             case PartStarted():
                 self._part = event.name
                 if event.name == "output":
@@ -241,7 +275,7 @@ class _MultipartAnswer:
             case _:
                 assert_never(event)
 
-    def _take_job_bytes(self, data: memoryview) -> None:
+    def _take_job_bytes(self, data: bytes | memoryview) -> None:
         if len(self._job_bytes) + len(data) > MAX_JOB_BYTES:
             raise ResponseTooLargeError(
                 f"the answer's job part must have at most {MAX_JOB_BYTES} bytes, and has more"
@@ -249,16 +283,17 @@ class _MultipartAnswer:
         self._job_bytes += data
 
     def _take_job(self, events: list[AnswerEvent]) -> None:
-        job = read_job_result(self._job_bytes)
-        if self._job_given and self._job_given == len(bytes(self._job_bytes).rstrip()):
-            pass
-        elif job is not None:
+        text = self._job_bytes
+        if self._job_given and self._job_given == len(text.rstrip()):
+            pass  # it was given out, and is known to be all
+        elif (job := read_job_result(text)) is not None:
             events.append(JobReceived(job))
         else:
+            most = f" of at most {MAX_JOB_VALUES} values" if text.startswith(b"{") else ""
             self._wrong = MalformedResponseError(
-                f"the answer's job part must be a JSON object, not {bytes(self._job_bytes[:80])!r}"
+                f"the answer's job part must be a JSON object{most}, not {bytes(text[:80])!r}"
             )
-        self._job_bytes.clear()
+        text.clear()
 
     def receive_eof(self) -> list[AnswerEvent]:
         self._decoder.receive_eof()
@@ -272,16 +307,20 @@ class _DirectAnswer:
     Args:
         kind: The media type, ``""`` if the server did not say.
         multipart: Whether the job result was asked for.
-        length: The Content-Length header.
+        length: The Content-Length, if there is one.
     """
 
-    __slots__ = ("_kind", "_length", "_multipart", "_received", "_text", "fault", "finished")
+    __slots__ = (
+        "_is_text", "_kind", "_length", "_multipart", "_received", "_text", "fault", "finished",
+    )  # fmt: skip
 
-    def __init__(self, kind: str, *, multipart: bool, length: str | None) -> None:
+    def __init__(self, kind: str, *, multipart: bool, length: int | None) -> None:
         self._kind = kind
         self._multipart = multipart
-        length = length or ""
-        self._length = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        self._length = length
+        # What these are their ends tell: a job result, labels, or a page that a proxy made
+        # up. Where a job result was asked for no other text is anything but such a page.
+        self._is_text = kind in {JSON_TYPE, "text/html"} or (multipart and kind.startswith("text/"))
         self._received = 0
         self._text = bytearray()
         self.fault: ResponseError | None = None  # always raised where it is found
@@ -290,8 +329,7 @@ class _DirectAnswer:
     def receive_data(self, data: bytes, events: list[AnswerEvent]) -> None:
         if not data:
             return
-        if self._kind in {JSON_TYPE, "text/html"}:
-            # What it is its end tells: a job result, or a page that a proxy made up.
+        if self._is_text:
             if len(self._text) + len(data) > MAX_JOB_BYTES:
                 raise ResponseTooLargeError(
                     f"an answer of {self._kind} must have at most {MAX_JOB_BYTES} bytes, "
@@ -314,7 +352,7 @@ class _DirectAnswer:
             job = read_job_result(self._text)
             if job is not None and (job.id or job.state.current):
                 return [JobReceived(job)]
-            if not self._multipart and _is_json(self._text):
+            if not self._multipart and not is_cut_short(bytes(self._text), JSON_TYPE):
                 # Labels, for instance: the output itself, and paid for.
                 started = OutputStarted(None, self._kind)
                 return [started, OutputData(bytes(self._text)), OutputFinished()]
@@ -325,16 +363,6 @@ class _DirectAnswer:
                 f"{self._received} bytes of {shown(self._kind) if self._kind else 'no type'}{start}"
             )
         return [OutputFinished()]
-
-
-def _is_json(text: bytearray) -> bool:
-    try:
-        json.loads(text)
-    except RecursionError:
-        return True  # too deep for us, which proves nothing against it
-    except ValueError:
-        return False
-    return True
 
 
 class Collector:
@@ -411,38 +439,76 @@ def failure_of(job: JobResult, outputs: Sequence[Output] = ()) -> JobFailedError
 
 
 def check_answer(
-    job: JobResult | None, outputs: Sequence[Output], *, multipart: bool
+    job: JobResult | None,
+    outputs: Sequence[Output],
+    *,
+    multipart: bool,
+    is_delimited: bool = False,
 ) -> ProdiaError | None:
     """
     Judge a complete answer.
 
+    Args:
+        job: Its job result, if one came.
+        outputs: Its outputs.
+        multipart: Whether the job result was asked for.
+        is_delimited: Whether HTTP itself told where it ends: then it is
+            whole, and no look at the file takes that back.
+
     Returns:
         What is wrong with it, or ``None``.
     """
-    if job is None:
-        if multipart:
-            came = ", ".join(map(repr, outputs[:3])) or "nothing"
-            return MalformedResponseError(
-                f"the answer must bring the job result, which was asked for, and brought {came}",
-                outputs=outputs,
-            )
-        if outputs and is_cut_short(outputs[0].content):
-            # By HTTP it is whole, so it is handed over all the same.
-            return TruncatedResponseError(
-                f"the answer must be a whole file, and {outputs[0]!r} lacks the end that its "
-                "format prescribes",
-                outputs=outputs,
-            )
-        return None
-    failure = failure_of(job, outputs)
-    if failure is not None:
+    if job is not None and (failure := failure_of(job, outputs)) is not None:
         return failure
-    if job.state.current and not job.succeeded and not outputs:
+    wrong = check_parts(job, outputs, multipart=multipart)
+    if wrong is not None or job is not None or is_delimited or not outputs:
+        return wrong
+    output = outputs[0]
+    return cut_short(output, outputs) if is_cut_short(output.content, output.content_type) else None
+
+
+def check_parts(
+    job: JobResult | None, outputs: Sequence[object], *, multipart: bool
+) -> MalformedResponseError | None:
+    """
+    Judge whether an answer that has ended brought what must be there.
+
+    Args:
+        job: Its job result, if one came.
+        outputs: What came of outputs, whole or only seen; shown by their ``repr``.
+        multipart: Whether the job result was asked for.
+
+    Returns:
+        What is wrong with it, or ``None``.
+    """
+    whole = [each for each in outputs if isinstance(each, Output)]
+    if job is None and multipart:
+        came = ", ".join(map(repr, outputs[:3])) or "nothing"
+        return MalformedResponseError(
+            f"the answer must bring the job result, which was asked for, and brought {came}",
+            outputs=whole,
+        )
+    if job is not None and job.state.current and not job.succeeded and not outputs:
         return MalformedResponseError(
             f"the answer must be final, yet says that the job is {shown(job.state.current)}",
             job=job,
         )
     return None
+
+
+def cut_short(file: object, outputs: Sequence[Output] = ()) -> TruncatedResponseError:
+    """
+    Return the error for a file whose end nobody told and that seems to lack it.
+
+    Args:
+        file: What names it by its ``repr``.
+        outputs: The file itself, to be handed over where it is in memory.
+    """
+    return TruncatedResponseError(
+        f"the answer must be a whole file, and {file!r} lacks the end that its format "
+        "prescribes; the server did not say how long it is",
+        outputs=outputs,
+    )
 
 
 ADVICE: Mapping[int, str] = {401: "check the token (PRODIA_TOKEN, or token=)"}

@@ -98,6 +98,8 @@ def suffix_of(content_type: str | None) -> str:
     return _EXTENSIONS.get(bare_type(content_type) or "", ("",))[0]
 
 
+_SVG = "image/svg+xml"
+
 MAX_JSON_BYTES = 1024 * 1024
 """Longest JSON that is read to see whether it is whole; of more only the last bytes are. Chosen."""
 
@@ -175,7 +177,8 @@ class EndCheck:
     files whose length nobody told.
 
     Args:
-        content_type: The media type as it was told; the first bytes count for more.
+        content_type: The media type as it was told; only the first bytes
+            count, but for SVG and JSON, which have no telling ones.
     """
 
     __slots__ = ("_boxes", "_head", "_json", "_kind", "_size", "_tail")
@@ -201,7 +204,7 @@ class EndCheck:
 
     def is_cut_short(self) -> bool:
         """Return whether what went by lacks its end."""
-        kind = sniff(self._head) or self._kind
+        kind = sniff(self._head) or (_SVG if self._kind == _SVG else "")
         match kind:
             case "image/png":
                 return b"IEND\xaeB`\x82" not in self._tail
@@ -213,7 +216,7 @@ class EndCheck:
             case "image/webp" | "audio/wav":
                 length = int.from_bytes(self._head[4:8], "little")
                 return length not in _UNKNOWN_LENGTHS and self._size < length + 8
-            case "image/svg+xml":
+            case _ if kind == _SVG:
                 _, mark, rest = self._tail.rpartition(b"</svg")
                 return not mark or b">" not in rest
             case _ if kind in _NEEDED_BOXES:

@@ -26,6 +26,9 @@ class Headers(Mapping[str, str]):
     """
     An answer's headers: looked up in any case, several of one name joined by a comma.
 
+    Equal ones count once. Proxies repeat headers, and a Content-Type that is
+    there twice would cost the boundary, and with it a paid answer.
+
     Args:
         pairs: Names and values in wire order.
     """
@@ -38,7 +41,8 @@ class Headers(Mapping[str, str]):
             self._values.setdefault(name.lower(), []).append(value)
 
     def __getitem__(self, name: str) -> str:
-        return ", ".join(self._values[name.lower()])
+        values = self._values[name.lower()]
+        return values[0] if len(values) == 1 else ", ".join(dict.fromkeys(values))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -11,6 +11,7 @@ import pytest
 
 from prodia_async import _answers
 from prodia_async._answers import (
+    EARLY_LOOKS,
     MAX_JOB_BYTES,
     SMALL_CHUNK,
     AnswerEvent,
@@ -126,7 +127,13 @@ def collect(
         collector.add(reader.receive_eof())
     except ProdiaError as error:
         return collector, error
-    return collector, check_answer(collector.job, collector.outputs, multipart=multipart)
+    wrong = check_answer(
+        collector.job,
+        collector.outputs,
+        multipart=multipart,
+        is_delimited=reader.is_delimited,
+    )
+    return collector, wrong
 
 
 def test_a_good_answer() -> None:
@@ -205,12 +212,40 @@ def test_a_job_that_goes_on_after_its_end() -> None:
         assert JPEG in events
 
 
-@pytest.mark.parametrize("end", range(len(GOOD) - 2))
-def test_any_truncation(end: int) -> None:
+def test_any_truncation() -> None:
     """Every body that stops early is an error, and the outputs that were whole are there."""
-    collector, wrong = collect(GOOD[:end])
-    assert isinstance(wrong, TruncatedResponseError)
-    assert collector.outputs == WHOLE[: len(collector.outputs)]
+    for end in range(len(GOOD) - 2):
+        collector, wrong = collect(GOOD[:end])
+        assert isinstance(wrong, TruncatedResponseError), end
+        assert collector.outputs == WHOLE[: len(collector.outputs)], end
+
+
+def test_a_job_part_full_of_braces_takes_linear_time() -> None:
+    """Dripped byte by byte, a job part is not read anew at each brace."""
+    looked: list[int] = []
+
+    def counted(text: bytes) -> None:
+        looked.append(len(text))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_answers, "read_job_result", counted)
+        reader = AnswerReader(headers(), multipart=True)
+        reader.receive_data(part("job", b"").removesuffix(b"\r\n"))
+        for _ in range(60_000):
+            reader.receive_data(b"}")
+    assert sum(looked) <= (EARLY_LOOKS + 1) * 60_000
+    assert len(looked) > 10
+
+
+def test_a_job_part_of_too_many_values() -> None:
+    """It is not read, which would hold up everything else; the outputs are there all the same."""
+    text = b'{"created_at":"x","config":{"a":[' + b"[1]," * 1_000_000 + b"1]}}"
+    began = time.process_time()
+    collector, wrong = collect(form(job(text), part("output", JPEG)))
+    assert time.process_time() - began < 0.3
+    assert isinstance(wrong, MalformedResponseError)
+    assert "a JSON object of at most 50000 values, not b'{" in wrong.message
+    assert [each.content for each in collector.outputs] == [JPEG]
 
 
 def test_nothing_received_is_lost_to_a_fault_in_the_same_chunk() -> None:
@@ -337,6 +372,38 @@ class TestDirect:
         assert isinstance(wrong, TruncatedResponseError)
         assert "lacks the end" in wrong.message
         assert [output.content for output in wrong.outputs] == [picture[:-13]]
+
+    def test_what_http_proves_is_not_taken_back(self) -> None:
+        """With a length, or in chunks, a file without its format's end is whole all the same."""
+        padded = JPEG + bytes(100)
+        for proof in ({"content_length": str(len(padded))}, {"transfer_encoding": "chunked"}):
+            collector, wrong = collect(padded, headers("image/jpeg", **proof), multipart=False)
+            assert wrong is None
+            assert collector.outputs == [Output(padded, "image/jpeg")]
+        _, wrong = collect(padded, headers("image/jpeg"), multipart=False)
+        assert isinstance(wrong, TruncatedResponseError)
+        assert wrong.outputs == (Output(padded, "image/jpeg"),)
+
+    def test_half_a_file_without_a_length(self) -> None:
+        """Every format that knows its end is judged by it: text and sound and film too."""
+        for content, kind in [
+            (b"RIFF" + (1000).to_bytes(4, "little") + b"WAVE" + bytes(100), "audio/wav"),
+            (b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x99mdat" + bytes(20), "video/mp4"),
+            (b"\0\0\0\x10ftypavif\0\0\0\0\0\0\0\x99meta" + bytes(20), "image/avif"),
+            (b"<svg><path/>", "image/svg+xml"),
+            (b'{"labels": [', "application/json"),
+        ]:
+            _, wrong = collect(content, headers(kind), multipart=False)
+            assert isinstance(wrong, ResponseError), kind
+
+    def test_text_where_a_job_was_asked_for(self) -> None:
+        """A portal's page is no output where a job result was asked for."""
+        for kind in ("text/plain", "text/html", "text/xml; charset=utf-8"):
+            collector, wrong = collect(b"Please log in", headers(kind))
+            assert isinstance(wrong, MalformedResponseError)
+            assert "beginning b'Please log in'" in wrong.message
+            assert (collector.outputs, wrong.outputs) == ([], ())
+        assert collect(b"a caption", headers("text/plain"), multipart=False)[1] is None
 
     @pytest.mark.parametrize("came", [0, 1, len(JPEG) - 1])
     def test_shorter_than_its_length(self, came: int) -> None:

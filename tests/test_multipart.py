@@ -311,6 +311,8 @@ def test_data_is_a_view_of_the_chunk() -> None:
     (second,) = decoder.receive_data(more)
     assert isinstance(first, PartData)
     assert isinstance(second, PartData)
+    assert isinstance(first.data, memoryview)
+    assert isinstance(second.data, memoryview)
     assert (first.data.obj, second.data.obj) == (chunk, more)
     assert first.data.obj is chunk
     assert second.data.obj is more

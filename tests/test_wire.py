@@ -53,3 +53,10 @@ def test_a_requests_repr_has_no_secrets() -> None:
         "<WireRequest POST /p k 6 bytes>"
     )
     assert repr(WireRequest("GET", "/p", (), (), None, "k")) == "<WireRequest GET /p k 0 bytes>"
+
+
+def test_an_equal_header_counts_once() -> None:
+    """What a proxy repeats is one value; what differs is joined, and `get_all` has them all."""
+    headers = Headers([("A", "x"), ("a", "x"), ("a", "y"), ("B", "1"), ("b", "1")])
+    assert (headers["a"], headers["b"]) == ("x, y", "1")
+    assert headers.get_all("b") == ["1", "1"]

@@ -103,6 +103,20 @@ async def test_what_was_whole_rides_on_the_error() -> None:
     assert [each.content for each in error.outputs] == [PICTURE]
 
 
+@on_both_loops
+async def test_a_proxy_that_repeats_headers_costs_nothing() -> None:
+    """Equal Content-Types and request ids twice are one (finding 15)."""
+    answer = http("200 OK", GOOD_BODY, f"Content-Type: {MULTIPART_TYPE}")
+    twice = answer.replace(
+        b"\r\nx-request-id:", b"\r\nx-request-id: r-1\r\nx-request-id: r-1\r\nold:", 1
+    )
+    with RawServer([say(twice)]) as server:
+        async with AsyncProdia("secret-token", base_url=server.url) as prodia:
+            response = await prodia.job(PING)
+    assert response.output.content == PICTURE
+    assert response.request_id == "r-1"
+
+
 HUGE_HEADER = b"HTTP/1.1 200 OK\r\nX-Big: " + b"a" * 200_000 + b"\r\n\r\n"
 MANY_HEADERS = b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\n"
 
