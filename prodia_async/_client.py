@@ -15,7 +15,7 @@ from ._base import Account, BaseClient, TokenSource
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
 from ._hooks import log
 from ._map import own_error
-from ._models import Job, JobOutcome, JobRequest, JobResponse, Timing
+from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
 from ._polling import EndedJobs
 from ._requests import encode_job
 from ._show import one_line
@@ -379,9 +379,10 @@ class AsyncProdia(BaseClient):
     ) -> JobOutcome:
         request = item if isinstance(item, JobRequest) else JobRequest(item)
         try:
-            return JobOutcome(index, request, await self._run(request, source), None)
+            response = await self._run(request, source)
+            return Succeeded(index, request, response, tag=request.tag)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
-            return JobOutcome(index, request, None, own_error(error))
+            return Failed(index, request, None, own_error(error), request.tag)
 
     async def _run(self, request: JobRequest, source: Source | None = None) -> JobResponse:
         wire, terms = await self._prepare(request, source)

@@ -11,10 +11,11 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from ._errors import InvalidRequestError, ResponseError
-from ._show import shown
+from ._results import dollars_of, seed_of
+from ._show import MAX_SHOWN, one_line, shown
 
 if TYPE_CHECKING:
     import os
@@ -230,6 +231,10 @@ class JobRequest:
     A job with all that belongs to it, for `AsyncProdia.map`.
 
     The fields are the arguments of `AsyncProdia.job`; ``None`` means the client's default.
+
+    Args:
+        tag: A name of your own for it, whatever it is: it comes back as
+            ``outcome.tag`` and goes to the hook. It is not sent.
     """
 
     job: Job | Mapping[str, Any]
@@ -240,8 +245,12 @@ class JobRequest:
     deadline: float | None = None
     extra_headers: Mapping[str, str] | None = None
     extra_query: Mapping[str, str] | None = None
+    via: Literal["sync", "async"] = "sync"
+    tag: Any = None
 
     def __post_init__(self) -> None:
+        if self.via not in ("sync", "async"):
+            raise InvalidRequestError(f'via must be "sync" or "async", not {shown(self.via)}')
         # An iterator would be empty when the request is used again, and the
         # job would run, and cost, without its inputs.
         if isinstance(self.inputs, Iterator):
@@ -270,6 +279,17 @@ class Timing:
     total: float
 
 
+class _NoOutputError(ResponseError):
+    """The job has completed and made nothing; what it cost and said is in its response."""
+
+    _advice = ""
+
+    def __str__(self) -> str:
+        # Nothing went wrong with the answer: what may have been charged is not in question.
+        ids = f" (job {one_line(self.job_id, longest=MAX_SHOWN)})" if self.job_id else ""
+        return f"{self.message}{ids}"
+
+
 @dataclass(frozen=True, slots=True)
 class JobResponse:
     """
@@ -281,6 +301,8 @@ class JobResponse:
         request_id: The ``x-request-id`` header, for support requests.
         attempts: What was tried, oldest first; the last one succeeded.
         timing: Where the time went.
+        headers: The headers of the final answer; names in lower case.
+        cached: Whether it came from a folder of earlier answers, and nothing was sent or charged.
     """
 
     job: JobResult | None
@@ -288,6 +310,8 @@ class JobResponse:
     request_id: str | None
     attempts: tuple[Attempt, ...]
     timing: Timing
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cached: bool = False
 
     @property
     def output(self) -> Output:
@@ -298,51 +322,110 @@ class JobResponse:
             ResponseError: The job made none.
         """
         if not self.outputs:
-            raise ResponseError(
-                "the job completed without an output",
+            raise _NoOutputError(
+                "the job completed without an output; what it said is in response.job",
                 job=self.job,
                 attempts=self.attempts,
                 request_id=self.request_id,
             )
         return self.outputs[0]
 
+    @property
+    def content(self) -> bytes:
+        """
+        The bytes of the first output.
+
+        Raises:
+            ResponseError: The job made none.
+        """
+        return self.output.content
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The job's config as the server filled it in; empty where it did not say."""
+        return (self.job.config or {}) if self.job is not None else {}
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that was used, or ``None`` where the server did not say."""
+        return seed_of(self.job)
+
+    @property
+    def dollars(self) -> float | None:
+        """What it cost; ``None`` where that was not asked (``price=True``) or not said."""
+        return dollars_of(self.job)
+
+    async def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """
+        Write the first output to a file, as `Output.save` does.
+
+        Args:
+            path: A file; or a folder, which is one that is there or a path that ends in a slash.
+            overwrite: Replace a file that is there rather than number past it.
+
+        Returns:
+            Where it was written.
+
+        Raises:
+            ResponseError: The job made no output.
+            OSError: It cannot be written there; the error names the path as given.
+        """
+        return await self.output.save(path, overwrite=overwrite)
+
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[Asked, Answered]):
+class Succeeded(Generic[Asked, Answered]):
     """
-    What became of one request of many.
+    One request of many that was answered.
 
     Attributes:
         index: Its place in the input, from 0.
         request: What was asked.
-        response: The answer, or ``None`` if it failed.
-        error: Why it failed, or ``None``. A `ProdiaError`, or whatever a
-            function of the caller's (an input's iterator) raised.
+        response: The answer.
+        error: ``None``.
+        tag: The caller's own name for it.
     """
 
     index: int
     request: Asked
-    response: Answered | None
-    error: Exception | None
+    response: Answered
+    error: None = None
+    tag: Any = None
 
     def unwrap(self) -> Answered:
-        """Return the response, or raise the error."""
-        if self.response is None:
-            assert self.error is not None  # noqa: S101  (one of the two is always there)
-            raise self.error
+        """Return the response."""
         return self.response
 
 
-class JobOutcome(Outcome[JobRequest, JobResponse]):
+@dataclass(frozen=True, slots=True)
+class Failed(Generic[Asked]):
     """
-    What became of one job of a `AsyncProdia.map`.
+    One request of many that failed.
 
     Attributes:
         index: Its place in the input, from 0.
         request: What was asked.
-        response: The answer, or ``None`` if it failed.
-        error: Why it failed, or ``None``. A `ProdiaError`, or whatever a
-            function of the caller's (an input's iterator) raised.
+        response: ``None``.
+        error: Why. A `ProdiaError`, or whatever a function of the caller's
+            (an input's iterator) raised.
+        tag: The caller's own name for it.
     """
 
-    __slots__ = ()
+    index: int
+    request: Asked
+    response: None
+    error: Exception
+    tag: Any = None
+
+    def unwrap(self) -> NoReturn:
+        """Raise the error."""
+        raise self.error
+
+
+JobOutcome: TypeAlias = Succeeded[JobRequest, JobResponse] | Failed[JobRequest]
+"""
+What became of one job of a `AsyncProdia.map`: one of two, told apart by `error`.
+
+After ``if outcome.error is None`` the response is known to be there, to a type
+checker too; ``outcome.unwrap()`` returns it or raises the error.
+"""

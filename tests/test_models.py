@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import on_both_loops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prodia_async._errors import InvalidRequestError, ResponseError
 from prodia_async._models import (
+    Failed,
     Input,
     Job,
-    JobOutcome,
     JobRequest,
     JobResponse,
+    Succeeded,
     Timing,
     wire_job,
 )
@@ -376,7 +378,7 @@ class TestJobRequest:
         request = JobRequest(Job("t"), [b"secret"], extra_headers={"x": "secret"})
         assert "secret" not in repr(request)
         assert "Job(type='t'" in repr(request)
-        assert "secret" not in repr(JobOutcome(0, request, None, ValueError()))
+        assert "secret" not in repr(Failed(0, request, None, ValueError()))
 
     def test_pickle(self) -> None:
         """It goes to another process whole."""
@@ -392,17 +394,59 @@ def test_the_first_output() -> None:
     """It is there, or an error tells which job made none."""
     output = Output(b"x", "image/png")
     assert response(output, Output(b"y", "image/png")).output is output
-    with pytest.raises(ResponseError, match=r"without an output.*job j, request r"):
+    with pytest.raises(ResponseError, match=r"without an output.*\(job j\)") as caught:
         _ = response().output
+    assert caught.value.request_id == "r"
+    # A ping makes none, and nothing was lost with it.
+    assert "charged" not in str(caught.value)
+    with pytest.raises(ResponseError, match=r"response\.job$"):
+        _ = JobResponse(None, (), None, (), Timing(0, 0, 1, 1)).content
+
+
+def test_what_one_types_first() -> None:
+    """Bytes, seed, dollars and config without looking whether the server said them."""
+    job = read(config={"seed": 7, "steps": 4}, price={"dollars": 0.25})
+    full = JobResponse(job, (Output(b"x", "image/png"),), "r", (), Timing(0, 0, 1, 1), {"a": "b"})
+    assert (full.content, full.seed, full.dollars) == (b"x", 7, 0.25)
+    assert (full.config, full.headers, full.cached) == ({"seed": 7, "steps": 4}, {"a": "b"}, False)
+    for job_result in (None, JobResult(id="j")):
+        bare = JobResponse(job_result, (), None, (), Timing(0, 0, 1, 1))
+        assert (bare.seed, bare.dollars, bare.config, bare.headers) == (None, None, {}, {})
+
+
+@on_both_loops
+async def test_saving_a_response(tmp_path: Path) -> None:
+    """The first output goes where it was told, by its own rules."""
+    output = Output(b"x", "image/png")
+    assert await response(output).save(f"{tmp_path}/out/") == tmp_path / "out" / "output.png"
+    assert await response(Output(b"y", "a/b")).save(tmp_path / "out" / "output.png") == (
+        tmp_path / "out" / "output-2.png"
+    )
+    with pytest.raises(ResponseError, match="without an output"):
+        await response().save(tmp_path)
 
 
 def test_unwrap() -> None:
-    """An outcome gives its response, or raises its error."""
-    request = JobRequest(Job("t"))
+    """An outcome gives its response, or raises its error; either travels whole."""
+    request = JobRequest(Job("t"), tag="mine")
     answer = response()
-    assert JobOutcome(0, request, answer, None).unwrap() is answer
+    good = Succeeded(0, request, answer, tag=request.tag)
+    assert (good.unwrap(), good.error, good.tag) == (answer, None, "mine")
+    bad = Failed(1, request, None, KeyError("no"), request.tag)
+    assert (bad.response, bad.tag) == (None, "mine")
     with pytest.raises(KeyError):
-        JobOutcome(0, request, None, KeyError()).unwrap()
+        bad.unwrap()
+    assert pickle.loads(pickle.dumps(good)) == good
+    assert repr(pickle.loads(pickle.dumps(bad))) == repr(bad)
+
+
+def test_how_a_job_is_run_is_one_of_two_words() -> None:
+    """Anything else is refused when the request is made."""
+    assert JobRequest(Job("t"), via="async").via == "async"
+    wrong: Any
+    for wrong in ("a-sync", None, []):
+        with pytest.raises(InvalidRequestError, match='via must be "sync" or "async"'):
+            JobRequest(Job("t"), via=wrong)
 
 
 def test_responses_pickle() -> None:

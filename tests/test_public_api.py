@@ -136,9 +136,9 @@ def test_the_clients_signatures() -> None:
 
 
 def test_a_request_has_the_fields_of_a_call() -> None:
-    """JobRequest is the arguments of job(), in their order."""
+    """JobRequest is the arguments of job(), in their order, and a name for it."""
     fields = list(inspect.signature(prodia_async.JobRequest).parameters)
-    assert fields == [name for name, _, _ in JOB_PARAMETERS]
+    assert fields == [*(name for name, _, _ in JOB_PARAMETERS), "via", "tag"]
 
 
 def test_the_defaults_of_the_retry_policy() -> None:

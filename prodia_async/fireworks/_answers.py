@@ -14,7 +14,7 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._errors import (
     APIStatusError,
@@ -30,7 +30,7 @@ from .._errors import (
 )
 from .._hooks import logger
 from .._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
-from .._models import Outcome, Timing
+from .._models import Failed, Succeeded, Timing
 from .._outputs import Output
 from .._show import MAX_SHOWN, one_line
 from .._statuses import STATUS_ERRORS, encoding_of, status_error, text_of
@@ -149,18 +149,11 @@ class ImageResponse:
         return is_over_limit(self.headers)
 
 
-class ImageOutcome(Outcome[TextToImage | Generate | Kontext, ImageResponse]):
-    """
-    What became of one order of `AsyncFireworks.map`.
-
-    Attributes:
-        index: Its place in the input, from 0.
-        request: What was asked, its seed filled in if it was sent.
-        response: The answer, or ``None`` if it failed.
-        error: Why it failed, or ``None``.
-    """
-
-    __slots__ = ()
+ImageOutcome: TypeAlias = (
+    Succeeded[TextToImage | Generate | Kontext, ImageResponse]
+    | Failed[TextToImage | Generate | Kontext]
+)
+"""What became of one order of `AsyncFireworks.map`; as a `JobOutcome`. Its seed is filled in."""
 
 
 def is_over_limit(headers: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from .._base import Account, BaseClient, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError, shown
 from .._hooks import log
 from .._map import own_error
-from .._models import Timing
+from .._models import Failed, Succeeded, Timing
 from .._retry import check_seconds
 from .._show import one_line
 from .._wire import MAX_RESPONSE_BYTES
@@ -406,9 +406,9 @@ class AsyncFireworks(BaseClient):
             if isinstance(item, str):
                 request = TextToImage(item)
             request = with_seed(request)
-            return ImageOutcome(index, request, await self._run(request, source), None)
+            return Succeeded(index, request, await self._run(request, source))
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
-            return ImageOutcome(index, request, None, own_error(error))
+            return Failed(index, request, None, own_error(error))
 
     async def _run(self, order: Order, source: Source | None = None) -> ImageResponse:
         order = with_seed(order)

@@ -83,6 +83,13 @@ async def one_job(client: AsyncProdia) -> None:
 
 async def the_answer(response: JobResponse) -> None:
     assert_type(response.job, JobResult | None)
+    assert_type(response.content, bytes)
+    assert_type(response.seed, int | None)
+    assert_type(response.dollars, float | None)
+    assert_type(response.config["seed"], Any)
+    assert_type(response.headers, Mapping[str, str])
+    assert_type(await response.save("out/", overwrite=True), Path)
+    assert_type(response.output.to_pil().size, tuple[int, int])
     assert_type(response.outputs, tuple[Output, ...])
     assert_type(response.output, Output)
     assert_type(response.output.content, bytes)
@@ -121,9 +128,18 @@ async def many(client: AsyncProdia) -> None:
         async for outcome in outcomes:
             assert_type(outcome, JobOutcome)
             assert_type(outcome.index, int)
-            assert_type(outcome.response, JobResponse | None)
-            assert_type(outcome.error, Exception | None)
+            response: JobResponse | None = outcome.response
+            error: Exception | None = outcome.error
+            print(response, error, outcome.tag)
             assert_type(outcome.unwrap(), JobResponse)
+            if outcome.error is not None:
+                assert_type(outcome.error, Exception)
+                assert_type(outcome.response, None)
+            else:
+                assert_type(outcome.response, JobResponse)
+            if outcome.response is not None:
+                assert_type(outcome.error, None)
+                await outcome.response.save("out/")
     async with client.map([Job("t"), {"type": "t"}, JobRequest(Job("t"), [b"x"])]):
         pass
 
