@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
-from . import _waiting
+from . import _notebook, _waiting
 from ._answers import OutputData, OutputFinished, OutputStarted, error_for, failure_of, make_output
 from ._errors import (
     DeadlineExceededError,
@@ -233,6 +233,10 @@ class AsyncJob:
 
     def __repr__(self) -> str:
         return f"<AsyncJob {self.id} {self._last_state or 'not asked yet'}>"
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, and how to pick it up."""
+        return _notebook.async_job_html(self, self._last_state or "not asked yet")
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(

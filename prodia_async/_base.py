@@ -14,6 +14,7 @@ from ._engine import Engine, Terms
 from ._errors import InvalidRequestError
 from ._httpx import httpx
 from ._map import Outcomes
+from ._notebook import show_lists
 from ._retry import RetryPolicy, check_seconds
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Sender
@@ -107,6 +108,7 @@ class BaseClient:
 
         self._engine = Engine(make_sender=make_sender, make_scheduler=make_scheduler)
         watch(self._engine)
+        show_lists()
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         """

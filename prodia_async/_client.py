@@ -13,6 +13,7 @@ from . import _waiting
 from ._async_jobs import AsyncJob
 from ._base import Account, BaseClient, TokenSource
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
+from ._grid import Grid, axis, fill, requests_of
 from ._hooks import log
 from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
@@ -373,6 +374,49 @@ class AsyncProdia(BaseClient):
             buffer=buffer,
             job_type_of=_job_type_of,
         )
+
+    async def grid(
+        self,
+        job: JobLike,
+        *,
+        rows: Mapping[str, Iterable[Any]] | None = None,
+        columns: Mapping[str, Iterable[Any]] | None = None,
+        inputs: Sequence[InputLike] = (),
+        accept: Format | str | None = None,
+        price: bool | None = None,
+        deadline: float | None = None,
+    ) -> Grid:
+        """
+        Run a job in every combination of some values, in a table that fills in live.
+
+        ::
+
+            await client.grid(job, rows={"prompt": ["a cat", "a dog"]}, columns={"seed": range(4)})
+
+        In a notebook the table is shown while it fills in, with failures in
+        their cells and the dollars below; what it has stays shown when the
+        cell is interrupted. The jobs run as those of `map` do.
+
+        Args:
+            job: What all have in common.
+            rows: Config keys and their values; of several keys every combination is a row.
+            columns: The same for columns.
+            inputs: As `job` takes them, and so the others.
+            accept: As `job` takes it.
+            price: As `job` takes it.
+            deadline: As `job` takes it, for each.
+
+        Returns:
+            The `Grid`: ``grid[row, column]`` is an outcome.
+
+        Raises:
+            InvalidRequestError: Rows or columns are no such mapping, or there
+                are more than 1000 cells. What is wrong with a single job is in its cell.
+        """
+        grid = Grid(axis("rows", rows), axis("columns", columns))
+        options = {"inputs": inputs, "accept": accept, "price": price, "deadline": deadline}
+        jobs = requests_of(job, grid, options)
+        return await fill(grid, lambda: self.map(jobs))
 
     async def _run_one_of_many(
         self, index: int, item: JobLike | JobRequest, source: Source

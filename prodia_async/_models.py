@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
+from . import _notebook
 from ._errors import InvalidRequestError, ResponseError
 from ._results import dollars_of, seed_of
 from ._show import MAX_SHOWN, one_line, shown
@@ -372,6 +373,10 @@ class JobResponse:
         """
         return await self.output.save(path, overwrite=overwrite)
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
+        """Show every output in a notebook, with seed, dollars and seconds below."""
+        return _notebook.bundle(self, _notebook.response_html(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded(Generic[Asked, Answered]):
@@ -391,6 +396,10 @@ class Succeeded(Generic[Asked, Answered]):
     response: Answered
     error: None = None
     tag: Any = None
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
+        """Show the response in a notebook."""
+        return _notebook.bundle(self, _notebook.outcome_html(self))
 
     def unwrap(self) -> Answered:
         """Return the response."""
@@ -416,6 +425,10 @@ class Failed(Generic[Asked]):
     response: None
     error: Exception
     tag: Any = None
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
+        """Show the error in a notebook, and whether it may have been paid for."""
+        return _notebook.bundle(self, _notebook.outcome_html(self))
 
     def unwrap(self) -> NoReturn:
         """Raise the error."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import dataclass, field
-from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from . import _notebook
 from ._files import Saving
-from ._media import bare_type, suffix_of
+from ._media import suffix_of
 from ._show import MAX_SHOWN, one_line, shown
 
 if TYPE_CHECKING:
@@ -102,21 +101,4 @@ class Output:
     ) -> dict[str, bytes | str]:
         """Show the picture, the video or the text in a notebook."""
         del include, exclude  # a notebook filters by itself
-        kind = bare_type(self.content_type) or ""
-        bundle: dict[str, bytes | str] = {"text/plain": repr(self)}
-        if kind in {"image/png", "image/jpeg", "image/gif", "image/webp"}:
-            bundle[kind] = self.content
-        elif kind == "image/svg+xml":
-            bundle[kind] = self.content.decode(errors="replace")
-        elif kind.startswith("text/"):
-            bundle["text/plain"] = self.content.decode(errors="replace")
-        elif kind.startswith(("video/", "audio/")):
-            bundle["text/html"] = _media_element(kind, self.content)
-        return bundle
-
-
-def _media_element(kind: str, content: bytes) -> str:
-    element = kind.partition("/")[0]
-    # The type is the server's word, and must not become markup.
-    source = f"data:{escape(kind)};base64,{b64encode(content).decode()}"
-    return f'<{element} controls src="{source}"></{element}>'
+        return _notebook.output_bundle(self)

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
-from . import _waiting
+from . import _notebook, _waiting
 from ._admission import HOLD_LONG, HOLD_UNSAID, Gate, Held
 from ._errors import ConnectError, InvalidRequestError, QueueFullError
 from ._limit import SILENCE_MIN, Fixed, Limit
@@ -81,6 +81,10 @@ class SchedulerStatistics:
     failed: int
     seconds_queued: float
     dollars: float
+
+    def _repr_html_(self) -> str:
+        """Show it as a table in a notebook."""
+        return _notebook.statistics_html(self)
 
 
 class Ticket:

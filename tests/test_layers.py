@@ -14,6 +14,7 @@ HOUSE = Path(prodia_async.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
     0: {
+        "_notebook",
         "_waiting", "_show", "_media", "_files", "_version", "_httpx", "_catalogue_data",
         "_attempts", "_limit", "_admission",
     },
@@ -27,7 +28,7 @@ FLOORS: dict[int, set[str]] = {
     5: {"_requests", "_statuses", "_connections", "job_types"},
     6: {"_answers", "_transport"},
     7: {"_engine", "_map", "_polling", "_stream"},
-    8: {"_base", "_async_jobs"},
+    8: {"_base", "_async_jobs", "_grid"},
     9: {"_client", "fireworks", "transports"},
     10: {"batch"},
     11: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},

@@ -37,7 +37,14 @@ class TestOutput:
             ("image/svg+xml", "image/svg+xml", "<b>"),
             ("text/plain", "text/plain", "<b>"),
             ("text/html", "text/plain", "<b>"),
-            ("video/mp4", "text/html", '<video controls src="data:video/mp4;base64,PGI+"></video>'),
+            (
+                "video/mp4",
+                "text/html",
+                (
+                    '<video controls loop src="data:video/mp4;base64,PGI+" '
+                    'style="display:block;width:480px;max-width:100%"></video>'
+                ),
+            ),
             ("audio/wav", "text/html", '<audio controls src="data:audio/wav;base64,PGI+"></audio>'),
             ("application/zip", "text/plain", "<Output application/zip 3 bytes>"),
         ],

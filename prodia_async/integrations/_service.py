@@ -45,12 +45,10 @@ class BrokenBodyError(RuntimeError):
 def facts_of(response: JobResponse) -> dict[str, Any]:
     """Return what an event or the headers of an answer say of a job that was done."""
     job = response.job
-    config = (job.config if job is not None else None) or {}
-    price = job.price if job is not None else None
     return {
         "job_id": job.id if job is not None else None,
-        "seed": config.get("seed"),
-        "dollars": price.dollars if price is not None else None,
+        "seed": response.seed,
+        "dollars": response.dollars,
         "seconds": round(response.timing.total, 3),
     }
 
