@@ -35,6 +35,8 @@ from starlette.routing import Route
 
 from ._accept import Wanted, asks_for_multipart, read_accept
 from ._behaviour import Behaviour, word
+from ._bodies import joined
+from ._delivery import Address, Delivery
 from ._fireworks import Fireworks
 from ._fireworks_answers import FireworksBehaviour
 from ._forms import Form, FormReader, InputFile, Part, disposition_fields, go_json, write_form
@@ -42,12 +44,13 @@ from ._jobs import Life, Plan, completed, failed, now, price, read_job, route, u
 from ._ledger import Ledger, ReceivedInput, Record
 from ._openapi import describe
 from ._refusals import TEXTS, Refused, bad_request
-from ._script import Failures, PlannedReply, Script, seconds_text
+from ._script import Failures, Mishap, PlannedReply, Script, seconds_text
 from ._store import AsyncJob, Store
 from ._studio import Output, Studio
 from ._workflows import make_plan, offers
 
 if TYPE_CHECKING:
+    from ._bodies import Body
     from ._capacity import Capacity, Pool
 
 Latency = float | tuple[float, float] | Callable[[str], float]
@@ -86,7 +89,7 @@ class Settings:
 
 @dataclass(slots=True)
 class _Visit:
-    """A request under way: what will become its `Record`."""
+    """A request under way: what will become its `Record`, and how its answer will go out."""
 
     request: Request
     number: int
@@ -95,6 +98,7 @@ class _Visit:
     started: float = field(default_factory=time.perf_counter)
     notes: dict[str, Any] = field(default_factory=dict)
     job: Mapping[str, Any] | None = None
+    mishap: Mishap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class _Answer:
 
     status: int
     content_type: str
-    body: bytes
+    body: Body
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -151,6 +155,7 @@ class App:
         self._closing = asyncio.Event()
         self._let_go = asyncio.Event()
         self._pool = ThreadPoolExecutor(thread_name_prefix="prodia-emulator-draw")
+        self.transport_of: Callable[[Address | None], asyncio.Transport | None] = lambda _: None
         self._fireworks = Fireworks(
             settings,
             capacity,
@@ -162,6 +167,7 @@ class App:
             retry_after=self._retry_after,
             sleep=self._sleep,
             samples_port=samples_port,
+            deliver=self._deliver,
         )
         self.asgi = Starlette(
             routes=[
@@ -240,7 +246,7 @@ class App:
             visit.notes["error"] = f"{type(exc).__name__}: {exc}"
             answer = _Answer(500, _TEXT, b"internal server error")
         self._record(visit, answer.status)
-        return _response(visit, answer)
+        return self._delivery(visit, answer)
 
     async def _no_route(self, request: Request, exc: Exception) -> Response:
         """Answer paths and methods that do not exist; the ledger shows them too."""
@@ -249,7 +255,7 @@ class App:
         text = "method not allowed" if status == 405 else "404 page not found"
         visit.notes["error"] = text
         self._record(visit, status)
-        return _response(visit, _Answer(status, _TEXT, text.encode()))
+        return self._delivery(visit, _Answer(status, _TEXT, text.encode()))
 
     def _arrive(self, request: Request) -> _Visit:
         visit = _Visit(request, self._ledger.arrive(), str(uuid.uuid4()))
@@ -265,14 +271,14 @@ class App:
         return visit
 
     async def _job(self, visit: _Visit) -> _Answer:
-        reply = self._plans.jobs.take()
+        reply = self._planned_for(visit, self._plans.jobs)
         if reply is not None:
             return await self._planned(visit, reply)
         plan = await self._receive(visit, submitted=False)
         return await self._run(visit, plan)
 
     async def _async_job(self, visit: _Visit) -> _Answer:
-        reply = self._plans.jobs.take()
+        reply = self._planned_for(visit, self._plans.jobs)
         if reply is not None:
             return await self._planned(visit, reply)
         plan = await self._receive(visit, submitted=True)
@@ -285,7 +291,7 @@ class App:
         self._check_token(visit.request)
         form = await self._read(visit)
         job = self._note_job(visit, form)
-        kind = route(job, settings.privileged_types, behaviour.unknown_type_status)
+        kind = route(job, settings.privileged_types, behaviour)
         if submitted:
             self._check_permit(kind.name)
         wanted = read_accept(
@@ -302,6 +308,16 @@ class App:
     def _check_permit(self, name: str) -> None:
         if name in self._settings.sync_only_types:
             raise bad_request(f"job type {name} does not support async")
+
+    @staticmethod
+    def _planned_for(visit: _Visit, script: Script) -> PlannedReply | None:
+        """Take what is planned for a request: the answer itself, or what will befall it."""
+        planned = script.take()
+        if isinstance(planned, Mishap):
+            visit.mishap = planned
+            visit.notes["mishap"] = str(planned)
+            return None
+        return planned
 
     async def _planned(self, visit: _Visit, reply: PlannedReply) -> _Answer:
         if not reply.before_body:
@@ -498,7 +514,7 @@ class App:
         """Find the job that a read is about, or the reply that was planned for the read."""
         job_id = visit.request.path_params["id"]
         visit.notes["job_id"] = job_id
-        reply = self._plans.reads.take()
+        reply = self._planned_for(visit, self._plans.reads)
         if reply is not None:
             return await self._planned(visit, reply)
         self._check_token(visit.request)
@@ -564,7 +580,7 @@ class App:
         output = (found.outputs or {}).get(visit.request.path_params["filename"])
         if output is None:
             raise Refused(404, "output not found")
-        return _Answer(200, output.content_type, output.content)
+        return _Answer(200, output.content_type, joined([output.content]))
 
     async def _openapi(self, visit: _Visit) -> _Answer:
         self._check_token(visit.request)
@@ -639,6 +655,27 @@ class App:
             return value()
         return value if value is None or isinstance(value, str) else seconds_text(value)
 
+    def _delivery(self, visit: _Visit, answer: _Answer) -> Response:
+        headers = {
+            "content-type": answer.content_type,
+            "x-request-id": visit.request_id,
+            **answer.headers,
+        }
+        return self._deliver(answer.status, headers, answer.body, visit.mishap)
+
+    def _deliver(
+        self, status: int, headers: Mapping[str, str], body: Body, mishap: Mishap | None
+    ) -> Response:
+        return Delivery(
+            status,
+            headers,
+            body,
+            mishap=mishap,
+            pool=self._pool,
+            transport_of=self.transport_of,
+            sleep=self._sleep,
+        )
+
     def _record(self, visit: _Visit, status: int | None) -> None:
         request = visit.request
         client = request.client
@@ -661,7 +698,7 @@ def _deliver(
     wanted: Wanted, result: Mapping[str, Any], outputs: tuple[Output, ...], status: int = 200
 ) -> _Answer:
     if wanted.form == "direct" and len(outputs) == 1:
-        return _Answer(status, outputs[0].content_type, outputs[0].content)
+        return _Answer(status, outputs[0].content_type, joined([outputs[0].content]))
     job = go_json(result)
     if wanted.form == "json" or not (outputs or wanted.form == "multipart"):
         return _Answer(status, _JSON, job)
@@ -676,15 +713,3 @@ def _deliver(
 
 def _seen(item: InputFile) -> ReceivedInput:
     return ReceivedInput(item.filename, item.content_type, len(item.content), item.sha256)
-
-
-def _response(visit: _Visit, answer: _Answer) -> Response:
-    return Response(
-        answer.body,
-        answer.status,
-        headers={
-            "content-type": answer.content_type,
-            "x-request-id": visit.request_id,
-            **answer.headers,
-        },
-    )

@@ -38,6 +38,12 @@ class Behaviour:
             else 0.01. A score from the threshold on trips it.
         strict_filenames: Refuse inputs of one name, as documented; else they do
             no harm unless the configuration names them (live in 2024).
+        accept_unknown_types: Run job types that nobody knows, and configurations of
+            any members, as what the operation in their name says (``txt2img``,
+            ``img2vid``, ``txt2vec``), with any number of inputs.
+        film_bytes: The size of every film; ``None``: a few kilobytes. A prompt with
+            ``[30 MB]`` in it has its own. The film is written while it is sent, so
+            its size costs no memory.
         clamp_encoder: Take the nearest encoder parameter for one out of range, and
             ignore those nobody knows, rather than answer 400. Not documented.
         price_null: Send ``"price": null`` when a price was asked for, as for a
@@ -58,6 +64,8 @@ class Behaviour:
     failure_status: Literal[200, 400] = 400
     moderation: float | None = None
     strict_filenames: bool = False
+    accept_unknown_types: bool = False
+    film_bytes: int | None = None
     clamp_encoder: bool = False
     price_null: bool = False
     poster: bool = False
@@ -73,6 +81,8 @@ class Behaviour:
             raise ValueError(f"unknown_type_status is 400 or 429, not {self.unknown_type_status}")
         if self.failure_status not in {200, 400}:
             raise ValueError(f"failure_status is 200 or 400, not {self.failure_status}")
+        if self.film_bytes is not None and self.film_bytes < 1:
+            raise ValueError(f"film_bytes must be 1 or more, not {self.film_bytes}")
         for words in (self.state_words, self.job_state_words):
             if isinstance(words, str) and words not in {"async", "sync"}:
                 raise ValueError(f"a vocabulary is 'async', 'sync' or a mapping, not {words!r}")

@@ -39,6 +39,7 @@ from ._kinds import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ._kinds import Work
     from ._schema import Schema
 
 _STYLES = choice(
@@ -697,3 +698,32 @@ CATALOGUE: Mapping[str, JobType] = MappingProxyType(
     {kind.name: kind for kind in _with_aliases(_with_siblings(_ALL))}
 )
 """Every job type the emulator knows, by wire name."""
+
+
+def guessed(name: str) -> JobType:
+    """
+    Make up a job type that nobody knows from the operation in its name.
+
+    Args:
+        name: ``inference.<model>.<operation>.v<N>``, or any other text.
+
+    Returns:
+        One that takes any configuration and up to a hundred inputs of any kind.
+        A name without a known operation makes pictures.
+    """
+    operation = name.rpartition(".")[0].rpartition(".")[2]
+    work: Work = _WORKS.get(operation.rpartition("2")[2], "compose")
+    return JobType(
+        name=name,
+        work=work,
+        inputs=(0, 100),
+        takes=("image", "video", "audio"),
+        seeded=True,
+        native={"film": "video/mp4", "vector": "image/svg+xml"}.get(work, "image/jpeg"),
+        product="-".join(name.split(".")[:-2]) or name,
+        dollars=0.0,
+    )
+
+
+_WORKS: Mapping[str, Work] = {"vid": "film", "vec": "vector"}
+"""How an unknown type makes its output; any other operation makes pictures from what it gets."""

@@ -11,17 +11,25 @@ There is no sound track, also for the types that always make sound.
 
 The boxes are those of ISO/IEC 14496-12 and -15 in the order that lets a player
 start before the end: ``ftyp``, ``moov``, ``mdat``.
+
+A film of a size that is real is made the other way round: its frames are coded
+as large as its bytes allow, up to the size at which it is shown, and as many of
+them are key frames as there are bytes for; a ``free`` box at the end makes up
+the rest. It is written one key frame at a time, whenever somebody reads it, so
+hundreds of megabytes cost the memory of one frame.
 """
 
 from __future__ import annotations
 
+import random
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 FRAMES_PER_SECOND = 24
 """Source: the H3 types are "fixed 24 fps"; chosen for the others."""
@@ -59,14 +67,92 @@ def film(pictures: Sequence[Image.Image], size: tuple[int, int], seconds: float)
     samples = [struct.pack(">I", len(frame)) + frame for frame in frames]
     kind = _box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2avc1mp41")
     # The position of the samples is part of the box that stands before them.
-    length = len(_movie(samples, keys, size, coded, 0))
-    movie = _movie(samples, keys, size, coded, len(kind) + length + 8)
+    sizes = [len(sample) for sample in samples]
+    length = len(_movie(sizes, keys, size, coded, 0))
+    movie = _movie(sizes, keys, size, coded, len(kind) + length + 8)
     return kind + movie + _box(b"mdat", *samples)
 
 
-def _coded_size(size: tuple[int, int]) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Reel:
+    """
+    A film of a given number of bytes, written while it is read.
+
+    Attributes:
+        frame_at: Makes the picture at a moment, from 0 (begin) to 1 (end); always the same.
+        shown: Width and height at which it asks to be shown, in pixels.
+        seconds: How long it is.
+        size: Bytes of the file: at least those of two of the smallest key frames.
+    """
+
+    frame_at: Callable[[float], Image.Image]
+    shown: tuple[int, int]
+    seconds: float
+    size: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """Write the file, a key frame at a time; takes some 30 ms of CPU time each."""
+        coded = self._coded()
+        count = max(round(self.seconds * FRAMES_PER_SECOND), 2)
+        key_size = _key_frame_size(coded)
+        fits = self._room(count) // key_size
+        keys = [index * count // fits for index in range(fits)] if fits < count else [*range(count)]
+        repeats = [_repeat(coded, number) for number in range(256)]
+        starts = set(keys)
+        sizes = [key_size if frame in starts else len(repeats[0]) for frame in range(count)]
+        sizes = [4 + size for size in sizes]
+        kind = _box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2avc1mp41")
+        length = len(_movie(sizes, keys, self.shown, coded, 0))
+        movie = _movie(sizes, keys, self.shown, coded, len(kind) + length + 8)
+        yield kind + movie + struct.pack(">I4s", 8 + sum(sizes), b"mdat")
+        written = len(kind) + length + 8
+        since = 0
+        for frame, size in enumerate(sizes):
+            if frame in starts:
+                since = 0
+                picture = self.frame_at(frame / count).resize(coded)
+                content = _key_frame(picture, keys.index(frame) % 2)
+            else:
+                since += 1
+                content = repeats[since % 256]
+            written += size
+            yield struct.pack(">I", len(content)) + content
+        rest = self.size - written
+        yield struct.pack(">I4s", rest, b"free")
+        chance = random.Random(self.size)
+        for start in range(8, rest, _FILLING):
+            yield chance.randbytes(min(_FILLING, rest - start))
+
+    def _room(self, count: int) -> int:
+        """Bytes that are left for key frames: the tables, the repeats and `free` take theirs."""
+        return self.size - 1500 - 40 * count
+
+    def _coded(self) -> tuple[int, int]:
+        """Choose the largest frames of which two fit."""
+        count = max(round(self.seconds * FRAMES_PER_SECOND), 2)
+        for side in range(min(*self.shown, _LARGEST_SIDE), _SHORT_SIDE, -4):
+            coded = _coded_size(self.shown, side)
+            if 2 * _key_frame_size(coded) <= self._room(count):
+                return coded
+        return _coded_size(self.shown)
+
+
+_FILLING = 1 << 18
+"""Bytes of the `free` box that are made at once (chosen)."""
+
+_LARGEST_SIDE = 720
+"""Pixels of the coded frames' shorter side, at most (chosen): 1.4 MB a key frame at 16:9."""
+
+
+def smallest(shown: tuple[int, int], seconds: float) -> int:
+    """Count the bytes of the smallest `Reel` of a size and duration."""
+    count = max(round(seconds * FRAMES_PER_SECOND), 2)
+    return 2 * _key_frame_size(_coded_size(shown)) + 1500 + 40 * count
+
+
+def _coded_size(size: tuple[int, int], side: int = _SHORT_SIDE) -> tuple[int, int]:
     width, height = size
-    scale = _SHORT_SIDE / min(width, height)
+    scale = side / min(width, height)
     # Even, since the colour planes have half the sides.
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
@@ -108,6 +194,8 @@ class _Bits:
 
 def _unit(header: int, payload: bytes) -> bytes:
     """Make a NAL unit; three zeros in a row would look like the start of another."""
+    if b"\0\0" not in payload:
+        return bytes([header]) + payload
     escaped = bytearray([header])
     zeros = 0
     # Only the headers can hold zeros: samples are 16 and more.
@@ -127,7 +215,8 @@ def _blocks(coded: tuple[int, int]) -> tuple[int, int]:
 def _sequence_parameters(coded: tuple[int, int]) -> bytes:
     across, down = _blocks(coded)
     bits = _Bits()
-    bits.write(0x42C01E, 24)  # constrained baseline, level 3.0
+    # Constrained baseline; level 3.0, or 5.1 where the frames are too large for it.
+    bits.write(0x42C01E if across * down <= 1620 else 0x42C033, 24)
     for value in (
         0,  # id
         4,  # eight bits of frame number
@@ -158,6 +247,17 @@ def _picture_parameters() -> bytes:
         bits.ue(value)
     bits.write(0b100, 3)  # slices say whether they are deblocked
     return _unit(0x68, bits.finish())
+
+
+def _key_frame_size(coded: tuple[int, int]) -> int:
+    """
+    Count the bytes of a key frame without making one.
+
+    The headers of the slice and of its first macroblock take 5 bytes and end on
+    a byte; each further macroblock's header takes 2, and its samples 384.
+    """
+    across, down = _blocks(coded)
+    return 1 + 5 + 384 + (across * down - 1) * (2 + 384) + 1
 
 
 def _key_frame(picture: Image.Image, identity: int) -> bytes:
@@ -221,7 +321,7 @@ def _full(name: bytes, flags: int, *content: bytes) -> bytes:
 
 
 def _movie(
-    samples: list[bytes],
+    samples: Sequence[int],
     keys: list[int],
     size: tuple[int, int],
     coded: tuple[int, int],
@@ -260,7 +360,9 @@ def _movie(
     return _box(b"moov", header, _box(b"trak", track, media))
 
 
-def _samples(samples: list[bytes], keys: list[int], coded: tuple[int, int], position: int) -> bytes:
+def _samples(
+    samples: Sequence[int], keys: list[int], coded: tuple[int, int], position: int
+) -> bytes:
     count = len(samples)
     sequence, picture = _sequence_parameters(coded), _picture_parameters()
     configuration = _box(
@@ -286,6 +388,6 @@ def _samples(samples: list[bytes], keys: list[int], coded: tuple[int, int], posi
         _full(b"stts", 0, struct.pack(">3I", 1, count, 1)),
         _full(b"stss", 0, struct.pack(f">{len(keys) + 1}I", len(keys), *(k + 1 for k in keys))),
         _full(b"stsc", 0, struct.pack(">4I", 1, 1, count, 1)),
-        _full(b"stsz", 0, struct.pack(f">{count + 2}I", 0, count, *map(len, samples))),
+        _full(b"stsz", 0, struct.pack(f">{count + 2}I", 0, count, *samples)),
         _full(b"stco", 0, struct.pack(">2I", 1, position)),
     )

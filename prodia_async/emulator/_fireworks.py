@@ -66,6 +66,7 @@ from ._fireworks_answers import (
 )
 from ._ledger import Ledger, ReceivedInput, Record
 from ._refusals import Refused
+from ._script import Mishap
 from ._studio import Shelf
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class _Visit:
     started: float = field(default_factory=time.perf_counter)
     notes: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    mishap: Mishap | None = None
 
 
 @dataclass(slots=True)
@@ -168,6 +170,7 @@ class Fireworks:
         retry_after: Makes the header of a 429.
         sleep: Waits, but not beyond the emulator's end.
         samples_port: The port of the picture host.
+        deliver: Makes a response of status, headers, body and what shall befall it.
     """
 
     def __init__(
@@ -183,6 +186,7 @@ class Fireworks:
         retry_after: Callable[[], str | None],
         sleep: Callable[[float], Awaitable[None]],
         samples_port: int,
+        deliver: Callable[[int, Mapping[str, str], bytes, Mishap | None], Response],
     ) -> None:
         self._settings = settings
         self._capacity = capacity
@@ -194,6 +198,7 @@ class Fireworks:
         self._retry_after = retry_after
         self._sleep = sleep
         self._samples_port = samples_port
+        self._deliver = deliver
         self._let_go = asyncio.Event()
         self._encoded: Shelf[bytes] = Shelf(_ENCODED_BYTES)
         self._making: dict[Hashable, asyncio.Future[bytes]] = {}
@@ -245,9 +250,12 @@ class Fireworks:
         self, visit: _Visit, judge: Callable[[_Visit], Awaitable[Answer]]
     ) -> Answer:
         try:
-            reply = self._script.take()
-            if reply is not None:
-                return await self._planned(visit, reply)
+            planned = self._script.take()
+            if isinstance(planned, Mishap):
+                visit.mishap = planned
+                visit.notes["mishap"] = str(planned)
+            elif planned is not None:
+                return await self._planned(visit, planned)
             self._check_key(visit)
             return await judge(visit)
         except Refused as refused:
@@ -539,16 +547,13 @@ class Fireworks:
 
     def _respond(self, visit: _Visit, answer: Answer) -> Response:
         self._record(visit, answer.status)
-        return Response(
-            answer.body,
-            answer.status,
-            headers={
-                "content-type": answer.content_type,
-                "x-request-id": visit.request_id,
-                **visit.headers,
-                **answer.headers,
-            },
-        )
+        headers = {
+            "content-type": answer.content_type,
+            "x-request-id": visit.request_id,
+            **visit.headers,
+            **answer.headers,
+        }
+        return self._deliver(answer.status, headers, answer.body, visit.mishap)
 
     def _record(self, visit: _Visit, status: int | None) -> None:
         request = visit.request

@@ -19,10 +19,13 @@ from urllib.parse import unquote
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
+from ._bodies import joined
 from ._refusals import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ._bodies import Body, Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +203,10 @@ class Part:
     name: str
     filename: str
     content_type: str
-    content: bytes
+    content: Content
 
 
-def write_form(parts: Sequence[Part]) -> tuple[str, bytes]:
+def write_form(parts: Sequence[Part]) -> tuple[str, Body]:
     """
     Write an answer as Go's ``mime/multipart`` does.
 
@@ -215,7 +218,7 @@ def write_form(parts: Sequence[Part]) -> tuple[str, bytes]:
         lower-case hex digits, unquoted.
     """
     boundary = secrets.token_hex(30)
-    pieces: list[bytes] = []
+    pieces: list[Content] = []
     for part in parts:
         pieces += (
             f"--{boundary}\r\n"
@@ -225,4 +228,4 @@ def write_form(parts: Sequence[Part]) -> tuple[str, bytes]:
             b"\r\n",
         )
     pieces.append(f"--{boundary}--\r\n".encode())
-    return f"multipart/form-data; boundary={boundary}", b"".join(pieces)
+    return f"multipart/form-data; boundary={boundary}", joined(pieces)

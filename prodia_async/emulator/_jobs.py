@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ._accept import Encoding, Wanted
-from ._catalogue import CATALOGUE
+from ._catalogue import CATALOGUE, guessed
 from ._refusals import TEXTS, Refused, bad_request
 from ._schema import check, report
 
@@ -63,6 +63,7 @@ class Plan:
         seed: What the picture depends on beside prompt and inputs.
         wanted: The form of the answer.
         poster: Whether a film's first frame is an output too.
+        film_bytes: How large a film is; ``None``: a few kilobytes.
         failure: Why it will fail once it has run; ``None``: it will not.
         chained: Where among the inputs the output of the step before goes,
             for a step of a workflow that takes it.
@@ -77,6 +78,7 @@ class Plan:
     seed: int = 0
     wanted: Wanted
     poster: bool = False
+    film_bytes: int | None = None
     failure: str | None = None
     chained: int | None = None
     steps: tuple[Plan, ...] = field(default=())
@@ -146,9 +148,7 @@ def _no_constant(text: str) -> None:
     raise ValueError(f"invalid value {text}")
 
 
-def route(
-    job: Mapping[str, Any], privileged: Collection[str], unknown_type_status: int = 400
-) -> JobType:
+def route(job: Mapping[str, Any], privileged: Collection[str], behaviour: Behaviour) -> JobType:
     """
     Find the type of a job.
 
@@ -158,7 +158,9 @@ def route(
     """
     name = job.get("type")
     if not isinstance(name, str) or name not in CATALOGUE:
-        if unknown_type_status == 429:
+        if isinstance(name, str) and behaviour.accept_unknown_types:
+            return guessed(name)
+        if behaviour.unknown_type_status == 429:
             raise Refused(429, TEXTS[429])
         if name is None:
             raise bad_request(
@@ -258,9 +260,21 @@ def dress(
         seed=config["seed"] if isinstance(config.get("seed"), int) else 0,
         wanted=wanted,
         poster=behaviour.poster,
+        film_bytes=_film_bytes(config, behaviour),
         failure=_failure(kind, config, inputs),
         chained=chained,
     )
+
+
+_BYTES = re.compile(r"\[([0-9]{1,4}(?:\.[0-9]{1,3})?) ?([KMG])B\]")
+"""In a prompt: how large its film is."""
+
+
+def _film_bytes(config: Mapping[str, Any], behaviour: Behaviour) -> int | None:
+    marker = _BYTES.search(str(config.get("prompt", "")))
+    if marker is None:
+        return behaviour.film_bytes
+    return round(float(marker[1]) * {"K": 10**3, "M": 10**6, "G": 10**9}[marker[2]])
 
 
 def _failure(kind: JobType, config: Mapping[str, Any], inputs: tuple[InputFile, ...]) -> str | None:

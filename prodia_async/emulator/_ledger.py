@@ -52,6 +52,8 @@ class Record:
         error: Why it was refused; ``None`` for a success.
         retry_after: The Retry-After header that was sent, if any.
         planned: Whether the answer was a planned reply.
+        mishap: What befell the answer on its way, as it was planned: ``slow``,
+            ``truncated``, ``dropped at head`` and so on.
         submitted: Whether it created an async job.
         ran: Whether a worker ran the job, or will for an async one.
         charged: Whether it was charged: it ran and is no 400, it was submitted
@@ -83,6 +85,7 @@ class Record:
     error: str | None = None
     retry_after: str | None = None
     planned: bool = False
+    mishap: str | None = None
     submitted: bool = False
     ran: bool = False
     charged: bool = False

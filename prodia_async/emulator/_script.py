@@ -1,4 +1,4 @@
-"""What was planned on request: replies in place of the real answer, and jobs that fail."""
+"""What was planned on request: replies in place of the real answer, mishaps, jobs that fail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ._refusals import TEXTS
 
@@ -53,27 +53,62 @@ class PlannedReply:
             return "planned reply"
 
 
+Framing = Literal["close", "length", "chunked"]
+"""
+How an answer that ends early claims its length: not at all, so that the end of
+the connection is its end; with the length it should have had; in chunks, with
+the last one in its place, so that for HTTP it is whole.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mishap:
+    """
+    What goes wrong with an answer on its way; the work is done, and charged, all the same.
+
+    Attributes:
+        at: ``sent``: nothing goes out; ``head``: half of the head; ``body``: `share` of the body.
+        share: Of the body, how much goes out: 0 to 1, and never all of it.
+        framing: ``None`` resets the connection then; else it ends in good order.
+        bytes_per_second: The pace of an answer that is whole, but slow.
+        first_byte: Seconds until its first byte.
+    """
+
+    at: Literal["sent", "head", "body"] = "body"
+    share: float = 0.0
+    framing: Framing | None = None
+    bytes_per_second: float | None = None
+    first_byte: float = 0.0
+
+    def __str__(self) -> str:
+        if self.bytes_per_second is not None:
+            return "slow"
+        if self.framing is not None:
+            return "truncated"
+        return f"dropped at {self.share if self.at == 'body' else self.at}"
+
+
 class Script:
-    """Planned replies in the order in which requests will get them."""
+    """Planned replies and mishaps in the order in which requests will get them."""
 
     def __init__(self) -> None:
         # append and popleft are atomic, so any thread may plan.
-        self._replies: deque[PlannedReply] = deque()
+        self._planned: deque[PlannedReply | Mishap] = deque()
 
     def __len__(self) -> int:
-        return len(self._replies)
+        return len(self._planned)
 
-    def add(self, reply: PlannedReply, count: int) -> None:
-        """Plan the same reply for the next `count` requests."""
-        self._replies.extend([reply] * count)
+    def add(self, planned: PlannedReply | Mishap, count: int) -> None:
+        """Plan the same for the next `count` requests."""
+        self._planned.extend([planned] * count)
 
-    def take(self) -> PlannedReply | None:
-        """Take the reply for the request that has just arrived, if one is planned."""
-        return self._replies.popleft() if self._replies else None
+    def take(self) -> PlannedReply | Mishap | None:
+        """Take what is planned for the request that has just arrived, if anything is."""
+        return self._planned.popleft() if self._planned else None
 
     def clear(self) -> None:
         """Forget what was planned."""
-        self._replies.clear()
+        self._planned.clear()
 
 
 @dataclass(slots=True)

@@ -1,25 +1,16 @@
-"""
-The emulator's life: a socket, a thread, a loop of its own.
-
-Uvicorn runs in a thread, so that the emulator works the same under asyncio,
-under trio, in a notebook and in synchronous code, and never shares the loop of
-the client it is there to test.
-"""
+"""The emulator as its users see it: what can be set, planned and looked at."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
-import socket
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import anyio
 import anyio.to_thread
-import uvicorn
 
 from ._app import App, Latency, Plans, RetryAfter, Settings
 from ._behaviour import Behaviour
@@ -28,16 +19,14 @@ from ._catalogue import CATALOGUE
 from ._fireworks import PREFIX
 from ._fireworks_answers import FireworksBehaviour
 from ._jobs import FAILED
-from ._ledger import Ledger
-from ._script import PlannedReply, seconds_text
+from ._ledger import Ledger, Record
+from ._running import Running, listen
+from ._script import Framing, Mishap, PlannedReply, seconds_text
 from ._store import State, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
     from types import TracebackType
-
-_STOP_SECONDS = 0.5
-"""How long a stopping server lets answers drain before it cuts connections (chosen)."""
 
 
 class Emulator:
@@ -47,7 +36,8 @@ class Emulator:
     A job can ask for its own fate: a prompt with ``[fail]`` or ``[fail: why]``
     ends ``failed``, one with the word ``nsfw`` trips the moderation of its
     workflow, and a face swap's source called ``landscape`` or ``no-face``
-    (anywhere in its name) has no face in it.
+    (anywhere in its name) has no face in it. A film whose prompt has ``[30 MB]``
+    in it (or KB, or GB: powers of ten) is that large.
 
     Times are seconds, sizes bytes. Use it as ``async with`` (asyncio or trio)
     or ``with``; `start`, `stop`, `wait` and `serve_forever` do the same by hand.
@@ -78,6 +68,8 @@ class Emulator:
         sync_only_types: Job types that do not permit async: submitting one is
             a 400. ``None``: those of the catalogue, which are nano-banana's.
         fireworks: How the second API behaves; see `fireworks_url`.
+        accept_unknown_types: Run job types that nobody knows, as what their
+            names say they do; the same as `Behaviour.accept_unknown_types`.
 
     Raises:
         ValueError: A negative number, or a `host` that is not loopback
@@ -104,6 +96,7 @@ class Emulator:
         max_async_jobs: int = 100,
         sync_only_types: Collection[str] | None = None,
         fireworks: FireworksBehaviour | None = None,
+        accept_unknown_types: bool = False,
     ) -> None:
         if isinstance(tokens, str):
             raise TypeError("tokens must be a collection of strings, not one string")
@@ -128,7 +121,7 @@ class Emulator:
             max_upload_bytes=max_upload_bytes,
             max_async_jobs=max_async_jobs,
             sync_only_types=frozenset(sync_only_types),
-            behaviour=behaviour or Behaviour(),
+            behaviour=_behaviour(behaviour, accept_unknown_types),
             fireworks=fireworks or FireworksBehaviour(),
         )
         self._capacity = Capacity(workers, type_workers or {})
@@ -136,7 +129,7 @@ class Emulator:
         # Kept through a stop and a new start, as the ledger is.
         self._store = Store()
         self._life = threading.Lock()
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._stopped = threading.Event()
         self._stopped.set()
         self.ledger = Ledger(max_records)
@@ -292,17 +285,134 @@ class Emulator:
             charged=charged,
             before_body=before_body,
         )
-        (self._plans.reads if reads else self._plans.jobs).add(reply, count)
+        self._plan(reply, count, reads=reads)
+
+    def drop_next(
+        self,
+        count: int = 1,
+        *,
+        at: Literal["connect", "sent", "head"] | float = "sent",
+        reads: bool = False,
+    ) -> None:
+        """
+        Break the connection of the next requests for jobs.
+
+        But for ``connect`` this queues up with `fail_next`: a request gets
+        either. The job is judged, runs and is charged as ever; its record has
+        the status that was lost, and a `mishap`.
+
+        Args:
+            count: How many requests; for ``connect``, how many attempts.
+            at: ``sent``: reset when the answer was ready, without a byte of it.
+                ``head``: after half of the answer's head. A number from 0 to 1:
+                after that share of the body (never all of it). ``connect``: from
+                now on nobody listens and idle connections are closed, so that
+                nothing is sent at all, until this process has been refused
+                `count` times (attempts of other processes are refused too, and
+                not counted); not over HTTP/2, and not while it is stopped.
+            reads: As for `fail_next`.
+
+        Raises:
+            ValueError: `at` is none of these.
+            RuntimeError: ``connect`` cannot be had now.
+        """
+        if at == "connect":
+            running = self._running
+            if running is None:
+                raise RuntimeError("the emulator is not running: nobody can connect as it is")
+            running.refuse(count)
+        elif at in {"sent", "head"}:
+            self._plan(Mishap(at=at), count, reads=reads)
+        elif isinstance(at, (int, float)) and not isinstance(at, bool) and 0 <= at <= 1:
+            self._plan(Mishap(share=at), count, reads=reads)
+        else:
+            raise ValueError(f"at is 'connect', 'sent', 'head' or a number from 0 to 1, not {at!r}")
+
+    def slow_next(
+        self,
+        count: int = 1,
+        *,
+        bytes_per_second: float,
+        first_byte: float = 0.0,
+        reads: bool = False,
+    ) -> None:
+        """
+        Send the answers to the next requests for jobs slowly; queues up with `fail_next`.
+
+        Args:
+            count: How many requests.
+            bytes_per_second: The pace of the body.
+            first_byte: Seconds of silence before the head.
+            reads: As for `fail_next`.
+
+        Raises:
+            ValueError: A pace that is not above 0, or a negative silence.
+        """
+        if bytes_per_second <= 0 or first_byte < 0:
+            raise ValueError(
+                "bytes_per_second must be above 0 and first_byte 0 or more, "
+                f"not {bytes_per_second} and {first_byte}"
+            )
+        self._plan(
+            Mishap(bytes_per_second=bytes_per_second, first_byte=first_byte), count, reads=reads
+        )
+
+    def truncate_next(
+        self,
+        count: int = 1,
+        *,
+        keep: float = 0.5,
+        framing: Framing = "close",
+        reads: bool = False,
+    ) -> None:
+        """
+        End the answers to the next requests for jobs early; queues up with `fail_next`.
+
+        The job runs and is charged as ever.
+
+        Args:
+            count: How many requests.
+            keep: The share of the body that goes out, from 0 to 1 (never all of it).
+            framing: ``close``: the connection's end is the body's, so nothing
+                but the content tells. ``length``: Content-Length tells.
+                ``chunked``: all is well for HTTP, as behind a proxy that was cut off.
+            reads: As for `fail_next`.
+
+        Raises:
+            ValueError: A share or a framing that is none of these.
+        """
+        if not 0 <= keep <= 1 or framing not in get_args(Framing):
+            raise ValueError(f"keep must be from 0 to 1, and framing one of {get_args(Framing)}")
+        self._plan(Mishap(share=keep, framing=framing), count, reads=reads)
+
+    def _plan(self, planned: PlannedReply | Mishap, count: int, *, reads: bool) -> None:
+        (self._plans.reads if reads else self._plans.jobs).add(planned, count)
 
     @property
     def planned(self) -> int:
-        """How many planned replies nobody has received yet."""
-        return len(self._plans.jobs) + len(self._plans.reads)
+        """How many planned replies and mishaps nobody has met yet."""
+        running = self._running
+        refusing = 0 if running is None else running.refusing
+        return len(self._plans.jobs) + len(self._plans.reads) + refusing
 
     def forget_planned(self) -> None:
-        """Drop the planned replies nobody has received yet."""
+        """Drop the planned replies and mishaps nobody has met yet."""
         self._plans.jobs.clear()
         self._plans.reads.clear()
+        running = self._running
+        if running is not None:
+            running.accept()
+
+    @property
+    def jobs(self) -> list[Record]:
+        """
+        The records of the jobs that ran, or will, in the order in which they were asked for.
+
+        Refusals, polls and reads are in the `ledger` alone, so
+        ``len(emulator.jobs)`` is what would have been paid for.
+        """
+        ran = (record for record in self.ledger.records() if record.ran)
+        return sorted(ran, key=lambda record: record.number)
 
     def fail_jobs(
         self,
@@ -391,9 +501,9 @@ class Emulator:
                 # The second one is the host that finished Kontext pictures lie at.
                 listeners = []
                 for port in (self._port, 0):
-                    listeners.append(_listen(self._host, port))
+                    listeners.append(listen(self._host, port))
                     undo.callback(listeners[-1].close)
-                running = _Running(self._make_app, listeners, self._keep_alive)
+                running = Running(self._make_app, listeners, self._keep_alive)
                 undo.pop_all()
             self._stopped.clear()
             self._running = running
@@ -463,140 +573,6 @@ class Emulator:
             await anyio.to_thread.run_sync(self.stop)
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server with a prompt end: no ticks to wait for, nothing logged."""
-
-    def __init__(self, config: uvicorn.Config, app: App, up: threading.Event) -> None:
-        super().__init__(config)
-        self._app = app
-        self._up = up
-        self.exit = asyncio.Event()
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        # Uvicorn's own also catches signals and logs each step.
-        self.config.load()
-        self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets)
-        await self.main_loop()
-        await self.shutdown(sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._up.set()
-
-    async def main_loop(self) -> None:
-        ticks = 0
-        # The tick renews the Date header; every tenth one, by uvicorn's count.
-        while not await self.on_tick(ticks):
-            ticks += 10
-            try:
-                async with asyncio.timeout(1.0):
-                    await self.exit.wait()
-            except TimeoutError:
-                continue
-            self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for listener in sockets or ():
-            listener.close()
-        self._app.close()
-        state = self.server_state
-        for connection in list(state.connections):
-            connection.shutdown()
-        if not await self._drained():
-            # Clients in the middle of an upload, or too slow to read an answer.
-            for connection in list(state.connections):
-                if connection.transport is not None:
-                    connection.transport.abort()
-            await self._drained()
-
-    async def _drained(self) -> bool:
-        deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
-        state = self.server_state
-        while state.connections or state.tasks or self._app.working:
-            if asyncio.get_running_loop().time() > deadline:
-                return False
-            await asyncio.sleep(0.005)
-        return True
-
-
-class _Running:
-    """One start to stop: the thread, its loop and the server in it."""
-
-    def __init__(
-        self, make_app: Callable[[int], App], listeners: list[socket.socket], keep_alive: int
-    ) -> None:
-        self.address: tuple[str, int] = listeners[0].getsockname()[:2]
-        self._make_app = make_app
-        self._listeners = listeners
-        self._keep_alive = keep_alive
-        self._app: App | None = None
-        self._server: _Server | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="prodia-emulator", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        if self._failure is not None:
-            self._thread.join()
-            raise RuntimeError("the emulator's server could not start") from self._failure
-
-    def let_go(self) -> None:
-        if self._loop is not None and self._app is not None:
-            self._loop.call_soon_threadsafe(self._app.let_go)
-
-    def stop(self) -> None:
-        if self._loop is not None and self._server is not None:
-            self._loop.call_soon_threadsafe(self._server.exit.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(self._serve())
-        except BaseException as exc:  # noqa: BLE001  # handed to the thread that starts us
-            self._failure = exc
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        samples_port: int = self._listeners[1].getsockname()[1]
-        app = self._app = self._make_app(samples_port)
-        config = uvicorn.Config(
-            app.asgi,
-            # Uvicorn's loggers stay as the user's program has set them up.
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            server_header=False,
-            timeout_keep_alive=self._keep_alive,
-        )
-        self._loop = asyncio.get_running_loop()
-        self._server = server = _Server(config, app, self._ready)
-        await server.serve(self._listeners)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio turns Nagle's algorithm off for each
-    # connection; without, every answer waits 40 ms for an acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.setblocking(False)
-    except OSError as exc:
-        listener.close()
-        raise OSError(
-            exc.errno, f"the emulator cannot listen on {host} port {port}: {exc.strerror or exc}"
-        ) from exc
-    return listener
-
-
 def _url(address: tuple[str, int]) -> str:
     host, port = address
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # only reworded
@@ -610,6 +586,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _behaviour(behaviour: Behaviour | None, accept_unknown_types: bool) -> Behaviour:
+    behaviour = behaviour or Behaviour()
+    return replace(behaviour, accept_unknown_types=True) if accept_unknown_types else behaviour
 
 
 def _check_workers(count: int) -> None:

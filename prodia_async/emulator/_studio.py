@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from . import _films, _pictures, _vectors
 from ._accept import Encoding
+from ._bodies import Content, held_by, whole
 from ._encoding import encode
 from ._forms import InputFile, go_json
 from ._jobs import UNREADABLE, medium_of, unreadable
@@ -57,7 +58,7 @@ class Output:
 
     filename: str | None
     content_type: str
-    content: bytes
+    content: Content
 
 
 class Shelf(Generic[Value]):
@@ -107,6 +108,7 @@ class Studio:
             json.dumps(plan.config, sort_keys=True),
             plan.wanted.first,
             plan.poster,
+            plan.film_bytes,
         )
 
     def ready(self, key: Hashable) -> tuple[Output, ...] | None:
@@ -116,7 +118,7 @@ class Studio:
     def make(self, plan: Plan) -> tuple[Output, ...]:
         """Draw and encode all outputs of a plan; takes milliseconds of CPU time."""
         outputs = self._serial(plan) if plan.steps else self._make(plan)
-        self._encoded.put(self.key(plan), outputs, sum(len(item.content) for item in outputs))
+        self._encoded.put(self.key(plan), outputs, sum(held_by(item.content) for item in outputs))
         return outputs
 
     def _serial(self, plan: Plan) -> tuple[Output, ...]:
@@ -210,7 +212,8 @@ class Studio:
         seconds = config.get("duration", config.get("duration_seconds", _SECONDS))
         if not isinstance(seconds, (int, float)) or not 0 < seconds <= _LONGEST:
             seconds = _SECONDS  # a type without a duration was given one
-        film = Output("video.mp4", "video/mp4", _films.film(pictures, plan.size, float(seconds)))
+        content = _content(plan, pictures, float(seconds))
+        film = Output("video.mp4", "video/mp4", content)
         if not plan.poster:
             return (film,)
         poster = encode(pictures[0], Encoding("image/jpeg"))
@@ -244,6 +247,8 @@ class Studio:
                 return _pictures.swap(source, target)
             case "compose":
                 scene = _pictures.scene(look, plan.seed, size)
+                if not plan.inputs:
+                    return scene
                 return _pictures.hang(scene, self._inputs(plan, "RGB"), plan.seed)
             case _:
                 return _pictures.scene(look, plan.seed, size)
@@ -261,6 +266,8 @@ class Studio:
     def _inputs(plan: Plan, mode: str) -> list[Image.Image]:
         pictures = []
         for item in plan.inputs:
+            if plan.kind.takes != ("image",) and medium_of(item.content) != "image":
+                continue  # a film or a sound, where pictures are not all that may come
             try:
                 with Image.open(io.BytesIO(item.content)) as picture:
                     pictures.append(ImageOps.exif_transpose(picture).convert(mode))
@@ -276,8 +283,22 @@ def _as_input(outputs: tuple[Output, ...]) -> InputFile:
         (item for item in outputs if item.content_type.startswith(("image/", "video/"))),
         outputs[0],
     )
-    digest = hashlib.sha256(output.content).hexdigest()
-    return InputFile(output.filename or "output", output.content_type, output.content, digest)
+    content = whole(output.content)
+    digest = hashlib.sha256(content).hexdigest()
+    return InputFile(output.filename or "output", output.content_type, content, digest)
+
+
+def _content(plan: Plan, pictures: list[Image.Image], seconds: float) -> Content:
+    """Make a film: a small one, or one of the size that was asked for."""
+    if plan.film_bytes is None:
+        return _films.film(pictures, plan.size, seconds)
+    first, last = pictures
+
+    def frame_at(part: float) -> Image.Image:
+        return Image.blend(first, last, part)
+
+    size = max(plan.film_bytes, _films.smallest(plan.size, seconds))
+    return _films.Reel(frame_at, plan.size, seconds, size)
 
 
 def _drawing_key(plan: Plan) -> tuple[Hashable, ...]:

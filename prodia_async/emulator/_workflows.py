@@ -106,7 +106,7 @@ def _serial(
     kinds: list[JobType] = []
     if not failures:
         for index, member in enumerate(job["jobs"]):
-            kinds.append(route(member, privileged, behaviour.unknown_type_status))
+            kinds.append(route(member, privileged, behaviour))
             failures += check(kinds[-1].schema, member, f"/jobs/{index}")
     if failures:
         raise bad_request(report(kind.name, failures))
