@@ -34,7 +34,7 @@ from ._errors import (
     TruncatedResponseError,
 )
 from ._formats import JPEG, PNG, WebP
-from ._hooks import AttemptDetails, AttemptHook
+from ._hooks import AttemptDetails, AttemptHook, JobDetails
 from ._models import (
     Input,
     Job,
@@ -71,6 +71,7 @@ __all__ = [
     "InternalServerError",
     "InvalidRequestError",
     "Job",
+    "JobDetails",
     "JobFailedError",
     "JobNotFoundError",
     "JobOutcome",

@@ -526,6 +526,13 @@ def error_for(status_code: int, headers: Headers, body: bytes) -> ProdiaError:
             part, a job result as JSON, or text.
     """
     job = _job_in(headers, body)
+    return fault_of(status_code, headers, job, body)
+
+
+def fault_of(
+    status_code: int, headers: Headers, job: JobResult | None, body: bytes = b""
+) -> ProdiaError:
+    """Turn an error status into the error to raise, its job result read already."""
     said = (job.failure or _other_text(job)) if job is not None else None
     if said is None:
         said = text_of(headers, body)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 from . import _notebook, _waiting
@@ -34,6 +34,7 @@ from ._requests import ASYNC_PATH
 from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
 from ._retry import check_seconds
 from ._stream import JobStream, OutputPart
+from ._vocabulary import Finished, Terms, Vocabulary
 from ._wire import WireRequest
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ._answers import AnswerEvent
-    from ._engine import Engine, Finished, Flight, Terms, Vocabulary
+    from ._attempts import Attempt
+    from ._engine import Engine, Exchange
     from ._outputs import Output
     from ._results import JobResult
-    from ._retry import Attempt
     from ._transport import Reply
     from ._wire import Headers
 
@@ -463,33 +464,33 @@ class AsyncJob:
 
     @asynccontextmanager
     async def _stream(self, name: str) -> AsyncGenerator[OutputPart, None]:
-        flight, reply = await self._within(None, lambda: self._begin(name))
+        exchange = await self._within(None, lambda: self._begin(name))
         stream: JobStream | None = None
         try:
-            stream = JobStream(RawFeed(reply, name), flight.within, request_id=reply.request_id)
+            reply = exchange.reply
+            stream = JobStream(RawFeed(reply, name), exchange.within, request_id=reply.request_id)
             part = await anext(aiter(stream))
             assert isinstance(part, OutputPart)  # noqa: S101  (a raw feed has nothing else)
             yield part
         except BaseException as error:
-            await flight.end(error)
+            await exchange.end(error)
             if isinstance(error, ProdiaError) and (stream is None or error is stream.error):
                 self._told(error)
             raise
-        await flight.end()
+        await exchange.end()
 
-    async def _begin(self, name: str) -> tuple[Flight[bytes], Reply]:
+    async def _begin(self, name: str) -> Exchange[bytes]:
         """Ask for an output until it begins to come."""
         request = _request(self.id, f"/output/{quote(name, safe='')}")
         own = self._calls.terms(None)
         began = _waiting.current_time()
 
-        async def begin() -> tuple[Flight[bytes], Reply]:
+        async def begin() -> Exchange[bytes]:
             spent = _waiting.current_time() - began
             terms = free(own, deadline=own.deadline, spent=spent)
-            flight = self._calls.engine.flight(request, _Text(bytes), terms)
-            reply = await flight.begin()
-            flight.give_back()
-            return flight, reply
+            exchange = await self._calls.engine.begin(request, _Text(bytes), terms)
+            exchange.give_back()
+            return exchange
 
         return await self._patiently(begin, own)
 
@@ -543,20 +544,14 @@ class RawFeed:
         return [OutputData(chunk)]
 
 
-class _Asking:
+class _Asking(Vocabulary[T]):
     """What all questions share."""
 
     def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
         return error_for(status_code, headers, body)
 
-    def partial(self) -> dict[str, object]:
-        return {}
 
-    def dollars(self) -> float:
-        return 0.0
-
-
-class _Text(_Asking, Generic[T]):
+class _Text(_Asking[T]):
     """A small answer, read by a plain function."""
 
     def __init__(self, read: Callable[[bytes], T]) -> None:
@@ -571,7 +566,7 @@ class _Text(_Asking, Generic[T]):
         return self._read(bytes(text))
 
 
-class _Whole(_Asking):
+class _Whole(_Asking["Output"]):
     """One output, collected."""
 
     def __init__(self, name: str, left: int, most: int) -> None:

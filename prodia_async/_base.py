@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from ._connections import default_transport
-from ._engine import Engine, Terms
+from ._engine import Engine
 from ._errors import InvalidRequestError
 from ._httpx import httpx
 from ._map import Outcomes
@@ -18,6 +18,7 @@ from ._notebook import show_lists
 from ._retry import RetryPolicy, check_seconds
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._transport import Sender
+from ._vocabulary import Terms
 from ._waiting import watch
 from ._wire import Secret, is_this_machine
 

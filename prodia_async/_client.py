@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ._answers import Collector
-    from ._engine import Finished, Terms
     from ._formats import Format
     from ._hooks import AttemptHook
     from ._httpx import httpx
     from ._models import InputLike
     from ._retry import RetryPolicy
     from ._source import Source
+    from ._vocabulary import Finished, Terms
     from ._wire import WireRequest
 
 ACCOUNT = Account(
@@ -442,8 +442,9 @@ class AsyncProdia(BaseClient):
             collected, finished = await self._engine.run(
                 wire, answer, replace(terms, counted=False)
             )
-        except BaseException:
-            self._engine.session().scheduler.record(completed=False)
+        except BaseException as error:
+            cancelled = not isinstance(error, Exception)
+            self._engine.session().scheduler.record(cancelled=cancelled)
             raise
         job = collected.job
         if job is None or job.id is None:
@@ -485,22 +486,22 @@ class AsyncProdia(BaseClient):
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
         wire, terms = await self._prepare(request)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=0)
-        flight = self._engine.flight(wire, answer, terms)
-        reply = await flight.within(flight.begin)
+        exchange = await self._engine.begin(wire, answer, terms)
+        reply = exchange.reply
         stream: JobStream | None = None
         try:
             feed = AnswerFeed(reply, multipart=request.multipart)
-            stream = JobStream(feed, flight.within, request_id=reply.request_id)
+            stream = JobStream(feed, exchange.within, request_id=reply.request_id)
             yield stream
         except BaseException as error:
             # What the block itself raised says nothing of this job.
             own = stream is None or error is stream.error or not isinstance(error, Exception)
             answer.note(stream.job if stream else None)
-            await flight.end(error, own=own)
+            await exchange.end(error, own=own)
             raise
         answer.note(stream.job)
         # An error that the block swallowed counts all the same.
-        await flight.end(stream.error)
+        await exchange.end(stream.error)
 
 
 class _Calls:

@@ -4,187 +4,81 @@ The path of one request: slot, attempts, reply. Not a word of any API's vocabula
 ::
 
     run                      within its deadline
-      Flight.begin           until an answer of success has begun
+      begin                  until an answer of success has begun: an Exchange
         retrying             decides after each attempt (_retry)
           ticket.start       waits for its turn (_scheduler)
           sender.send        one exchange (_transport)
           error_for          an error status, in the vocabulary's words
       vocabulary.read        the answer; from here on nothing is sent again
-      Flight.end             gives the slot back, counts
+      Exchange.end           gives the slot back, counts
 
 A success status means that the job ran, so reading its answer lies outside
 the attempts: whatever goes wrong there, sending it again would pay twice.
 
-An engine outlives event loops: each loop gets connections and a scheduler of
-its own (a *session*), made on first use, and so does a forked child.
+This module waits and little else. What an attempt came to, and what follows,
+is decided by plain functions and objects: `_attempts`, `_retry`, `fate_of` and
+`stage_of` below; what belongs to which event loop by `_sessions`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import warnings
-from dataclasses import dataclass, fields, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import anyio
-import anyio.lowlevel
 
-from ._errors import ConnectError, DeadlineExceededError, ProdiaError
-from ._hooks import AttemptDetails, AttemptHook, log, tell
-from ._retry import (
-    Attempt,
-    Decision,
-    Fate,
-    History,
-    RetryBudget,
-    RetryPolicy,
-    attempt_of,
-    retrying,
+from ._attempts import Attempts, Fate
+from ._errors import (
+    APIStatusError,
+    CapacityError,
+    ConnectError,
+    DeadlineExceededError,
+    JobFailedError,
+    ProdiaError,
+    Stage,
 )
-from ._scheduler import Scheduler, SchedulerStatistics
+from ._hooks import AttemptDetails, JobDetails, log, logger, tell
+from ._retry import Decision, RetryBudget, retrying
+from ._sessions import MAX_QUESTIONS, Session, Sessions
 from ._transport import Reply, Sender, Sending
-from ._waiting import clock_of, until
+from ._vocabulary import Finished, Terms, Vocabulary
+from ._waiting import until
 from ._wire import REDACTED, Headers, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
-    from ._scheduler import Ticket
-    from ._source import Source
+    from ._admission import Reason, Trouble
+    from ._attempts import Attempt
+    from ._scheduler import Scheduler, SchedulerStatistics, Ticket
     from ._wire import WireRequest
+
+__all__ = ["MAX_QUESTIONS", "Engine", "Exchange", "Finished", "Terms", "Vocabulary"]
 
 S = TypeVar("S")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much of an error's body is read. Chosen."""
 
 ERROR_BODY_SECONDS = 10.0
-"""How long the body of an error is read. Chosen: its status says the most of it."""
+"""How long the body of a 5xx is read, where its start says all. Chosen."""
 
-MAX_QUESTIONS = 32
-"""
-How many free questions of a session are asked at once. Chosen: enough for some hundred polls a
-second, and few beside the connections of the jobs.
-"""
+REFUSAL_BODY_SECONDS = 1.0
+"""How long the body of any other error is read. Chosen: its status says the most of it."""
 
 MIN_SECRET = 8
 """Shortest credential that is blotted out of errors. Chosen: real ones have hundreds of letters."""
 
+DRAIN_LOOK_SECONDS = 0.02
+"""How often somebody who drains looks whether all have come to their ends. Chosen."""
 
-class Vocabulary(Protocol[T_co]):
-    """What an API makes of an answer."""
-
-    async def read(self, reply: Reply) -> T_co:
-        """
-        Read a success answer.
-
-        Raises:
-            ResponseError: It is not what the API promises.
-            JobFailedError: It says that the job failed.
-        """
-
-    def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
-        """Turn an error status into the error to raise; ``body`` may be cut."""
-
-    def partial(self) -> dict[str, object]:
-        """Return what was complete of the answer being read, as attributes for an error."""
-
-    def dollars(self) -> float:
-        """Return what the answer that was read says it cost; 0 if it does not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """
-    On which terms a request is run.
-
-    Attributes:
-        authorize: Returns the Authorization header for an attempt; empty for none.
-        retry: When to try again.
-        deadline: Seconds for all of it, or ``None``.
-        timeout: Seconds of silence allowed within an attempt.
-        hook: Told of every attempt.
-        counted: Whether it is a job of its own in the statistics, rather
-            than a step of one (a question about it, say).
-        spent: Seconds of the deadline that are gone already.
-        free: Whether it is a question that costs nothing: it waits for no
-            slot but for one of `MAX_QUESTIONS`, is sent once, and neither
-            draws on the retry budget nor fills it. Whoever asks decides
-            whether to ask again.
-        source: Who fetched it, where it is one of many.
-    """
-
-    authorize: Callable[[], Awaitable[str]]
-    retry: RetryPolicy
-    deadline: float | None
-    timeout: float
-    hook: AttemptHook | None
-    counted: bool = True
-    spent: float = 0.0
-    free: bool = False
-    source: Source | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """
-    What a request took.
-
-    Attributes:
-        request_id: The ``x-request-id`` header.
-        attempts: Oldest first; the last succeeded.
-        queued: Seconds waited for a slot, or out a refusal.
-        backoff: Seconds waited between attempts after faults.
-        running: Seconds spent in attempts.
-        total: Seconds in all.
-    """
-
-    request_id: str | None
-    attempts: tuple[Attempt, ...]
-    queued: float
-    backoff: float
-    running: float
-    total: float
-
-
-class _Session:
-    """What belongs to one event loop in one process."""
-
-    __slots__ = ("_loop", "accepted", "clock", "closed", "pid", "questions", "scheduler", "sender")
-
-    def __init__(self, sender: Sender, scheduler: Scheduler, token: object) -> None:
-        self.sender = sender
-        self.scheduler = scheduler
-        self.pid = os.getpid()
-        self._loop: Any = getattr(token, "native_token", token)
-        # The same clock as anyio's, without looking for the loop at each reading.
-        self.clock = clock_of(getattr(self._loop, "time", anyio.current_time))
-        scheduler.clock = self.clock
-        self.accepted: dict[str, float] = {}
-        """When the server last accepted a request, by kind."""
-        self.questions = anyio.CapacityLimiter(MAX_QUESTIONS)
-        self.closed = False
-
-    def is_gone(self) -> bool:
-        """Whether its loop has ended, or belongs to the process we were forked from."""
-        if self.pid != os.getpid():
-            return True
-        if hasattr(self._loop, "is_closed"):
-            return bool(self._loop.is_closed())
-        try:  # trio tells when it is asked to do something
-            self._loop.run_sync_soon(_do_nothing)
-        except RuntimeError:
-            return True
-        return False
-
-
-def _do_nothing() -> None:
-    pass
+Event = Literal["started", "finished", "waiting"]
 
 
 class _FreeTicket:
@@ -196,20 +90,44 @@ class _FreeTicket:
         self._limiter = limiter
         self.seconds_queued = 0.0
 
-    async def start(self) -> None:
+    async def start(self, until: float) -> bool:
+        del until
         await self._limiter.acquire_on_behalf_of(self)
+        return True
 
     def refused(self, wait: float | None, *, retry_after: float | None) -> None:
         del wait, retry_after
         self.close()
 
-    def released(self, *, served: bool) -> None:
-        del served
+    def released(self, *, served: bool, answered: bool | None = None) -> None:
+        del served, answered
+        self.close()
+
+    def troubled(self, what: Trouble, *, budget_is_empty: bool) -> None:
+        del what, budget_is_empty
         self.close()
 
     def close(self) -> None:
         with contextlib.suppress(RuntimeError):  # it has none, or gave it back
             self._limiter.release_on_behalf_of(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """
+    A job that was left without its answer when its client was closed.
+
+    Attributes:
+        job_type: Its type.
+        index: Its place in a ``map``, from 0; ``None`` for a job alone.
+        tag: The `tag` of its `JobRequest`.
+        may_have_run: Whether it may have run, and so may have been charged.
+    """
+
+    job_type: str
+    index: int | None
+    tag: object
+    may_have_run: bool
 
 
 class Engine:
@@ -219,69 +137,60 @@ class Engine:
     Args:
         make_sender: Makes what sends, for the running event loop.
         make_scheduler: Makes a scheduler.
+
+    Attributes:
+        budget: What retries of faults draw from.
+        under_way: The jobs that have not ended.
+        is_draining: Whether no new jobs are taken.
     """
 
     def __init__(
-        self,
-        *,
-        make_sender: Callable[[], Sender],
-        make_scheduler: Callable[[], Scheduler],
+        self, *, make_sender: Callable[[], Sender], make_scheduler: Callable[[], Scheduler]
     ) -> None:
-        self._sessions: dict[object, _Session] = {}
-        self._closed_sessions: list[_Session] = []
-        self.closed = False
-        self._make_sender = make_sender
-        self._make_scheduler = make_scheduler
-        self._budget = RetryBudget()
-        # Made now, since it checks its arguments; the first session gets it.
-        self._spare_scheduler: Scheduler | None = make_scheduler()
-        self._past = self._spare_scheduler.statistics()
+        self._sessions = Sessions(make_sender=make_sender, make_scheduler=make_scheduler)
+        self.budget = RetryBudget()
+        self.under_way: dict[_Flight[Any], None] = {}
+        self.is_draining = False
 
     def __del__(self) -> None:
-        if self._sessions and not self.closed:
+        # Half made, it has no sessions.
+        sessions: Sessions | None = getattr(self, "_sessions", None)
+        if sessions is not None and not sessions.closed and len(sessions):
             warnings.warn(
                 "a client was not closed: use `async with`, or `await client.aclose()`",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-            self._abandon_all()
+            sessions.abandon()
 
-    def session(self) -> _Session:
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._sessions.closed
+
+    def session(self) -> Session:
         """
         Return what belongs to the running event loop, made on first use.
 
         Raises:
             RuntimeError: The client was closed, or no event loop runs.
         """
-        if self.closed:
-            raise RuntimeError("this client is closed; make a new one")
-        token = anyio.lowlevel.current_token()
-        session = self._sessions.get(token)
-        if session is not None and session.pid == os.getpid():
-            return session
-        self._drop_gone()
-        scheduler = self._spare_scheduler or self._make_scheduler()
-        self._spare_scheduler = None
-        session = self._sessions[token] = _Session(self._make_sender(), scheduler, token)
-        return session
+        return self._sessions.current()
 
-    def _drop_gone(self) -> None:
-        for token, session in list(self._sessions.items()):
-            if session.is_gone():
-                del self._sessions[token]
-                self._past = _sum([self._past, session.scheduler.statistics()], past=True)
-                session.sender.abandon()
+    def flight(self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms) -> _Flight[T]:
+        """
+        Give a request its place in line; nothing is sent yet.
 
-    def _abandon_all(self) -> None:
-        sessions = list(self._sessions.values())
-        self._sessions.clear()
-        for session in sessions:
-            session.sender.abandon()
-
-    def flight(self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms) -> Flight[T]:
-        """Give a request its place in line; nothing is sent yet."""
-        return Flight(request, vocabulary, terms, self.session(), self._budget)
+        Raises:
+            QueueFullError: As many wait as may.
+            ConnectError: The client is draining, and takes no new jobs.
+            RuntimeError: The client was closed.
+        """
+        session = self._sessions.current()
+        if self.is_draining and terms.counted:
+            raise ConnectError("the client is draining and takes no new jobs; this was not sent")
+        return _Flight(self, session, request, vocabulary, terms)
 
     async def run(
         self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms
@@ -299,123 +208,86 @@ class Engine:
         flight = self.flight(request, vocabulary, terms)
         return await flight.within(flight.run)
 
+    async def begin(
+        self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms
+    ) -> Exchange[T]:
+        """
+        Send one request until an answer of success has begun; its body is not read yet.
+
+        Raises:
+            DeadlineExceededError: It took longer than the deadline.
+            ProdiaError: It failed; the attempts are attached.
+        """
+        flight = self.flight(request, vocabulary, terms)
+        return await flight.within(flight.begin)
+
     def statistics(self) -> SchedulerStatistics:
         """Return what all sessions do and have done, added up."""
-        sessions = [*list(self._sessions.values()), *self._closed_sessions]
-        return _sum([self._past, *(session.scheduler.statistics() for session in sessions)])
+        return self._sessions.statistics()
+
+    async def drain(self, timeout: float | None = None) -> tuple[Unfinished, ...]:
+        """
+        Take no new jobs, let those that were sent come to their ends, then close.
+
+        Args:
+            timeout: Seconds for that; ``None`` for as long as it takes.
+
+        Returns:
+            The jobs that were left without an answer; empty where all have ended.
+        """
+        if self.closed:
+            return ()
+        self.is_draining = True
+        with anyio.move_on_after(timeout):
+            # Looked at rather than told, since they may be other threads' jobs.
+            while any(each.was_sent for each in list(self.under_way)):  # noqa: ASYNC110
+                await anyio.sleep(DRAIN_LOOK_SECONDS)
+        left = tuple(each.unfinished() for each in list(self.under_way))
+        await self.aclose()
+        return left
 
     async def aclose(self) -> None:
         """Close the connections, for good."""
         if self.closed:
             return
-        self.closed = True
-        # Their jobs come to their ends yet, and count.
-        self._closed_sessions = list(self._sessions.values())
-        for session in self._closed_sessions:
-            session.closed = session.scheduler.closed = True
-        mine = self._sessions.pop(anyio.lowlevel.current_token(), None)
+        mine, others = self._sessions.close()
         try:
             if mine is not None:
                 mine.scheduler.close()
                 await mine.sender.aclose()
         finally:
-            self._abandon_all()
+            for each in others:
+                each.sender.abandon()
 
 
-_NOW = frozenset({"in_flight", "queued", "waiting"})
-_NOT_ADDED = frozenset({"limits", "max_concurrency"})
-
-
-def _sum(each: list[SchedulerStatistics], *, past: bool = False) -> SchedulerStatistics:
-    """Add up the counts of several schedulers; of `past` ones nothing goes on any more."""
-    added = {
-        field.name: sum(getattr(counts, field.name) for counts in each)
-        for field in fields(SchedulerStatistics)
-        if field.name not in _NOT_ADDED
-    }
-    if past:
-        added.update(dict.fromkeys(_NOW, 0))
-    limits = {kind: limit for counts in each for kind, limit in counts.limits.items()}
-    return replace(each[0], limits=MappingProxyType(limits), **added)
-
-
-class Flight(Generic[T]):
+class Exchange(Generic[T]):
     """
-    One request on its way, from its place in line to its end.
+    A request whose answer has begun. Read the reply, then `end` it, in whatever way it went.
 
-    `begin`, then read the reply, then `end`, in whatever way it went. Each
-    step goes through `within`, which keeps the deadline.
+    Attributes:
+        reply: The answer: its status, its headers, its body while it comes.
     """
 
-    __slots__ = (
-        "_attempt_began", "_backoff", "_began", "_budget", "_clock", "_deadline_at", "_history",
-        "_reply", "_request", "_running", "_secret", "_sending", "_session", "_terms", "_ticket",
-        "_vocabulary",
-    )  # fmt: skip
+    __slots__ = ("_flight", "reply")
 
-    def __init__(
-        self,
-        request: WireRequest,
-        vocabulary: Vocabulary[T],
-        terms: Terms,
-        session: _Session,
-        budget: RetryBudget,
-    ) -> None:
-        self._request = request
-        self._vocabulary = vocabulary
-        self._terms = terms
-        self._session = session
-        self._budget = budget
-        self._ticket: Ticket | _FreeTicket = (
-            _FreeTicket(session.questions)
-            if terms.free
-            else session.scheduler.ticket(request.kind, terms.source)
-        )
-        self._history = History()
-        self._sending: Sending | None = None
-        self._reply: Reply | None = None
-        self._clock = session.clock
-        self._began = self._attempt_began = self._clock()
-        self._deadline_at = (
-            None if terms.deadline is None else self._began + terms.deadline - terms.spent
-        )
-        self._running = self._backoff = 0.0
-        self._secret = Secret()
+    def __init__(self, flight: _Flight[T], reply: Reply) -> None:
+        self._flight = flight
+        self.reply = reply
 
     async def within(self, step: Callable[[], Awaitable[S]]) -> S:
         """
-        Do one step within what is left of the deadline.
+        Do one step of the reading within what is left of the deadline.
+
+        What passes between two steps is the reader's own time, and does not count.
 
         Raises:
             DeadlineExceededError: Nothing was left; the step was cancelled.
         """
-        if self._deadline_at is None:
-            return await step()
-        with until(self._deadline_at):
-            return await step()
-        raise self._out_of_time()
-
-    async def run(self) -> tuple[T, Finished]:
-        """Begin, read and end."""
-        reply = await self.begin()
-        try:
-            value = await self._vocabulary.read(reply)
-        except BaseException as error:
-            await self.end(error)
-            raise
-        return value, await self.end()
-
-    async def begin(self) -> Reply:
-        """Make attempts until an answer of success has begun; its body is not read yet."""
-        try:
-            return await retrying(self._attempt, decide=self._decide)
-        except BaseException as error:
-            self._finish(error)
-            raise
+        return await self._flight.within(step)
 
     def give_back(self) -> None:
-        """Give the slot back before the end, since a reader of his own pace reads the answer."""
-        self._ticket.close()
+        """Give the slot back before the end: the server has finished, the reader has not."""
+        self._flight.give_back()
 
     async def end(self, error: BaseException | None = None, *, own: bool = True) -> Finished:
         """
@@ -426,22 +298,138 @@ class Flight(Generic[T]):
             own: Whether that is this request's error. What a caller's own
                 code raised while it read the answer is not.
         """
-        assert self._reply is not None  # noqa: S101  (`begin` returned it)
+        return await self._flight.end(self.reply, error, own=own)
+
+
+class _Flight(Generic[T]):
+    """One request on its way, from its place in line to its end."""
+
+    __slots__ = (
+        "_attempts", "_clock", "_engine", "_error_at_last", "_gave_back", "_left", "_reply",
+        "_request", "_secret", "_sending", "_session", "_stage", "_terms", "_ticket", "_tried",
+        "_vocabulary", "was_sent",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        engine: Engine,
+        session: Session,
+        request: WireRequest,
+        vocabulary: Vocabulary[T],
+        terms: Terms,
+    ) -> None:
+        self._engine = engine
+        self._session = session
+        self._request = request
+        self._vocabulary = vocabulary
+        self._terms = terms
+        self._clock = session.clock
+        self._attempts = Attempts(self._clock())
+        self._left = None if terms.deadline is None else terms.deadline - terms.spent
+        self._ticket: Ticket | _FreeTicket = (
+            _FreeTicket(session.questions)
+            if terms.free
+            else session.scheduler.ticket(
+                request.kind,
+                terms.source,
+                credential=terms.credential,
+                max_queued=None if terms.source else terms.max_queued,
+            )
+        )
+        self._sending: Sending | None = None
+        self._reply: Reply | None = None
+        self._secret = Secret()
+        self._stage: Stage | None = None  # of the attempt that was cut off
+        self._error_at_last: ProdiaError | None = None  # of the last attempt but this one
+        self._tried = False  # whether what was raised came out of an attempt
+        self._gave_back = False
+        self.was_sent = False
+        if terms.counted:
+            engine.under_way[self] = None
+            if terms.hook is not None:
+                tell(terms.hook, self._as_job("queued"))
+
+    def unfinished(self) -> Unfinished:
+        """Tell what it is, for whoever closes the client before it has ended."""
+        sent = self._sending is not None and self._sending.may_have_run
+        answered = self._reply is not None
+        return Unfinished(
+            self._request.kind,
+            self._terms.index,
+            self._terms.tag,
+            sent or answered or self._attempts.may_have_run,
+        )
+
+    async def within(self, step: Callable[[], Awaitable[S]]) -> S:
+        """
+        Do one step within what is left of the deadline.
+
+        Raises:
+            DeadlineExceededError: Nothing was left; the step was cancelled.
+        """
+        if self._left is None:
+            return await step()
+        began = self._clock()
+        with until(began + self._left):
+            try:
+                return await step()
+            finally:
+                self._left -= self._clock() - began
+        raise self._out_of_time() from self._error_at_last
+
+    async def run(self) -> tuple[T, Finished]:
+        """Begin, read and end."""
+        exchange = await self.begin()
+        try:
+            value = await self._vocabulary.read(exchange.reply)
+        except BaseException as error:
+            await exchange.end(error)
+            raise
+        finished = await exchange.end()
+        self._vocabulary.forget()
+        return value, finished
+
+    async def begin(self) -> Exchange[T]:
+        """Make attempts until an answer of success has begun; its body is not read yet."""
+        try:
+            reply = await retrying(self._attempt, decide=self._decide)
+        except BaseException as error:
+            self._finish(error)
+            raise
+        return Exchange(self, reply)
+
+    def give_back(self) -> None:
+        """Give the slot back: the server's worker is done, whatever the reader does."""
+        if not self._gave_back:
+            self._gave_back = True
+            self._ticket.released(served=True)
+
+    async def end(
+        self, reply: Reply, error: BaseException | None = None, *, own: bool = True
+    ) -> Finished:
+        """Close the reply, give the slot back and count."""
         try:
             if error is None:
-                await self._reply.aclose()
+                await reply.aclose()
             else:
                 with anyio.CancelScope(shield=True):
-                    await self._reply.aclose()
+                    await reply.aclose()
         finally:
             finished = self._finish(error, own=own)
         return finished
 
     async def _attempt(self) -> Reply:
-        await self._ticket.start()
+        self._tried = False
+        self._check_held()
+        until = self._attempts.refused_since + self._terms.retry.max_capacity_wait
+        if not await self._ticket.start(until):
+            raise self._not_sent()
         if self._session.closed:
             raise ConnectError("the client was closed before this job was sent")
-        self._attempt_began = self._clock()
+        if self._engine.is_draining and not self.was_sent and self._terms.counted:
+            raise ConnectError("the client is draining, and this job was not sent yet")
+        self._tried = self.was_sent = True
+        self._attempts.start(self._clock())
         self._sending = Sending()
         self._tell("started", None)
         try:
@@ -452,155 +440,357 @@ class Flight(Generic[T]):
             )
             if 200 <= reply.status_code < 300:
                 self._reply = reply
-                self._session.accepted[self._request.kind] = self._clock()
+                self._session.accept(self._request.kind)
                 return reply
-            body = b""
-            try:
-                with anyio.move_on_after(ERROR_BODY_SECONDS):
-                    body = await reply.read_start(MAX_ERROR_BYTES)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await reply.aclose()
-            # A server that echoes the request must not put the token into an error.
-            headers, body = _without_secret(reply.headers, body, self._secret)
-            raise self._vocabulary.error_for(reply.status_code, headers, body)
+            raise await self._error_of(reply)
         except Exception as error:
-            self._attempt_ended(error)
+            self._attempt_ended(error, is_undecided=True)
             raise
 
-    def _attempt_ended(self, error: BaseException | None, *, own: bool = True) -> None:
+    def _check_held(self) -> None:
+        """
+        Fail now what would have to wait too long anyway; what a source fetched waits.
+
+        Raises:
+            CapacityError: The server asked all jobs of the type to wait for so long.
+        """
+        if self._terms.source is not None or self._terms.free:
+            return
+        held = self._session.scheduler.held(self._request.kind, self._terms.credential)
+        if held is None or held.reason != "capacity" or held.until is None:
+            return
+        left = held.until - self._clock()
+        most = self._terms.retry.max_retry_after
+        if left > most:
+            raise CapacityError(
+                f"not sent: the server takes no job of this type for another {left:.0f} s, as it "
+                f"told one before, and max_retry_after is {most:g} s",
+                status_code=429,
+                retry_after=left,
+            )
+
+    def _not_sent(self) -> ProdiaError:
+        """Return the error for a server that took nothing for as long as we wait."""
+        most = self._terms.retry.max_capacity_wait
+        held = self._session.scheduler.held(self._request.kind, self._terms.credential)
+        why = WHY_HELD[held.reason if held else "capacity"]
+        given_up = f"nothing was sent for {most:g} s (max_capacity_wait), since {why}"
+        if self._error_at_last is not None:
+            return self._error_at_last.tell(besides=f". Given up: {given_up}")
+        if held is None or held.reason == "capacity":
+            return CapacityError(f"this was not sent: {given_up}", status_code=429)
+        return ConnectError(f"this was not sent: {given_up}")
+
+    async def _error_of(self, reply: Reply) -> ProdiaError:
+        """Read an error status's answer, as far as it matters, and close it."""
+        error: ProdiaError | None = None
+        body = bytearray()
+        # A server that echoes the request must not put the token into an error.
+        headers = _headers_without(reply.headers, self._secret)
+        blot = partial(_without, secret=self._secret)
+        try:
+            with anyio.move_on_after(self._terms.timeout) as patience:
+                error = await self._vocabulary.read_error(reply, headers, blot)
+            if error is None and not patience.cancelled_caught:
+                seconds = ERROR_BODY_SECONDS if reply.status_code >= 500 else REFUSAL_BODY_SECONDS
+                with anyio.move_on_after(seconds):
+                    await _read_start(reply, body)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reply.aclose()
+        if error is None:
+            error = self._vocabulary.error_for(reply.status_code, headers, blot(bytes(body)))
+        if patience.cancelled_caught:
+            # What it would have said nobody knows: perhaps that the job ran.
+            error.tell(fate="uncertain", **self._vocabulary.partial())
+        return error
+
+    def _attempt_ended(
+        self, error: BaseException | None, *, own: bool = True, is_undecided: bool = False
+    ) -> None:
         """Record how the attempt ended and give its slot back; only then tell anybody."""
-        now = self._clock()
-        seconds = now - self._attempt_began
-        self._running += seconds
-        attempt = self._describe(error, seconds, own=own)
+        sending, reply = self._sending, self._reply
         self._sending = None
-        self._history.add(attempt, now)
-        if attempt.fate == "not run":
-            # A job waits for capacity in the queue too, while the server takes none of its kind.
-            accepted = self._session.accepted.get(self._request.kind, self._began)
-            waiting_since = max(self._began, accepted)
-            self._history.first_refused = min(self._history.first_refused, waiting_since)
-            # Its slot is given back by `_decide`, which knows how long to wait.
-        else:
-            self._ticket.released(served=attempt.fate in {"succeeded", "ran"})
-        log(logging.DEBUG, "%s: attempt %d: %s", self._request.kind, attempt.number, attempt)
+        sent = sending is not None and sending.may_have_run
+        fate = fate_of(error, answered=reply is not None, sent=sent, own=own)
+        if sending is not None and error is not None and not isinstance(error, Exception):
+            self._stage = stage_of_attempt(sending, answered=reply is not None)
+        if reply is not None and own and isinstance(error, ProdiaError):
+            error.tell(request_id=reply.request_id)
+        attempt = self._attempts.end(
+            self._clock(),
+            fate,
+            status_code=_status_of(error) if reply is None else reply.status_code,
+            request_id=getattr(error, "request_id", None) if reply is None else reply.request_id,
+            retry_after=getattr(error, "retry_after", None),
+            error=None if error is None else type(error).__name__,
+            accepted=self._session.accepted(self._request.kind),
+        )
+        # After an error of the attempt's the slot is given back by `_decide`, which knows more.
+        if not is_undecided and not self._gave_back:
+            self._ticket.released(served=self._attempts.frees_a_worker)
+        if logger.isEnabledFor(logging.DEBUG):
+            self._log(logging.DEBUG, "%s: attempt %d: %s", attempt)
         self._tell("finished", attempt)
 
-    def _describe(self, error: BaseException | None, seconds: float, *, own: bool) -> Attempt:
-        number = len(self._history.attempts) + 1
-        reply = self._reply
-        if reply is not None:
-            if isinstance(error, ProdiaError) and own:
-                error.request_id = error.request_id or reply.request_id
-            return Attempt(
-                number,
-                "succeeded" if error is None or not own else "ran",
-                reply.status_code,
-                reply.request_id,
-                seconds,
-                error=None if error is None else type(error).__name__,
-            )
-        if error is None or isinstance(error, Exception):
-            return attempt_of(number, error, seconds)
-        # Cut off from outside: by a deadline, or by whoever waited for it.
-        sent = self._sending is not None and self._sending.may_have_run
-        fate: Fate = "uncertain" if sent else "undelivered"
-        return Attempt(number, fate, None, None, seconds, error=type(error).__name__)
-
     def _decide(self, error: BaseException) -> float | None:
-        if self._session.closed or not isinstance(error, ProdiaError):
+        if not self._tried or self._session.closed:
             return None  # closing withdraws the ticket, in whatever state
-        if self._terms.free:
+        if not isinstance(error, ProdiaError) or self._terms.free:
+            self._ticket.released(served=False)
             return None
-        history = self._history
-        last = history.attempts[-1]
-        if last.fate == "server fault" and error.job is not None and error.job.succeeded:
-            decision = Decision(None, "its answer says that the job ran")
-        else:
-            decision = self._terms.retry.decide(history, self._budget, now=self._clock())
-        if last.fate == "not run":
-            self._ticket.refused(decision.wait, retry_after=last.retry_after)
+        decision = self._terms.retry.decide(
+            self._attempts, self._engine.budget, now=self._clock(), error=error
+        )
+        self._give_slot_back(error, decision)
         if decision.wait is None:
             if decision.reason:
-                error.args = (f"{error.message.rstrip('.')}. Given up: {decision.reason}",)
+                error.tell(besides=f". Given up: {decision.reason}")
             return None
-        history.waited(decision.wait)
-        last = history.attempts[-1]
-        log(logging.INFO, "%s: attempt %d: %s", self._request.kind, last.number, last)
-        self._tell("waiting", last)
-        if last.fate == "not run":
-            return 0.0  # the ticket waits it out, and is first in line then
-        self._backoff += decision.wait
-        return decision.wait
+        attempt = self._attempts.waits(decision.wait, drawn=decision.drawn)
+        # It is kept for a deadline that passes, and must not keep what it passed through.
+        self._error_at_last = error.with_traceback(None)
+        self._log(logging.INFO, "%s: attempt %d: %s", attempt)
+        self._tell("waiting", attempt)
+        # After a refusal the ticket waits it out, and is first in line then.
+        return 0.0 if attempt.fate == "not run" else decision.wait
 
-    def _tell(
-        self, event: Literal["started", "finished", "waiting"], attempt: Attempt | None
-    ) -> None:
-        if self._terms.hook is not None:
-            number = attempt.number if attempt else len(self._history.attempts) + 1
-            details = AttemptDetails(
-                event=event,
-                job_type=self._request.kind,
-                number=number,
-                attempt=attempt,
-                seconds_queued=self._ticket.seconds_queued,
+    def _give_slot_back(self, error: ProdiaError, decision: Decision) -> None:
+        """Tell the scheduler what the attempt came to, and what comes of it."""
+        status_code = _status_of(error)
+        trouble = trouble_of(error.fate, status_code)
+        if error.fate == "not run":
+            retry_after = getattr(error, "retry_after", None)
+            self._ticket.refused(decision.wait, retry_after=retry_after)
+        elif trouble is not None:
+            self._ticket.troubled(trouble, budget_is_empty=decision.budget_is_empty)
+        else:
+            self._ticket.released(
+                served=self._attempts.frees_a_worker, answered=status_code is not None
             )
-            tell(self._terms.hook, details)
 
     def _finish(self, error: BaseException | None, *, own: bool = True) -> Finished:
         """Give the slot back and count, whatever happened."""
         try:
-            if self._sending is not None:
+            if self._attempts.is_under_way:
                 self._attempt_ended(error, own=own)
         finally:
             self._ticket.close()
             completed = error is None or not own
+            cancelled = not completed and not isinstance(error, Exception)
+            dollars = max(0.0, self._vocabulary.dollars())
             if self._terms.counted:
+                self._engine.under_way.pop(self, None)
                 self._session.scheduler.record(
-                    completed=completed, dollars=self._vocabulary.dollars()
+                    completed=completed, cancelled=cancelled, dollars=dollars
                 )
-        attempts = tuple(self._history.attempts)
         if completed:
             if not self._terms.free:
-                self._budget.succeeded(self._history.server_faults)
-        elif isinstance(error, ProdiaError):
-            error.attempts = attempts
-            error.may_have_run = error.may_have_run or self._earlier_may_have_run()
-            if len(self._secret) >= MIN_SECRET:
-                error.args = (error.message.replace(self._secret, REDACTED),)
-        total = self._clock() - self._began
+                self._engine.budget.succeeded(self._attempts.drawn)
+        else:
+            self._tell_error(error)
+        spent = self._attempts.spent(self._clock())
+        if self._terms.hook is not None and self._terms.counted:
+            ended = self._as_job("finished", error if own else None, dollars, spent.total)
+            tell(self._terms.hook, ended)
+        reply = self._reply
         return Finished(
-            self._reply.request_id if self._reply else None,
-            attempts,
-            queued=max(0.0, total - self._running - self._backoff),
-            backoff=self._backoff,
-            running=self._running,
-            total=total,
+            reply.request_id if reply else None,
+            reply.headers if reply else Headers(),
+            self._attempts.all,
+            *spent,
         )
 
-    def _earlier_may_have_run(self) -> bool:
-        fates = {attempt.fate for attempt in self._history.attempts}
-        return not fates.isdisjoint({"server fault", "uncertain", "ran"})
+    def _tell_error(self, error: BaseException | None) -> None:
+        """Write on the error what is known, warn of what is lost, and let go of the answer."""
+        if isinstance(error, ProdiaError):
+            error.tell(attempts=self._attempts.all, may_have_run=self._attempts.may_have_run)
+            if len(self._secret) >= MIN_SECRET:
+                error.tell(secret=(self._secret, REDACTED))
+            self._vocabulary.forget()
+            _forget_locals(error)
+        if self._attempts.may_have_run and self._terms.counted:
+            self._log(
+                logging.WARNING,
+                "%s: it may have been paid for, and its answer is lost: %s",
+                None,
+                type(error).__name__,
+            )
 
     def _out_of_time(self) -> DeadlineExceededError:
         """Return the error for a deadline that passed; what was cut off is recorded already."""
-        attempts = self._history.attempts
-        with_server = bool(attempts) and attempts[-1].fate in {"uncertain", "ran"}
-        where = "it was with the server" if with_server else "it was not with the server"
+        attempts = self._attempts
+        last = attempts.last
+        stage, retry_after = self._stage, getattr(self._error_at_last, "retry_after", None)
+        if stage is None:
+            held = self._session.scheduler.held(self._request.kind, self._terms.credential)
+            is_busy = held is not None and held.reason == "capacity"
+            stage = "refused" if is_busy or (last and last.fate == "not run") else "queued"
+            if retry_after is None and held is not None and held.until is not None:
+                retry_after = max(0.0, held.until - self._clock())
+        why = f"; the attempt before: {self._error_at_last.message}" if self._error_at_last else ""
         error = DeadlineExceededError(
             f"the job did not finish within its deadline of {self._terms.deadline:g} s; "
-            f"{where} when it passed",
-            attempts=attempts,
+            f"{STAGES[stage]} when it passed{why}",
+            stage=stage,
+            retry_after=retry_after,
+            attempts=attempts.all,
             request_id=self._reply.request_id if self._reply else None,
-            may_have_run=self._earlier_may_have_run(),
+            may_have_run=attempts.may_have_run,
         )
-        error.__dict__.update(self._vocabulary.partial())
+        error.tell(**self._vocabulary.partial())
+        self._vocabulary.forget()
         return error
 
+    def _as_job(
+        self,
+        event: Literal["queued", "finished"],
+        error: BaseException | None = None,
+        dollars: float = 0.0,
+        seconds: float = 0.0,
+    ) -> JobDetails:
+        return JobDetails(
+            event=event,
+            job_type=self._request.kind,
+            number=len(self._attempts),
+            attempt=self._attempts.last,
+            seconds_queued=self._ticket.seconds_queued,
+            index=self._terms.index,
+            tag=self._terms.tag,
+            dollars=dollars,
+            error=error,
+            seconds=seconds,
+        )
 
-def _without_secret(headers: Headers, body: bytes, secret: str) -> tuple[Headers, bytes]:
-    """Blot the credential out of an answer; one of a few letters is none, and would blot words."""
-    if len(secret) < MIN_SECRET:
-        return headers, body
-    return headers.without(secret), body.replace(secret.encode(), REDACTED.encode())
+    def _tell(self, event: Event, attempt: Attempt | None) -> None:
+        if self._terms.hook is not None:
+            details = AttemptDetails(
+                event=event,
+                job_type=self._request.kind,
+                number=attempt.number if attempt else self._attempts.number,
+                attempt=attempt,
+                seconds_queued=self._ticket.seconds_queued,
+                index=self._terms.index,
+                tag=self._terms.tag,
+            )
+            tell(self._terms.hook, details)
+
+    def _log(self, level: int, message: str, attempt: Attempt | None, *more: object) -> None:
+        last = attempt or self._attempts.last
+        extra = {
+            "job_type": self._request.kind,
+            "index": self._terms.index,
+            "tag": self._terms.tag,
+            "attempt": last.number if last else None,
+            "fate": last.fate if last else None,
+            "status_code": last.status_code if last else None,
+            "request_id": last.request_id if last else None,
+            "wait": last.wait if last else None,
+        }
+        about = (attempt.number, attempt) if attempt is not None else more
+        log(level, message, self._request.kind, *about, extra=extra)
+
+
+def fate_of(error: BaseException | None, *, answered: bool, sent: bool, own: bool = True) -> Fate:
+    """
+    Tell what an attempt came to.
+
+    Args:
+        error: What it ended with; ``None`` for nothing.
+        answered: Whether an answer of success had begun: then the job ran.
+        sent: Whether the server may have the whole request.
+        own: Whether the error is this request's, rather than its reader's.
+    """
+    if answered:
+        return "succeeded" if error is None or not own else "ran"
+    if isinstance(error, ProdiaError):
+        return error.fate
+    if isinstance(error, Exception):
+        return "refused"  # the caller's own: a token function, an input that cannot be read
+    # Cut off from outside: by a deadline, or by whoever waited for it.
+    return "uncertain" if sent else "undelivered"
+
+
+def trouble_of(fate: Fate, status_code: int | None) -> Trouble | None:
+    """Tell what an attempt says of the server: that it does not work, or not for us."""
+    if status_code in {401, 403}:
+        return "unauthorized"
+    if fate in {"server fault", "uncertain"}:
+        return "fault"
+    return "unreachable" if fate == "undelivered" else None
+
+
+WHY_HELD: dict[Reason, str] = {
+    "capacity": "the server had no capacity for this type",
+    "fault": "the server met job after job with a fault",
+    "unreachable": "nobody listens at the server's address",
+    "unauthorized": "the server takes none with this credential",
+}
+"""Why nothing was sent, in a sentence."""
+
+STAGES: dict[Stage, str] = {
+    "queued": "it was waiting for a slot and not with the server",
+    "refused": "the server had no capacity for it, and it was not with the server",
+    "connecting": "it was connecting, and not with the server",
+    "sending": "it was being sent, and not yet with the server",
+    "running": "it was with the server",
+    "reading": "it was with the server, and its answer had begun",
+}
+"""How far a job had come, in a sentence."""
+
+
+def stage_of_attempt(sending: Sending, *, answered: bool) -> Stage:
+    """Tell how far an attempt had come that was cut off."""
+    if answered:
+        return "reading"
+    if sending.may_have_run:
+        return "running"
+    stage: Stage = getattr(sending, "stage", "sending")
+    return stage
+
+
+def _status_of(error: BaseException | None) -> int | None:
+    return error.status_code if isinstance(error, APIStatusError | JobFailedError) else None
+
+
+async def _read_start(reply: Reply, body: bytearray) -> None:
+    """Read the start of an error's body into a buffer that outlives whoever cuts us off."""
+    with contextlib.suppress(ProdiaError):  # what came is what there is
+        async for chunk in reply:
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                del body[MAX_ERROR_BYTES:]
+                return
+
+
+# Whose frames may hold an answer; a caller's own are none of our business.
+_OURS = frozenset({"prodia_async", "httpx", "httpcore", "h11", "tenacity"})
+
+
+def _forget_locals(error: BaseException) -> None:
+    """
+    Clear the variables of our functions that an error passed through.
+
+    A collection of failures would keep each of their answers alive by its
+    traceback. The lines stay.
+    """
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        traceback: TracebackType | None = each.__traceback__
+        while traceback is not None:
+            frame, traceback = traceback.tb_frame, traceback.tb_next
+            if str(frame.f_globals.get("__name__")).partition(".")[0] in _OURS:
+                with contextlib.suppress(RuntimeError):  # it is still at work
+                    frame.clear()
+        each = each.__cause__ or each.__context__
+
+
+def _headers_without(headers: Headers, secret: str) -> Headers:
+    # One of a few letters is none, and would blot words.
+    return headers if len(secret) < MIN_SECRET else headers.without(secret)
+
+
+def _without(body: bytes, *, secret: str) -> bytes:
+    return body if len(secret) < MIN_SECRET else body.replace(secret.encode(), REDACTED.encode())

@@ -137,6 +137,7 @@ class ProdiaError(Exception):
         reason: str | None = None,
         attempts: Sequence[Attempt] | None = None,
         request_id: str | None = None,
+        fate: Fate | None = None,
         may_have_run: bool = False,
         job_id: str | None = None,
         job: JobResult | None = None,
@@ -156,6 +157,7 @@ class ProdiaError(Exception):
             reason: As the attribute.
             attempts: As the attribute.
             request_id: As the attribute.
+            fate: As the attribute; with it what may have run is known.
             may_have_run: True if some other attempt may have.
             job_id: As the attribute.
             job: As the attribute; its id is told with it.
@@ -171,6 +173,9 @@ class ProdiaError(Exception):
         if attempts is not None:
             self.attempts = tuple(attempts)
         self.request_id = self.request_id or request_id
+        if fate is not None:
+            self.fate = fate
+            may_have_run = may_have_run or fate in MAY_HAVE_RUN
         self.may_have_run = self.may_have_run or may_have_run
         self.job = self.job or job
         self.job_id = job_id or self.job_id or (job.id if job is not None else None)
@@ -182,6 +187,7 @@ class ProdiaError(Exception):
             self.args = (f"{self.message.rstrip('.')}{besides}",)
         if secret is not None:
             self.args = (self.message.replace(*secret),)
+            self.reason = self.reason and self.reason.replace(*secret)
         return self
 
     @property

@@ -1,20 +1,20 @@
 """
 Whether to try again, and after how long.
 
-What happened to the job decides, since the API documents no idempotency key:
+What happened to the job decides, since the API documents no idempotency key
+(`_attempts` draws the table of fates):
 
-==============  ==========================================  =========================
-fate            cases                                       by default
-==============  ==========================================  =========================
-not run         429                                         again, bounded by time
-undelivered     DNS, refused, TLS, request not fully sent   again, `max_attempts`
-server fault    500, 502, 503, 504 and other 5xx            again, `max_attempts`, from
-                                                            a budget shared by all jobs
-uncertain       silence or a broken connection after the    raise; again only with
-                request was sent                            `retry_uncertain`
-refused         400, 401, 403, 404, 413, other 4xx          raise
-ran             a damaged answer, a failed job              raise
-==============  ==========================================  =========================
+==============  =============================================================
+fate            by default
+==============  =============================================================
+not run         again, bounded by time
+undelivered     again, `max_attempts`
+server fault    again, `max_attempts`, from a budget shared by all jobs; when
+                that is empty, when the API is back
+uncertain       raise; with `retry_uncertain` again, `max_attempts`, from the
+                budget, and never without it
+refused, ran    raise
+==============  =============================================================
 
 The decisions are plain methods on plain values (`RetryPolicy.decide`);
 tenacity runs the loop, and only the loop waits.
@@ -26,7 +26,7 @@ import math
 import random
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
@@ -34,9 +34,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 import tenacity as _t
 
 from . import _waiting
-from ._attempts import Attempt, Fate
+from ._attempts import Attempt, Attempts, Fate
 from ._checks import flag, integer, number, seconds
-from ._errors import APIStatusError, ProdiaError
+from ._errors import InvalidRequestError
+from ._show import shown
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -106,26 +107,6 @@ def _read_date(text: str) -> datetime | None:
     return read.replace(tzinfo=read.tzinfo or UTC)
 
 
-def attempt_of(number: int, error: BaseException | None, seconds: float) -> Attempt:
-    """Describe an attempt that ended with ``error``, or ``None`` for one that succeeded."""
-    if error is None:
-        return Attempt(number, "succeeded", 200, None, seconds)
-    return Attempt(
-        number,
-        error.fate if isinstance(error, ProdiaError) else "refused",
-        error.status_code if isinstance(error, APIStatusError) else None,
-        error.request_id if isinstance(error, ProdiaError) else None,
-        seconds,
-        retry_after=retry_after_of(error),
-        error=type(error).__name__,
-    )
-
-
-def retry_after_of(error: BaseException) -> float | None:
-    """Return the seconds an error's answer asked us to wait, if it did."""
-    return getattr(error, "retry_after", None)
-
-
 class RetryBudget:
     """
     What the retries of server faults draw from, shared by all jobs of a client.
@@ -166,56 +147,40 @@ class Decision(NamedTuple):
     Attributes:
         wait: Seconds to wait before the next attempt; ``None`` to give up.
         reason: Why we give up, if more is to say than the error says.
+        drawn: Whether the next attempt was paid from the retry budget.
+        budget_is_empty: Whether it could not be: then it is to wait, beyond
+            `wait`, until the API is back.
     """
 
     wait: float | None
     reason: str | None = None
+    drawn: bool = False
+    budget_is_empty: bool = False
 
 
 GIVE_UP = Decision(None)
 
+BUDGET_IS_EMPTY = (
+    "the retry budget that all jobs of this client share is empty, "
+    "since too many of them met faults"
+)
 
-@dataclass(slots=True)
-class History:
-    """
-    What one job has been through; what `RetryPolicy.decide` goes by.
+Wait: TypeAlias = Callable[[_t.RetryCallState], float]
+"""A wait strategy of tenacity's: ``tenacity.wait_exponential_jitter(...)``, say."""
 
-    Attributes:
-        attempts: Oldest first; the last is the one to decide about.
-        faults: Attempts that ended in anything but a refusal for capacity.
-        server_faults: Those of them that were server faults.
-        refusals: Refusals for capacity since anything else happened.
-        first_refused: When the first of those refusals came, or since when
-            the job has waited for the server to accept any of its kind.
-    """
-
-    attempts: list[Attempt] = field(default_factory=list)
-    faults: int = 0
-    server_faults: int = 0
-    refusals: int = 0
-    first_refused: float = 0.0
-
-    def add(self, attempt: Attempt, now: float) -> None:
-        """Record an attempt that ended at ``now``."""
-        self.attempts.append(attempt)
-        if attempt.fate == "not run":
-            if not self.refusals:
-                self.first_refused = now
-            self.refusals += 1
-        else:
-            self.refusals = 0
-            self.faults += attempt.fate != "succeeded"
-            self.server_faults += attempt.fate == "server fault"
-
-    def waited(self, wait: float) -> None:
-        """Note on the last attempt how long the wait after it is."""
-        self.attempts[-1] = replace(self.attempts[-1], wait=wait)
+Stop: TypeAlias = Callable[[_t.RetryCallState], bool]
+"""A stop strategy of tenacity's: ``tenacity.stop_after_delay(60)``, say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """
     Whether a failed attempt is made again, and after how long. Times are in seconds.
+
+    ::
+
+        RetryPolicy(max_attempts=6)
+        RetryPolicy(wait=tenacity.wait_random(1, 5), stop=tenacity.stop_after_delay(90))
 
     Args:
         max_attempts: Attempts in all for one job, those refused for capacity
@@ -228,7 +193,16 @@ class RetryPolicy:
         max_capacity_wait: How long one job may wait while the server, busy,
             accepts none of its type. Chosen.
         retry_uncertain: Also retry when the job may already have run. It can
-            then be charged twice.
+            then be charged twice. Such retries draw from the budget that all
+            jobs of a client share, so that a server that runs jobs and loses
+            their answers does not charge each of them `max_attempts` times.
+        wait: A wait strategy of tenacity's, in the place of `backoff_initial`
+            and `backoff_max`, for faults; 429 is left to the scheduler. What
+            the server asks for by Retry-After stays a floor.
+        stop: A stop strategy of tenacity's, in the place of `max_attempts`.
+            Both are asked with a ``tenacity.RetryCallState`` whose
+            ``attempt_number`` counts the faults, whose ``outcome`` holds the
+            error and whose ``seconds_since_start`` counts from the call.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -240,6 +214,8 @@ class RetryPolicy:
     max_retry_after: float = 120.0
     max_capacity_wait: float = 600.0
     retry_uncertain: bool = False
+    wait: Wait | None = None
+    stop: Stop | None = None
 
     def __post_init__(self) -> None:
         integer("max_attempts (which counts from 1: no retries)", self.max_attempts, least=1)
@@ -247,53 +223,78 @@ class RetryPolicy:
             most = math.inf if name.startswith("max_") else ABSURD_SECONDS
             number(name, getattr(self, name), most=most, unit="seconds")
         flag("retry_uncertain", self.retry_uncertain)
+        for name in ("wait", "stop"):
+            strategy = getattr(self, name)
+            if strategy is not None and not callable(strategy):
+                raise InvalidRequestError(
+                    f"{name} must be a {name} strategy of tenacity's, not {shown(strategy)}"
+                )
 
     def decide(
         self,
-        history: History,
+        attempts: Attempts,
         budget: RetryBudget,
         *,
         now: float,
+        error: BaseException | None = None,
         rand: Random = random.random,
     ) -> Decision:
         """
-        Decide what to do after the last attempt of ``history``, which failed.
+        Decide what to do after the last of ``attempts``, which failed.
 
-        Draws from ``budget`` when the answer is to retry a server fault.
+        Draws from ``budget`` when the answer is to retry what may have run.
+
+        Args:
+            attempts: What the job has been through; at least one attempt.
+            budget: What retries of faults draw from.
+            now: The clock.
+            error: What the last attempt raised, for strategies of tenacity's.
+            rand: Makes the random part of a wait.
+
+        Raises:
+            InvalidRequestError: A strategy of the user's returned no number of seconds.
         """
-        last = history.attempts[-1]
+        last = attempts.last
+        assert last is not None  # noqa: S101  (there is one to decide about)
         match last.fate:
             case "not run":
-                return self._after_refusal(history, last.retry_after, now, rand)
+                return self._after_refusal(attempts, last.retry_after, now, rand)
             case "undelivered" | "server fault":
                 pass
             case "uncertain" if self.retry_uncertain:
                 pass
             case _:
                 return GIVE_UP
-        if history.faults >= self.max_attempts:
+        state = call_state(attempts, now, error) if self.wait or self.stop else None
+        if self._is_enough(attempts, state):
             return GIVE_UP
         if last.retry_after is not None and last.retry_after > self.max_retry_after:
             return Decision(None, self._too_long(last.retry_after))
-        if last.fate == "server fault" and not budget.draw():
-            return Decision(
-                None,
-                "the retry budget that all jobs of this client share is empty, "
-                "since too many of them met server faults",
-            )
-        return Decision(self._wait(last.retry_after, history.faults, rand))
+        wait = self._wait(last.retry_after, attempts.faults, rand, state)
+        if last.fate == "undelivered":
+            return Decision(wait)
+        if budget.draw():
+            return Decision(wait, drawn=True)
+        if last.fate == "uncertain":
+            return Decision(None, BUDGET_IS_EMPTY)
+        return Decision(wait, BUDGET_IS_EMPTY, budget_is_empty=True)
+
+    def _is_enough(self, attempts: Attempts, state: _t.RetryCallState | None) -> bool:
+        if self.stop is not None and state is not None:
+            return bool(self.stop(state))
+        return attempts.faults >= self.max_attempts
 
     def _after_refusal(
-        self, history: History, retry_after: float | None, now: float, rand: Random
+        self, attempts: Attempts, retry_after: float | None, now: float, rand: Random
     ) -> Decision:
         if retry_after is not None and retry_after > self.max_retry_after:
             return Decision(None, self._too_long(retry_after))
-        wait = self._wait(retry_after, history.refusals, rand)
-        refused_for = now - history.first_refused
+        wait = self._wait(retry_after, attempts.refusals, rand)
+        refused_for = now - attempts.refused_since
         if refused_for + wait > self.max_capacity_wait:
             return Decision(
                 None,
-                f"it was refused {history.refusals} times in {refused_for:.0f} s and "
+                f"it was refused {attempts.refusals} times in {refused_for:.0f} s and "
                 f"max_capacity_wait is {self.max_capacity_wait:g} s; a wrong job type or token "
                 "can look like this too",
             )
@@ -305,8 +306,17 @@ class RetryPolicy:
             f"{self.max_retry_after:g} s"
         )
 
-    def _wait(self, retry_after: float | None, number: int, rand: Random) -> float:
+    def _wait(
+        self,
+        retry_after: float | None,
+        number: int,
+        rand: Random,
+        state: _t.RetryCallState | None = None,
+    ) -> float:
         """Return the seconds to wait after the so-manieth failure in a row."""
+        if self.wait is not None and state is not None:
+            own = _seconds_of(self.wait(state))
+            return own if retry_after is None else max(own, retry_after)
         if retry_after:
             # A floor: the random part only ever adds, by up to a quarter. A server that
             # asks for next to nothing again and again is not asked a thousand times a second.
@@ -315,6 +325,27 @@ class RetryPolicy:
         # The exponent is capped since 2.0**1024 is an error.
         backoff = min(self.backoff_max, self.backoff_initial * 2.0 ** min(number - 1, 60))
         return backoff * (1 - 0.5 * rand())
+
+
+def _seconds_of(value: object) -> float:
+    """Check what a wait strategy of the user's returned."""
+    return number("what a wait strategy returns", value, most=ABSURD_SECONDS, unit="seconds")
+
+
+def call_state(
+    attempts: Attempts, now: float, error: BaseException | None = None
+) -> _t.RetryCallState:
+    """Put what a job has been through as tenacity's strategies know it."""
+    state = _t.RetryCallState(retry_object=_NO_LOOP, fn=None, args=(), kwargs={})
+    state.attempt_number = attempts.faults
+    state.idle_for = attempts.spent(now).backoff
+    if error is not None:
+        state.set_exception((type(error), error, error.__traceback__))
+    state.start_time, state.outcome_timestamp = attempts.began, now
+    return state
+
+
+_NO_LOOP = _t.Retrying()
 
 
 async def retrying(
@@ -333,35 +364,32 @@ async def retrying(
             about a cancellation, which always goes through.
         sleep: Waits.
     """
-    # Most jobs succeed at once, and then tenacity has nothing to do.
+    decided: float | None = None
+
+    def is_to_go_on(error: BaseException) -> bool:
+        nonlocal decided
+        decided = decide(error) if isinstance(error, Exception) else None
+        return decided is not None
+
+    # Most jobs succeed at once, and a controller takes a third of a job's own time to make.
     try:
         return await attempt()
     except Exception as error:
-        seconds = decide(error)
-        if seconds is None:
+        if not is_to_go_on(error):
             raise
-    await sleep(seconds)
+    await sleep(decided or 0.0)
+    # What tenacity holds refers to itself, and goes when the garbage collector comes: so it is
+    # never given the answer, which may be large.
+    answers: list[T] = []
 
-    giving_up = False
+    async def attempt_again() -> None:
+        answers.append(await attempt())
 
-    def wait(state: _t.RetryCallState) -> float:
-        nonlocal giving_up
-        error = state.outcome.exception() if state.outcome else None
-        decided = decide(error) if error is not None else None
-        giving_up = decided is None
-        return decided or 0.0
-
-    # tenacity asks `retry`, then `wait`, then `stop`.
     controller = _t.AsyncRetrying(
-        retry=_t.retry_if_exception_type(Exception),
-        wait=wait,
-        stop=lambda _: giving_up,
+        retry=_t.retry_if_exception(is_to_go_on),
+        wait=lambda _: decided or 0.0,
         sleep=sleep,
         reraise=True,
     )
-    try:
-        return await controller(attempt)
-    finally:
-        # They refer back to the controller, and through it to the job's whole
-        # answer, which would wait for the garbage collector.
-        controller.iter_state.actions.clear()
+    await controller(attempt_again)
+    return answers.pop()

@@ -63,7 +63,8 @@ class SchedulerStatistics:
         retries: Those of them that were not their job's first.
         refusals: Attempts that the server refused for lack of an idle worker.
         completed: Jobs that ended well.
-        failed: Jobs that ended otherwise.
+        failed: Jobs that ended with an error.
+        cancelled: Jobs that their caller gave up.
         seconds_queued: Seconds all jobs together waited for a slot, without
             the time they waited out a refusal.
         dollars: The prices that answers told, added up.
@@ -79,6 +80,7 @@ class SchedulerStatistics:
     refusals: int
     completed: int
     failed: int
+    cancelled: int = 0
     seconds_queued: float
     dollars: float
 
@@ -348,7 +350,7 @@ class Scheduler:
         self.closed = False
         self.counts = [0] * len(State)
         self._started = self._retries = self._refusals = 0
-        self._completed = self._failed = 0
+        self._completed = self._failed = self._cancelled = 0
         self._seconds_queued = self._dollars = 0.0
 
     def __repr__(self) -> str:
@@ -455,10 +457,14 @@ class Scheduler:
             held = Held("capacity", line.limit.next_change(0, now))
         return held
 
-    def record(self, *, completed: bool, dollars: float = 0.0) -> None:
-        """Count a job that has come to its end."""
+    def record(
+        self, *, completed: bool = False, cancelled: bool = False, dollars: float = 0.0
+    ) -> None:
+        """Count a job that has come to its end: well, given up by its caller, or failed."""
         if completed:
             self._completed += 1
+        elif cancelled:
+            self._cancelled += 1
         else:
             self._failed += 1
         self._dollars += dollars
@@ -479,6 +485,7 @@ class Scheduler:
             refusals=self._refusals,
             completed=self._completed,
             failed=self._failed,
+            cancelled=self._cancelled,
             seconds_queued=self._seconds_queued,
             dollars=self._dollars,
         )

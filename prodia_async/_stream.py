@@ -8,15 +8,18 @@ two steps, so a stream may be left anywhere.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from ._answers import (
+    JSON_TYPE,
+    MAX_JOB_BYTES,
     AnswerEvent,
     AnswerReader,
     Collector,
@@ -27,10 +30,14 @@ from ._answers import (
     check_answer,
     error_for,
     failure_of,
+    fault_of,
 )
 from ._errors import ProdiaError, ResponseError, TruncatedResponseError
 from ._files import Saving
-from ._media import OCTET_STREAM, SNIFF_BYTES, EndCheck, sniff, suffix_of
+from ._formats import MULTIPART
+from ._media import OCTET_STREAM, SNIFF_BYTES, EndCheck, bare_type, sniff, suffix_of
+from ._statuses import MAX_ERROR_BYTES, encoding_of
+from ._vocabulary import Partial, Vocabulary
 
 if TYPE_CHECKING:
     import os
@@ -74,7 +81,7 @@ class AnswerFeed:
 
     __slots__ = ("_cut_off", "_drained", "_ended", "_reader", "_reply")
 
-    def __init__(self, reply: Reply, *, multipart: bool) -> None:
+    def __init__(self, reply: Reply | _Heard, *, multipart: bool) -> None:
         self._reader = AnswerReader(reply.headers, multipart=multipart)
         self._reply = reply
         self._ended = self._drained = self._cut_off = False
@@ -138,7 +145,7 @@ class AnswerFeed:
             pass
 
 
-class CollectedAnswer:
+class CollectedAnswer(Vocabulary[Collector]):
     """
     What Prodia's vocabulary makes of one answer, for the engine: a job result and outputs.
 
@@ -176,15 +183,66 @@ class CollectedAnswer:
             if wrong is not None:
                 raise wrong
         except ProdiaError as error:
-            error.__dict__.update(self.partial())
+            error.tell(**self.partial())
             raise
         return collector
+
+    async def read_error(
+        self, reply: Reply, headers: Headers, blot: Callable[[bytes], bytes]
+    ) -> ProdiaError | None:
+        """
+        Read a 5xx that may hold a job result: if it says that the job ran, it was paid for.
+
+        Read to its end, the outputs with it; a proxy's page is left to the engine.
+        """
+        kind = bare_type(headers.get("content-type"))
+        if reply.status_code < 500 or encoding_of(headers):
+            return None
+        if kind == JSON_TYPE:
+            return await self._read_json_error(reply, headers, blot)
+        if kind != MULTIPART:
+            return None
+        is_whole = False
+        heard = _Heard(reply)
+        with contextlib.suppress(ResponseError):
+            feed = AnswerFeed(heard, multipart=True)
+            while (events := await feed.next()) is not None:
+                self._collector.add(events)
+            is_whole = True
+        start = bytes(heard.start)
+        error = fault_of(reply.status_code, headers, self._collector.job, blot(start))
+        # Without any delimiter it is no multipart body at all, but a page of somebody's.
+        if not is_whole and b"--" in start and error.fate == "server fault":
+            # What was cut off may have said that the job ran.
+            error.tell(fate="uncertain", besides="; the answer was cut short")
+        return error.tell(**self.partial())
+
+    async def _read_json_error(
+        self, reply: Reply, headers: Headers, blot: Callable[[bytes], bytes]
+    ) -> ProdiaError:
+        body = bytearray()
+        is_whole = False
+        with contextlib.suppress(ResponseError):
+            async for chunk in reply:
+                body += chunk
+                if len(body) > MAX_JOB_BYTES:
+                    break
+            else:
+                is_whole = True
+        error = error_for(reply.status_code, headers, blot(bytes(body)))
+        if not is_whole and body and error.fate == "server fault":
+            error.tell(fate="uncertain", besides="; the answer was cut short")
+        return error
 
     def note(self, job: JobResult | None) -> None:
         """Take a job result that was read elsewhere, for its price."""
         self._collector.job = job
 
-    def partial(self) -> dict[str, object]:
+    def forget(self) -> None:
+        """Let go of what was collected; what was whole is on the error."""
+        self._collector = Collector(max_bytes=0)
+
+    def partial(self) -> Partial:
         """Return what was complete so far, as attributes for an error."""
         job = self._collector.job
         return {
@@ -201,6 +259,25 @@ class CollectedAnswer:
         """Return what the job cost, as far as the answer said."""
         job = self._collector.job
         return (job.price.dollars or 0.0) if job and job.price else 0.0
+
+
+class _Heard:
+    """A reply whose first bytes are kept, for an error that quotes them."""
+
+    __slots__ = ("_reply", "headers", "start")
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.headers = reply.headers
+        self.start = bytearray()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self._reply)
+        self.start += chunk[: MAX_ERROR_BYTES - len(self.start)]
+        return chunk
 
 
 class Feed(Protocol):

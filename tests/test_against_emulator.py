@@ -22,6 +22,7 @@ from prodia_async import (
     CapacityError,
     Input,
     Job,
+    JobDetails,
     JobFailedError,
     JobNotFoundError,
     PayloadTooLargeError,
@@ -181,11 +182,15 @@ async def test_hooks_and_logs_follow_each_attempt(caplog: pytest.LogCaptureFixtu
         emulator.fail_next(1, 503)
         async with AsyncProdia("t", base_url=emulator.base_url, retry=retry, hook=hook) as prodia:
             await prodia.job(PING)
-    assert [(each.event, each.number) for each in told] == [
+    of_attempts = [each for each in told if not isinstance(each, JobDetails)]
+    assert [(each.event, each.number) for each in of_attempts] == [
         ("started", 1), ("finished", 1), ("waiting", 1), ("started", 2), ("finished", 2),
     ]  # fmt: skip
-    assert told[1].attempt is not None
-    assert (told[1].attempt.fate, told[1].attempt.status_code) == ("server fault", 503)
+    of_jobs = [each for each in told if isinstance(each, JobDetails)]
+    assert [(each.event, each.number) for each in of_jobs] == [("queued", 0), ("finished", 2)]
+    attempt = of_attempts[1].attempt
+    assert attempt is not None
+    assert (attempt.fate, attempt.status_code) == ("server fault", 503)
     infos = [each.message for each in caplog.records if each.levelno == logging.INFO]
     assert len(infos) == 1
     assert infos[0].startswith("inference.ping.v1: attempt 1: 503 then 0.0")

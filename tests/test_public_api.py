@@ -20,7 +20,7 @@ SURFACE = {
     "JPEG", "PNG", "WebP",
     "JobResult", "JobResponse", "Output", "Price", "Timing",
     "JobStream", "OutputPart", "JobOutcome", "AsyncJob",
-    "RetryPolicy", "Attempt", "AttemptDetails", "AttemptHook", "SchedulerStatistics",
+    "RetryPolicy", "Attempt", "AttemptDetails", "AttemptHook", "JobDetails", "SchedulerStatistics",
     "ProdiaError", "InvalidRequestError", "QueueFullError", "DeadlineExceededError",
     "APIConnectionError", "ConnectError", "ConnectionLostError", "APITimeoutError",
     "APIStatusError", "BadRequestError", "AuthenticationError", "PermissionDeniedError",

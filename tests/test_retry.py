@@ -1,18 +1,22 @@
 """Whether to try again and after how long; decisions first, then the loop."""
 
 import asyncio
+import gc
 import math
 import pickle
+import weakref
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import anyio
 import pytest
+import tenacity
 from conftest import on_both_loops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prodia_async._attempts import Attempts, Fate
 from prodia_async._errors import (
     APIConnectionError,
     APIStatusError,
@@ -28,19 +32,17 @@ from prodia_async._errors import (
     MalformedResponseError,
     PayloadTooLargeError,
     PermissionDeniedError,
+    ProdiaError,
     ServerError,
     TruncatedResponseError,
     shown,
 )
 from prodia_async._retry import (
     ABSURD_SECONDS,
-    Attempt,
+    BUDGET_IS_EMPTY,
     Decision,
-    Fate,
-    History,
     RetryBudget,
     RetryPolicy,
-    attempt_of,
     check_seconds,
     parse_retry_after,
     retrying,
@@ -147,7 +149,7 @@ class TestRetryAfter:
         assert seconds is None or 0 <= seconds <= ABSURD_SECONDS
 
 
-FATES: list[tuple[BaseException, Fate]] = [
+FATES: list[tuple[ProdiaError, Fate]] = [
     (CapacityError("x", status_code=429), "not run"),
     (ServerError("x", status_code=500), "server fault"),
     (ConnectError("x"), "undelivered"),
@@ -164,38 +166,13 @@ FATES: list[tuple[BaseException, Fate]] = [
     (PayloadTooLargeError("x", status_code=413), "refused"),
     (APIStatusError("x", status_code=302), "refused"),
     (InvalidRequestError("x"), "refused"),
-    (ZeroDivisionError("x"), "refused"),
 ]
 
 
 @pytest.mark.parametrize(("error", "fate"), FATES, ids=lambda value: type(value).__name__)
-def test_fate(error: BaseException, fate: Fate) -> None:
-    """What happened to the job, by what was raised."""
-    assert attempt_of(1, error, 0.5).fate == fate
-    assert attempt_of(1, error, 0.5).error == type(error).__name__
-
-
-def test_attempts_tell_what_is_known() -> None:
-    """Status, id and wishes of the answer; a success says so; all of it pickles."""
-    refusal = CapacityError("x", status_code=429, request_id="r", retry_after=2.0)
-    attempt = attempt_of(3, refusal, 0.5)
-    assert attempt == Attempt(3, "not run", 429, "r", 0.5, 2.0, 0.0, "CapacityError")
-    assert attempt_of(1, None, 0.5) == Attempt(1, "succeeded", 200, None, 0.5)
-    assert attempt_of(1, ZeroDivisionError(), 0.5).status_code is None
-    assert pickle.loads(pickle.dumps(attempt)) == attempt
-
-
-@pytest.mark.parametrize(
-    ("attempt", "text"),
-    [
-        (Attempt(1, "not run", 429, None, 0.1, wait=2.04), "429 then 2.0 s"),
-        (Attempt(1, "undelivered", None, None, 0.1, error="ConnectError"), "ConnectError"),
-        (Attempt(1, "refused", None, None, 0.1), "refused"),
-    ],
-)
-def test_attempts_read_shortly(attempt: Attempt, text: str) -> None:
-    """Status, else error, else fate; and the wait after it."""
-    assert str(attempt) == text
+def test_fate(error: ProdiaError, fate: Fate) -> None:
+    """Each class states what happened to the job."""
+    assert error.fate == fate
 
 
 class TestBudget:
@@ -217,27 +194,30 @@ class TestBudget:
         assert budget.tokens == 10
 
 
-def history(*fates: Fate, retry_after: float | None = None, at: float = 0.0) -> History:
+def history(*fates: Fate, retry_after: float | None = None, at: float = 0.0) -> Attempts:
     """A job that has met these, a second apart, the last one with a Retry-After."""
-    record = History()
+    attempts = Attempts(at + 1)
     for number, fate in enumerate(fates, 1):
         wish = retry_after if number == len(fates) else None
-        record.add(Attempt(number, fate, None, None, 0.1, retry_after=wish), at + number)
-    return record
+        attempts.start(at + number)
+        attempts.end(at + number, fate, retry_after=wish)
+    return attempts
 
 
 def decide(
     policy: RetryPolicy,
-    record: History,
+    record: Attempts,
     *,
     now: float | None = None,
     rand: float = 0.0,
     budget: RetryBudget | None = None,
+    error: BaseException | None = None,
 ) -> Decision:
     return policy.decide(
         record,
         budget or RetryBudget(),
-        now=float(len(record.attempts)) if now is None else now,
+        now=float(len(record)) if now is None else now,
+        error=error,
         rand=lambda: rand,
     )
 
@@ -329,22 +309,30 @@ class TestDecisions:
         """Being served, even badly, ends a time of refusals."""
         record = history("not run", "server fault", "not run", at=1000.0)
         assert decide(RetryPolicy(max_capacity_wait=5.0), record, now=1003.0).wait == 0.5
-        assert record.first_refused == 1003.0
+        assert record.refused_since == 1002.0
 
     def test_no_capacity_wait_at_all(self) -> None:
         """0 raises the first refusal."""
         assert decide(RetryPolicy(max_capacity_wait=0.0), history("not run")).wait is None
 
     def test_the_budget_is_for_server_faults(self) -> None:
-        """Empty, it stops those, and says so; nothing else draws from it."""
+        """Empty, those wait until the API is back; what cannot have run never draws."""
         budget = RetryBudget(capacity=12)
         for _ in range(2):
             assert decide(RetryPolicy(), history("server fault"), budget=budget).wait == 0.5
         for fate in ("not run", "undelivered"):
-            assert decide(RetryPolicy(), history(fate), budget=budget).wait == 0.5
+            assert decide(RetryPolicy(), history(fate), budget=budget) == Decision(0.5)
         decision = decide(RetryPolicy(), history("server fault"), budget=budget)
-        assert decision.wait is None
-        assert "budget" in str(decision.reason)
+        assert decision == Decision(0.5, BUDGET_IS_EMPTY, budget_is_empty=True)
+        assert budget.tokens == 2
+
+    def test_what_may_have_run_draws_too(self) -> None:
+        """And with an empty budget it is not sent again at all: it would be paid again."""
+        policy, budget = RetryPolicy(retry_uncertain=True), RetryBudget(capacity=7)
+        assert decide(policy, history("uncertain"), budget=budget) == Decision(0.5, drawn=True)
+        assert decide(policy, history("uncertain"), budget=budget) == Decision(
+            None, BUDGET_IS_EMPTY
+        )
         assert budget.tokens == 2
 
     def test_giving_up_draws_nothing(self) -> None:
@@ -370,12 +358,78 @@ class TestDecisions:
             asked = retry_after or 0.0
             assert asked <= wait <= max(asked * 1.25, policy.backoff_max)
 
-    def test_the_wait_is_noted(self) -> None:
-        """On the attempt it comes after."""
-        record = history("not run", "server fault")
-        record.waited(1.5)
-        assert [attempt.wait for attempt in record.attempts] == [0.0, 1.5]
-        assert (record.faults, record.server_faults, record.refusals) == (1, 1, 0)
+
+class TestStrategies:
+    """A user's own strategies, as tenacity has them."""
+
+    def test_a_wait_of_tenacitys(self) -> None:
+        """It takes the place of our backoff, and counts the faults."""
+        policy = RetryPolicy(wait=tenacity.wait_incrementing(start=10, increment=5))
+        assert decide(policy, history("server fault")).wait == 10.0
+        faults: list[Fate] = ["server fault", "not run", "undelivered"]
+        assert decide(policy, history(*faults)).wait == 15.0
+
+    def test_a_refusal_is_not_theirs(self) -> None:
+        """What the scheduler waits out stays ours."""
+        policy = RetryPolicy(
+            wait=tenacity.wait_fixed(77), stop=tenacity.stop_after_attempt(1), max_capacity_wait=60
+        )
+        assert decide(policy, history("not run")).wait == 0.5
+
+    @pytest.mark.parametrize(("asked", "wait"), [(None, 3.0), (1.0, 3.0), (9.0, 9.0)])
+    def test_retry_after_stays_a_floor(self, asked: float | None, wait: float) -> None:
+        """A strategy cannot come back earlier than the server asked."""
+        policy = RetryPolicy(wait=tenacity.wait_fixed(3))
+        assert decide(policy, history("server fault", retry_after=asked)).wait == wait
+
+    def test_a_stop_of_tenacitys(self) -> None:
+        """It takes the place of max_attempts, in both directions."""
+        policy = RetryPolicy(max_attempts=1, stop=tenacity.stop_after_attempt(3))
+        assert decide(policy, history("server fault", "server fault")).wait is not None
+        thrice: list[Fate] = ["server fault"] * 3
+        assert decide(policy, history(*thrice)).wait is None
+
+    def test_a_stop_by_time(self) -> None:
+        """Seconds count from the call, by the job's own clock."""
+        policy = RetryPolicy(stop=tenacity.stop_after_delay(60))
+        record = history("server fault", at=1000.0)  # began at 1001
+        assert decide(policy, record, now=1060.9).wait is not None
+        assert decide(policy, record, now=1061.0).wait is None
+
+    def test_what_a_strategy_can_see(self) -> None:
+        """The error, how many faults, how long was waited."""
+        seen: list[tenacity.RetryCallState] = []
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            seen.append(state)
+            return 0.0
+
+        record = history("server fault", "undelivered")
+        record.waits(2.5)
+        error = ConnectError("x")
+        assert decide(RetryPolicy(wait=wait), record, error=error, now=7.0).wait == 0.0
+        state = seen[0]
+        assert (state.attempt_number, state.idle_for, state.seconds_since_start) == (2, 2.5, 6.0)
+        assert state.outcome is not None
+        assert state.outcome.exception() is error
+
+    @pytest.mark.parametrize("value", [math.nan, -1, "1", None, math.inf])
+    def test_a_wait_that_is_none(self, value: Any) -> None:
+        """What a strategy returns is checked as any number is."""
+        with pytest.raises(InvalidRequestError, match="what a wait strategy returns"):
+            decide(RetryPolicy(wait=lambda _: value), history("server fault"))
+
+    @pytest.mark.parametrize("name", ["wait", "stop"])
+    def test_what_is_no_strategy(self, name: str) -> None:
+        """A number is none."""
+        with pytest.raises(InvalidRequestError, match=f"{name} must be a {name} strategy"):
+            RetryPolicy(**{name: 3})  # type: ignore[arg-type]
+
+    def test_a_policy_with_strategies_is_a_value(self) -> None:
+        """It pickles, for other processes."""
+        policy = RetryPolicy(wait=tenacity.wait_fixed(3), stop=tenacity.stop_after_attempt(2))
+        again = pickle.loads(pickle.dumps(policy))
+        assert decide(again, history("server fault")).wait == 3.0
 
 
 class TestPolicy:
@@ -557,3 +611,28 @@ def test_a_mistake_in_decide_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         anyio.run(lambda: retrying(Loop(ValueError()).attempt, decide=decide))
+
+
+async def test_a_job_s_answer_is_not_kept_alive_by_tenacity() -> None:
+    """Once it is done with, the value goes at once, without the garbage collector."""
+
+    class Value:
+        pass
+
+    outcomes: list[Any] = [ValueError("0"), ValueError("0"), Value()]
+    kept = weakref.ref(outcomes[-1])
+
+    async def attempt() -> Any:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    gc.disable()
+    try:
+        value = await retrying(attempt, decide=lambda _: 0.0)
+        assert kept() is value
+        del value
+        assert kept() is None
+    finally:
+        gc.enable()

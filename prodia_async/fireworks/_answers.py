@@ -14,7 +14,7 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .._errors import (
     APIStatusError,
@@ -34,6 +34,7 @@ from .._models import Failed, Succeeded, Timing
 from .._outputs import Output
 from .._show import MAX_SHOWN, one_line
 from .._statuses import STATUS_ERRORS, encoding_of, status_error, text_of
+from .._vocabulary import Vocabulary
 from ._orders import Generate, Kontext, Order, TextToImage
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from .._retry import Attempt
     from .._transport import Reply
     from .._wire import Headers
+
+T = TypeVar("T")
 
 SUCCESS = "SUCCESS"
 
@@ -401,7 +404,7 @@ def _one_detail(each: object) -> str:
     return f"{place}: {each['msg']}" if place else str(each["msg"])
 
 
-class Answer:
+class Answer(Vocabulary[T]):
     """What all answers of this API share, for the engine."""
 
     __slots__ = ()
@@ -410,16 +413,8 @@ class Answer:
         """Turn an error status into the error to raise."""
         return error_for(status_code, headers, body)
 
-    def partial(self) -> dict[str, object]:
-        """Return what was complete: a picture is never so before its last byte."""
-        return {}
 
-    def dollars(self) -> float:
-        """Return what it cost, which only `Pictures` knows."""
-        return 0.0
-
-
-class Pictures(Answer):
+class Pictures(Answer["tuple[tuple[Image, ...], Headers]"]):
     """
     What this vocabulary makes of the answer to a `TextToImage` or `Generate`, for the engine.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _waiting
 from .._errors import (
@@ -43,8 +43,9 @@ from ._orders import poll_request, sample_request
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .._engine import Engine, Terms, Vocabulary
+    from .._engine import Engine
     from .._transport import Reply
+    from .._vocabulary import Terms, Vocabulary
     from .._wire import Headers
 
 T = TypeVar("T")
@@ -164,7 +165,7 @@ async def _no_key() -> str:
     return ""
 
 
-class _Read(Answer, Generic[T]):
+class _Read(Answer[T]):
     """An answer read by a plain function."""
 
     __slots__ = ("_max_bytes", "_read")

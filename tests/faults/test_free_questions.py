@@ -142,7 +142,7 @@ async def test_questions_go_past_the_bound_and_the_budget() -> None:
     with Busy() as server:
         server.answers["state"].insert(0, http("502 Bad Gateway", b""))
         async with client(server, max_concurrency=1) as prodia, anyio.create_task_group() as tasks:
-            budget = prodia._engine._budget
+            budget = prodia._engine.budget
             job = await prodia.submit(VIDEO)
             tasks.start_soon(prodia.job, Job("inference.slow.v1"))
             while prodia.statistics().in_flight == 0:

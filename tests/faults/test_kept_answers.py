@@ -284,7 +284,7 @@ async def test_a_deadline_that_cuts_an_attempt_off_records_it() -> None:
             with pytest.raises(DeadlineExceededError) as caught:
                 await prodia.job(PING, deadline=0.2)
     assert [each.fate for each in caught.value.attempts] == ["ran"]
-    assert told == ["started", "finished"]
+    assert told == ["queued", "started", "finished", "finished"]
 
 
 async def slow_to_close() -> AsyncIterator[bytes]:

@@ -1,0 +1,244 @@
+"""
+What belongs to an event loop, and who has which: connections, a scheduler, a clock.
+
+A client outlives event loops, may be used from many threads that have one
+each, and may find itself in a forked child. So each loop in each process has a
+`Session`, made on first use; one whose loop has ended is dropped when the next
+is made, and what it counted stays in the totals. The registry is the only part
+that threads share, and takes a lock for every change; looking up needs none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from dataclasses import fields, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from ._scheduler import Scheduler, SchedulerStatistics
+from ._waiting import clock_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ._transport import Sender
+
+MAX_QUESTIONS = 32
+"""
+How many free questions of a session are asked at once. Chosen: enough for some hundred polls a
+second, and few beside the connections of the jobs.
+"""
+
+MAX_TYPES = 4096
+"""Of so many job types a session remembers when the server last accepted one. Chosen."""
+
+
+def loop_key() -> Any:
+    """
+    Return what stands for the running event loop.
+
+    Raises:
+        RuntimeError: None runs.
+    """
+    # anyio's token says the same, and takes ten times as long to find. In trio's guest mode
+    # asyncio's loop runs as well, but none of its tasks.
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    if task is not None:
+        return task.get_loop()
+    token = anyio.lowlevel.current_token()
+    return getattr(token, "native_token", token)
+
+
+class Session:
+    """
+    What belongs to one event loop in one process.
+
+    Attributes:
+        sender: Sends requests.
+        scheduler: Deals out slots.
+        questions: Who asks what costs nothing, in the place of slots.
+        clock: Seconds, as the loop counts them.
+        pid: The process it belongs to.
+        closed: Whether the client was closed; nothing is sent any more.
+    """
+
+    __slots__ = (
+        "_accepted", "_loop", "clock", "closed", "pid", "questions", "scheduler", "sender",
+    )  # fmt: skip
+
+    def __init__(self, sender: Sender, scheduler: Scheduler, loop: Any) -> None:
+        self.sender = sender
+        self.scheduler = scheduler
+        self.questions = anyio.CapacityLimiter(MAX_QUESTIONS)
+        self.pid = os.getpid()
+        self._loop = loop
+        # The same clock as anyio's, without looking for the loop at each reading.
+        self.clock = clock_of(getattr(loop, "time", anyio.current_time))
+        scheduler.clock = self.clock
+        self._accepted: dict[str, float] = {}
+        self.closed = False
+
+    def accept(self, job_type: str) -> None:
+        """Note that the server has just accepted a job of this type."""
+        # The latest last, so that the oldest is forgotten first.
+        self._accepted.pop(job_type, None)
+        self._accepted[job_type] = self.clock()
+        if len(self._accepted) > MAX_TYPES:
+            del self._accepted[next(iter(self._accepted))]
+
+    def accepted(self, job_type: str) -> float:
+        """Return when the server last accepted a job of this type; minus infinity for never."""
+        return self._accepted.get(job_type, float("-inf"))
+
+    def is_gone(self) -> bool:
+        """Return whether its loop has ended, or belongs to the process we were forked from."""
+        if self.pid != os.getpid():
+            return True
+        if hasattr(self._loop, "is_closed"):
+            return bool(self._loop.is_closed())
+        try:  # trio tells when it is asked to do something
+            self._loop.run_sync_soon(_do_nothing)
+        except RuntimeError:
+            return True
+        return False
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class Sessions:
+    """
+    The sessions of one client.
+
+    Args:
+        make_sender: Makes what sends, for the running event loop.
+        make_scheduler: Makes a scheduler.
+
+    Attributes:
+        closed: Whether the client was closed.
+
+    Raises:
+        InvalidRequestError: The scheduler's own, for its arguments.
+    """
+
+    def __init__(
+        self, *, make_sender: Callable[[], Sender], make_scheduler: Callable[[], Scheduler]
+    ) -> None:
+        self.closed = False
+        self._make_sender = make_sender
+        self._make_scheduler = make_scheduler
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._open: dict[Any, Session] = {}
+        self._closing: list[Session] = []
+        # Made now, since it checks its arguments; the first session gets it.
+        self._spare: Scheduler | None = make_scheduler()
+        self._past = self._spare.statistics()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def current(self) -> Session:
+        """
+        Return what belongs to the running event loop, made on first use.
+
+        Raises:
+            RuntimeError: The client was closed, or no event loop runs.
+        """
+        if self.closed:
+            raise RuntimeError("this client is closed; make a new one")
+        loop = loop_key()
+        session = self._open.get(loop)
+        if session is not None and session.pid == os.getpid():
+            return session
+        with self._guard():
+            gone = self._drop_gone()
+            scheduler = self._spare or self._make_scheduler()
+            self._spare = None
+            session = self._open[loop] = Session(self._make_sender(), scheduler, loop)
+        for each in gone:
+            each.sender.abandon()
+        return session
+
+    def _drop_gone(self) -> list[Session]:
+        """Take those out whose loop is gone, and keep what they counted; with the lock held."""
+        gone = [(loop, each) for loop, each in self._open.items() if each.is_gone()]
+        for loop, session in gone:
+            del self._open[loop]
+            self._past = add_up([self._past, session.scheduler.statistics()], past=True)
+        return [session for _, session in gone]
+
+    def statistics(self) -> SchedulerStatistics:
+        """Return what all of them do and have done, added up."""
+        with self._guard():
+            sessions = [*self._open.values(), *self._closing]
+            return add_up([self._past, *(each.scheduler.statistics() for each in sessions)])
+
+    def close(self) -> tuple[Session | None, list[Session]]:
+        """
+        Take all of them out, for good.
+
+        Returns:
+            The running loop's own, whose sender is to be closed in good
+            order; and those of others, which can only be abandoned.
+        """
+        mine_key = loop_key()
+        with self._guard():
+            self.closed = True
+            sessions, self._open = self._open, {}
+            # Their jobs come to their ends yet, and count.
+            self._closing += sessions.values()
+        for session in sessions.values():
+            session.closed = session.scheduler.closed = True
+        mine = sessions.pop(mine_key, None)
+        return mine, list(sessions.values())
+
+    def abandon(self) -> bool:
+        """Give up all connections without a loop; returns whether there were any to give up."""
+        with self._guard():
+            sessions, self._open = self._open, {}
+        for session in sessions.values():
+            session.sender.abandon()
+        return bool(sessions)
+
+    def _guard(self) -> threading.Lock:
+        """Return the lock; in a forked child a new one, since nobody there lets go of the old."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+        return self._lock
+
+
+NOW = frozenset({"in_flight", "queued", "waiting"})
+"""Counts of what goes on; of a session that is past nothing does."""
+
+_NOT_ADDED = frozenset({"limits", "max_concurrency"})
+
+
+def add_up(each: Iterable[SchedulerStatistics], *, past: bool = False) -> SchedulerStatistics:
+    """
+    Add up the counts of several schedulers.
+
+    Args:
+        each: At least one; the bound is the first one's.
+        past: Whether they are over, so that nothing goes on in them.
+    """
+    counts = list(each)
+    added = {
+        field.name: sum(getattr(one, field.name) for one in counts)
+        for field in fields(SchedulerStatistics)
+        if field.name not in _NOT_ADDED
+    }
+    if past:
+        added.update(dict.fromkeys(NOW, 0))
+    limits = {job_type: limit for one in counts for job_type, limit in one.limits.items()}
+    return replace(counts[0], limits=MappingProxyType(limits), **added)
