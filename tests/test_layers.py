@@ -48,7 +48,7 @@ OWNERS: dict[str, set[str]] = {
 }
 ONLY_ON_TOP = {"click", "typer", "rich", "starlette", "uvicorn", "PIL"}
 # Pillow, where it is installed: pictures out of outputs, and pictures as inputs.
-WITH_EXTRAS = {("_outputs", "PIL")}
+WITH_EXTRAS = {("_outputs", "PIL"), ("batch", "PIL"), ("batch", "rich")}
 
 
 def room_of(file: Path) -> str:

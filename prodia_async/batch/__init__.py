@@ -1,0 +1,70 @@
+"""
+Many jobs into a folder, overnight, and the truth about them in the morning.
+
+::
+
+    async with AsyncProdia() as client:
+        async with Batch("strawberries/", client, max_cost=25.0) as batch:
+            summary = await batch.run(read_jobs("prompts.csv", job_type="..."))
+    print(summary)
+
+The record is one SQLite file; what else is behind it:
+
+====================  =========================================================
+`_values`             what goes in and comes out, as frozen values
+`_decide`             every decision: plain functions, no waiting
+`_rows`, `_grid`      jobs from files, and every combination of some values
+`_trade`              one face for both APIs
+`_folder`, `_opening` who holds a folder, what a dead run left in it
+`_record`, `_admit`   the SQLite file and its one writer; rows held against it
+`_outputs`            files, shards, stores: made safe before the record says so
+`_run`, `_batch`      the run itself, and its public face
+`_planning`           what a run would do
+`_progress`           the live line
+`_reader`, `_export`  a record read: rows, manifests, verification
+`_report`, `_sheet`   the page and the pictures for people
+====================  =========================================================
+"""
+
+from ._batch import Batch
+from ._grid import grid
+from ._reader import BatchRecord
+from ._rows import read_jobs
+from ._values import (
+    BadRow,
+    BatchChangedError,
+    BatchError,
+    BatchJob,
+    BatchPlan,
+    BatchProgress,
+    BatchSummary,
+    Figure,
+    FolderInUseError,
+    PriceUnknownError,
+    RecordDamagedError,
+    Row,
+)
+
+__all__ = [
+    "BadRow",
+    "Batch",
+    "BatchChangedError",
+    "BatchError",
+    "BatchJob",
+    "BatchPlan",
+    "BatchProgress",
+    "BatchRecord",
+    "BatchSummary",
+    "Figure",
+    "FolderInUseError",
+    "PriceUnknownError",
+    "RecordDamagedError",
+    "Row",
+    "grid",
+    "read_jobs",
+]
+
+for _name in __all__:
+    _value = globals()[_name]
+    if isinstance(_value, type):
+        _value.__module__ = __name__  # tracebacks and pickles name the door

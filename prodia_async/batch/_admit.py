@@ -1,0 +1,247 @@
+"""
+Rows against the record: which are new, which are done, which are equal to one under way.
+
+`admit` runs in the record's thread, inside its transaction, and asks of the
+record only what a few hundred rows need: two queries, whatever its size.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ._decide import Overlap, State, differences, on_lookup
+from ._record import Finish
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+    from ._decide import OnDoubt
+    from ._record import Record
+    from ._trade import Asked
+    from ._values import BadRow
+
+
+@dataclass(slots=True)
+class Coming:
+    """A row of the input: its number, and a job or why it is none."""
+
+    n: int
+    key: bytes
+    asked: Asked | None
+    bad: BadRow | None
+    expected: int | None = None
+
+
+Outcome: TypeAlias = Literal["take", "done", "failed", "in doubt", "same", "equal"]
+
+
+@dataclass(slots=True)
+class Placed:
+    """
+    What becomes of a row.
+
+    Attributes:
+        outcome: ``take`` it; it is ``done``, ``failed`` or ``in doubt`` already;
+            it is the ``same`` row as one under way, or ``equal`` to one.
+        i: The number it has in the record.
+        again: How often it may have been paid before.
+        is_duplicate: Whether it was written down as one of an earlier row.
+    """
+
+    outcome: Outcome
+    i: int
+    again: int = 0
+    is_duplicate: bool = False
+    sent_before: bool = False
+
+
+@dataclass(slots=True)
+class Admission:
+    """What `admit` found."""
+
+    placed: list[Placed] = field(default_factory=list)
+    differences: tuple[str, ...] = ()
+
+
+def admit(
+    connection: sqlite3.Connection,
+    record: Record,
+    rows: Sequence[Coming],
+    *,
+    under_way: Mapping[bytes, int],
+    on_doubt: OnDoubt,
+    retry_failed: bool,
+    is_first: bool,
+    also: bool,
+    session: int,
+    at: int,
+) -> Admission:
+    """
+    Place rows; those to be run are written down as taken.
+
+    Args:
+        connection: Of the record.
+        record: The record.
+        rows: In their order.
+        under_way: The numbers of rows that were under way *before* this was
+            asked for, by their keys: one that ends meanwhile is found in it or in the record.
+        on_doubt: As `Batch` takes it.
+        retry_failed: As `Batch` takes it.
+        is_first: Whether these are the first rows of the input.
+        also: Whether other jobs than the folder's own are wanted.
+        session: The run's number.
+        at: Now, in milliseconds since the record began.
+    """
+    found = Admission()
+    numbers = _numbers(connection, rows)
+    known = _known(connection, rows)
+    if is_first and not also:
+        found.differences = _differences(connection, rows, numbers, known)
+        if found.differences:
+            return found
+    new: dict[bytes, int] = {}
+    next_free: int | None = None
+    opens = []
+    for row in rows:
+        i = new.get(row.key, under_way.get(row.key, -1))
+        if i >= 0:
+            if i == row.n and row.key not in new:
+                found.placed.append(Placed("same", i))
+            else:
+                _duplicate(connection, record, row, numbers, session, at)
+                found.placed.append(Placed("equal", i, is_duplicate=True))
+            continue
+        held = known.get(row.key)
+        state = None if held is None else State(held[1])
+        step = on_lookup(state, on_doubt=on_doubt, retry_failed=retry_failed)
+        if held is not None and step not in {"run", "run again"}:
+            is_duplicate = _duplicate(connection, record, row, numbers, session, at)
+            outcome: Outcome = {"done": "done", "in doubt": "in doubt"}.get(step, "failed")  # type: ignore[assignment]
+            found.placed.append(Placed(outcome, held[0], is_duplicate=is_duplicate))
+            continue
+        if held is not None:
+            i = held[0]
+        elif row.n not in numbers or numbers[row.n][1] == State.INVALID:
+            i = row.n
+        else:
+            if next_free is None:
+                next_free = _next_free(connection)
+            i, next_free = next_free, next_free + 1
+        numbers[row.n] = (row.key, State.DONE)
+        if row.bad is not None:
+            end = Finish(
+                i, row.key, State.INVALID, None, session, "-", at=at,
+                error=f"Invalid: line {row.bad.line}: {row.bad.why}",
+                request=json.dumps({"invalid": row.bad.start}),
+            )  # fmt: skip
+            record.finish(connection, end)
+            known[row.key] = (i, State.INVALID, 0)
+            found.placed.append(Placed("failed", i))
+            continue
+        assert row.asked is not None  # noqa: S101  (a row is a job, or bad)
+        again = held[2] if held is not None else 0
+        new[row.key] = i
+        found.placed.append(Placed("take", i, again, sent_before=step == "run again"))
+        opens.append(
+            (i, row.key, row.asked.id, row.asked.type, row.expected, again, _line(row.asked.line))
+        )
+    connection.executemany(
+        "INSERT OR REPLACE INTO open(i, k, id, type, expected, again, request) "
+        "VALUES(?,?,?,?,?,?,?)",
+        opens,
+    )
+    return found
+
+
+def _line(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "items"):
+        return dict(value.items())
+    return str(value)
+
+
+def _numbers(
+    connection: sqlite3.Connection, rows: Sequence[Coming]
+) -> dict[int, tuple[bytes, int]]:
+    """Return what the record has at these rows' numbers: key and state."""
+    low, high = rows[0].n, rows[-1].n
+    found = {
+        i: (k, state)
+        for i, k, state in connection.execute(
+            "SELECT i, k, state FROM job WHERE i BETWEEN ? AND ?", (low, high)
+        )
+    }
+    for i, k in connection.execute("SELECT i, k FROM open WHERE i BETWEEN ? AND ?", (low, high)):
+        found[i] = (k, State.DONE)
+    return found
+
+
+def _known(
+    connection: sqlite3.Connection, rows: Sequence[Coming]
+) -> dict[bytes, tuple[int, int, int]]:
+    """Return the record's rows of these keys: number, state, how often perhaps paid besides."""
+    keys = list({row.key for row in rows})
+    found: dict[bytes, tuple[int, int, int]] = {}
+    for start in range(0, len(keys), 500):
+        some = keys[start : start + 500]
+        marks = ",".join("?" * len(some))
+        for k, i, state, again in connection.execute(
+            f"SELECT k, i, state, ifnull(again, 0) FROM job WHERE k IN ({marks}) AND state<>5",  # noqa: S608
+            some,
+        ):
+            found[k] = (i, state, again)
+    return found
+
+
+def _next_free(connection: sqlite3.Connection) -> int:
+    highest = connection.execute(
+        "SELECT max(ifnull((SELECT max(i) FROM job), -1), ifnull((SELECT max(i) FROM open), -1))"
+    ).fetchone()[0]
+    return int(highest) + 1
+
+
+def _duplicate(  # noqa: PLR0917  (all that a row is)
+    connection: sqlite3.Connection,
+    record: Record,
+    row: Coming,
+    numbers: dict[int, tuple[bytes, int]],
+    session: int,
+    at: int,
+) -> bool:
+    """Write a row down as equal to an earlier one, unless its number says that it only moved."""
+    if row.n in numbers:
+        return False
+    numbers[row.n] = (row.key, State.DUPLICATE)
+    job_type = row.asked.type if row.asked is not None else "-"
+    id_ = row.asked.id if row.asked is not None else None
+    end = Finish(row.n, row.key, State.DUPLICATE, id_, session, job_type, at=at)
+    record.finish(connection, end)
+    return True
+
+
+def _differences(
+    connection: sqlite3.Connection,
+    rows: Sequence[Coming],
+    numbers: Mapping[int, tuple[bytes, int]],
+    known: Mapping[bytes, object],
+) -> tuple[str, ...]:
+    others = []
+    for row in rows:
+        held = numbers.get(row.n)
+        if row.asked is None or held is None or held[0] == row.key or held[1] == State.INVALID:
+            continue
+        line = connection.execute("SELECT line FROM request WHERE i=?", (row.n,)).fetchone()
+        if line is not None:
+            others.append((json.loads(line[0]), json.loads(_line(row.asked.line))))
+    return differences(Overlap(len(known), others))
+
+
+def differences_of(connection: sqlite3.Connection, rows: Sequence[Coming]) -> tuple[str, ...]:
+    """Say what makes the first rows of an input others than those of a record."""
+    return _differences(connection, rows, _numbers(connection, rows), _known(connection, rows))

@@ -1,0 +1,264 @@
+"""``Batch``: many jobs into a folder, and the truth about them, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+import anyio.to_thread
+
+from .. import _checks
+from .._errors import InvalidRequestError
+from .._show import shown
+from ._going import Options
+from ._opening import close_folder, open_folder
+from ._outputs import Savers
+from ._planning import make_plan
+from ._progress import shower
+from ._reader import BatchRecord
+from ._record import notifier
+from ._run import Run
+from ._trade import trade_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterable, Callable, Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from .._client import AsyncProdia
+    from ..fireworks import AsyncFireworks
+    from ._decide import OnDoubt, Submit
+    from ._opening import Opened
+    from ._outputs import Layout
+    from ._values import BatchPlan, BatchProgress, BatchSummary
+
+
+class Batch:
+    """
+    Runs many jobs into a folder, and goes on where an earlier run ended, however it ended.
+
+    ::
+
+        async with AsyncProdia() as client:
+            async with Batch("strawberries/", client, max_cost=25.0) as batch:
+                summary = await batch.run(jobs)
+        print(summary)
+
+    What the folder has is not run again: a job is known by its content (type,
+    config, the bytes of its inputs, format), so rows may be inserted, sorted
+    or moved. Equal rows run once. An output is on the disk, and the record
+    says so, before it is counted. SIGINT or SIGTERM once ends in good order:
+    no new jobs, and those that are with the server are finished; twice ends
+    at once, and what may have been paid is known to the next run.
+
+    Args:
+        folder: Where record, outputs and reports go: a new folder, or one to
+            go on with. On a local disk; `outputs` may be anywhere.
+        client: An `AsyncProdia` or an `AsyncFireworks`; not closed here. Its
+            bound is the batch's.
+        layout: ``"files"``: a file for each output. ``"tar"``: WebDataset
+            shards of 1 GB.
+        submit: ``"sync"`` waits for each job on its connection. ``"async"``
+            leaves it with the server under an id, which a rerun collects
+            rather than pays again. ``"auto"``: async for types that are known to
+            permit it and are dear or slow.
+        on_doubt: What to do with a job that may have been paid and whose
+            output nobody has. ``"retry"`` sends it again, at most once in each
+            run, and counts it; ``"hold"`` leaves it for a person.
+        retry_failed: Also run what failed before.
+        max_cost: The most dollars that the folder may cost, all runs
+            together. Counted are what answers told, what is in flight at the
+            price expected of it, and what is in doubt.
+        progress: ``None`` shows a live line on a terminal and in a notebook,
+            and plain lines elsewhere; ``False`` nothing; a function is called
+            with a `BatchProgress`, at most four times a second.
+        lease_seconds: How long a run on another machine may be silent before
+            it is taken to be dead. On the same machine nobody has to wait.
+        outputs: Any URL that fsspec knows (``s3://bucket/run-7``), for the
+            outputs; the record stays in the folder.
+        also: Take jobs of other types or settings into the same folder.
+        price: What a job costs at most, in dollars, where neither an answer nor
+            the catalogue tells.
+        signals: Whether to hear SIGINT and SIGTERM while jobs run. They can
+            be heard in the main thread alone.
+
+    Raises:
+        InvalidRequestError: An argument is none of these.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        client: AsyncProdia | AsyncFireworks,
+        *,
+        layout: Layout = "files",
+        submit: Submit = "auto",
+        on_doubt: OnDoubt = "retry",
+        retry_failed: bool = False,
+        max_cost: float | None = None,
+        progress: Callable[[BatchProgress], None] | Literal[False] | None = None,
+        lease_seconds: float = 30.0,
+        outputs: str | None = None,
+        also: bool = False,
+        price: float | None = None,
+        signals: bool = True,
+    ) -> None:
+        _one_of("layout", layout, ("files", "tar"))
+        _one_of("submit", submit, ("sync", "async", "auto"))
+        _one_of("on_doubt", on_doubt, ("retry", "hold"))
+        _checks.flag("retry_failed", retry_failed)
+        _checks.flag("also", also)
+        _checks.seconds("lease_seconds", lease_seconds)
+        if max_cost is not None:
+            _checks.number("max_cost", max_cost, most=1e9, unit="dollars")
+        if price is not None:
+            _checks.number("price", price, most=1e6, unit="dollars")
+        if progress is not None and progress is not False and not callable(progress):
+            raise InvalidRequestError(
+                f"progress must be None, False or a function, not {shown(progress)}"
+            )
+        if outputs is not None:
+            _checks.string("outputs", outputs)
+            if layout == "tar":
+                raise InvalidRequestError(
+                    "layout='tar' writes its shards into the folder; outputs=... takes finished "
+                    "objects, with layout='files'"
+                )
+        self._folder = Path(folder)
+        self._trade = trade_of(client)
+        self._layout = layout
+        self._outputs = outputs
+        self._progress = progress
+        self._options = Options(
+            submit, on_doubt, retry_failed, max_cost, price, also, lease_seconds, signals
+        )
+        self._opened: Opened | None = None
+        self._savers: Savers | None = None
+        self._run: Run | None = None
+        self._was_entered = False
+
+    def __repr__(self) -> str:
+        return f"<Batch {str(self._folder)!r} {self._trade.api} layout={self._layout}>"
+
+    @property
+    def record(self) -> BatchRecord:
+        """What the folder holds; may be read at any time."""
+        return BatchRecord(self._folder)
+
+    async def __aenter__(self) -> Self:
+        if self._was_entered:
+            raise RuntimeError("the block of a batch is entered once; make another Batch")
+        self._was_entered = True
+        with anyio.CancelScope(shield=True):  # or a cancellation would leave the lock taken
+            opened = await anyio.to_thread.run_sync(
+                partial(
+                    open_folder,
+                    self._folder,
+                    notify=notifier(),
+                    layout=self._layout,
+                    outputs=self._outputs,
+                    api=self._trade.api,
+                    settings={
+                        "submit": self._options.submit,
+                        "on_doubt": self._options.on_doubt,
+                        "max_cost": self._options.max_cost,
+                    },
+                    lease_seconds=self._options.lease_seconds,
+                )
+            )
+        opened.record.on_trouble = opened.reserve.give_back
+        opened.record.start()
+        self._opened = opened
+        self._savers = Savers(opened.place, opened.record, opened.reserve.give_back)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        opened, savers = self._opened, self._savers
+        self._opened = self._savers = None
+        if opened is None or savers is None:
+            return
+        stopped = self._run.stopped if self._run is not None else None
+        if stopped is None and error is not None:
+            stopped = type(error).__name__
+
+        def close() -> None:
+            savers.close()
+            opened.record.stop()
+            close_folder(opened, stopped=stopped)
+
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(close)
+
+    async def run(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> BatchSummary:
+        """
+        Run all jobs that the folder has not got.
+
+        Jobs that an earlier run left with the server are collected first.
+
+        Args:
+            jobs: `BatchJob`, `JobRequest`, `Job`, mappings, or orders of
+                `AsyncFireworks`, from an iterable or an async iterable; what
+                `read_jobs` and `grid` return. Pulled as there is capacity, so a
+                million cost no more memory than a hundred.
+
+        Returns:
+            What became of them; also when it was stopped, or when the folder
+            could not be written any more.
+
+        Raises:
+            BatchChangedError: They are other jobs than those of the folder; nothing was sent.
+            PriceUnknownError: With `max_cost`: nobody knows what a job costs; nothing was sent.
+            InvalidRequestError: `jobs` is not iterable.
+        """
+        if self._opened is None or self._savers is None:
+            raise RuntimeError("run jobs inside the block: async with Batch(...) as batch")
+        if self._run is not None and not self._run.is_over:
+            raise RuntimeError("this batch is running already; wait for its end")
+        show, end = shower(self._progress)
+        run = self._run = Run(self._opened, self._trade, self._savers, self._options, show)
+        try:
+            summary = await run.run(jobs)
+        finally:
+            if show is not None:
+                show(run.watch.progress(is_last=True))
+            end()
+        opened = self._opened
+        opened.told, opened.doubtful = run.purse.told, run.purse.doubtful
+        opened.rows += 1  # a second run is no new folder
+        return summary
+
+    def stop(self) -> None:
+        """Take up no more jobs; `run` returns when those that are with the server have ended."""
+        if self._run is not None:
+            self._run.stop("stop() was called")
+
+    def in_doubt(self) -> list[str]:
+        """Return, after a run was stopped at once, what may have been paid: a line for each job."""
+        return [] if self._run is None else self._run.doubt_lines()
+
+    async def plan(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> BatchPlan:
+        """
+        Say what `run` would do. Nothing is sent, and nothing is written.
+
+        Args:
+            jobs: As `run` takes them.
+
+        Returns:
+            Rows, invalid rows, duplicates, what is done already, dollars and
+            seconds expected, and ten samples.
+        """
+        return await make_plan(self._folder, self._trade, self._options, jobs)
+
+
+def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        listed = ", ".join(repr(each) for each in allowed)
+        raise InvalidRequestError(f"{what} must be one of {listed}, not {shown(value)}")

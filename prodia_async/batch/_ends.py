@@ -1,0 +1,303 @@
+"""
+What comes of rows: made, failed, in doubt, set aside or given back, and the record of it.
+
+Everything here is called shielded: what came from the server was paid for, and
+is not let go of before it is safe and written down.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from .._errors import CapacityError, JobFailedError, JobNotFoundError, ProdiaError
+from ._decide import State, after_error, paid_attempts, to_nano
+from ._folder import keep_aside
+from ._outputs import Task
+from ._record import Finish, Promise
+from ._trade import complete_outputs, content_of
+from ._values import BatchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ._going import Going
+    from ._run import Run
+    from ._trade import Made
+
+MOST_ENDED = 256
+"""Rows whose end is remembered, for one that is equal and was looked up meanwhile. Chosen."""
+
+
+class Ends:
+    """
+    Ends the rows of a run.
+
+    Args:
+        run: The run.
+
+    Attributes:
+        suspended: Rows that ran into trouble, until it is clear whose it is.
+        ended: The last rows that came to their end.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.suspended: list[Going] = []
+        self.ended: dict[bytes, State] = {}
+
+    async def keep(self, row: Going, made: Made) -> None:
+        """Make a row's outputs safe, then the record, and only then count it."""
+        price = None if made.dollars is None else to_nano(made.dollars)
+        end = self.end(row, State.DONE)
+        end.attempts = row.attempts + made.attempts
+        end.refusals = row.refusals + made.refusals
+        end.job_id = made.job_id or row.job_id
+        end.seed, end.price = made.seed, price
+        promise = Promise()
+        if made.outputs:
+            self._run.savers.put(Task(end, made.outputs, promise, row.line))
+        else:
+            self._run.record.put(
+                lambda connection: self._run.record.finish(connection, end), promise
+            )
+        try:
+            await promise.wait()
+        except Exception as error:  # noqa: BLE001  (it must not be lost, whatever it is)
+            await self.keep_aside(row, end, made, error)
+        else:
+            self._run.marks.clear(row.i)
+        if price is not None:
+            self._run.purse.seen(row.type, price)
+        # What no answer tells is taken to cost what was expected.
+        self._run.purse.told += row.expected if price is None else price
+        self.ended_with(row, State.DONE)
+        if self._run.outage.succeeded() or self.suspended:
+            await self.end_suspended_as_failed()
+
+    async def keep_aside(self, row: Going, end: Finish, made: Made, error: Exception) -> None:
+        """The disk, the store or the record cannot take it: keep it where the next run finds it."""
+        where = await anyio.to_thread.run_sync(
+            keep_aside, self._run.opened.reserve, end, row.line, made.outputs
+        )
+        said = f"row {row.i} is kept in {where}" if where else f"row {row.i} is LOST"
+        self.break_off(error, said)
+
+    def break_off(self, error: BaseException, what: str = "") -> None:
+        if self._run.broken is None:
+            why = error.message if isinstance(error, ProdiaError) else str(error) or repr(error)
+            self._run.broken = (
+                f"{why}. What is in hand was kept; make room and run it again, it goes on from here"
+            )
+        if what:
+            self.note(what, most=20)
+        self._run.stop("the folder cannot be written any more")
+
+    async def failed(self, row: Going, error: Exception) -> None:
+        """Decide what a row's error means for it, and write it down."""
+        flight = row.flight
+        assert flight is not None  # noqa: S101
+        row.attempts += flight.times
+        row.refusals += flight.refusals
+        row.error = error
+        if isinstance(error, BatchError):  # the record, in the middle of a submission
+            self.break_off(error)
+            return
+        if row.job_id is not None:
+            await self.failed_with_id(row, error)
+            return
+        verdict = after_error(error)
+        risky = paid_attempts(error) if verdict != "failed" else 0
+        if risky:
+            row.again += risky
+            row.doubtful += risky * row.expected
+            self._run.purse.doubtful += risky * row.expected
+        if verdict == "failed":
+            await self.end_row(row, State.FAILED)
+        elif verdict == "in doubt":
+            await self.save_damaged(row, error)
+            if self._run.options.on_doubt == "retry" and not row.retried and not self._run.stopped:
+                row.retried = True
+                self._run.counts.again += 1
+                self._run.ready.appendleft(row)
+            else:
+                await self.end_row(row, State.IN_DOUBT)
+        elif isinstance(error, CapacityError):
+            self.delay(row, error)
+        else:
+            self.suspend(row, error, verdict)
+
+    async def failed_with_id(self, row: Going, error: Exception) -> None:
+        if isinstance(error, JobFailedError):
+            await self.end_row(row, State.FAILED)
+        elif isinstance(error, JobNotFoundError):
+            # It was submitted, and nobody will ever see what it made.
+            row.again += 1
+            row.doubtful += row.expected
+            self._run.purse.doubtful += row.expected
+            retry = (
+                self._run.options.on_doubt == "retry" and not row.retried and row.asked is not None
+            )
+            row.job_id = None if retry else row.job_id
+            if retry and not self._run.stopped:
+                row.retried = True
+                self._run.counts.again += 1
+                self._run.ready.appendleft(row)
+            else:
+                await self.end_row(row, State.IN_DOUBT)
+        elif row.returned < 3 and not self._run.stopped:
+            row.returned += 1
+            row.not_before = self._run.clock() + 2.0**row.returned
+            self._run.delayed.append(row)
+        else:
+            # It stays with the server under its id, for the next run.
+            self._run.under_way.pop(row.key, None)
+            self.note(f"row {row.i} is left with the server as {row.job_id}: {_say(error)}", most=5)
+
+    async def save_damaged(self, row: Going, error: Exception) -> None:
+        """Keep what came whole of an answer that broke: it was paid for."""
+        outputs = [content_of(each) for each in complete_outputs(error)]
+        if not outputs:
+            return
+        folder = self._run.opened.folder / "damaged"
+        with suppress(OSError):
+            await anyio.to_thread.run_sync(_write_damaged, folder, row.i, outputs)
+            self.note(f"what came whole of row {row.i} is in {folder}", most=5)
+
+    def delay(self, row: Going, error: CapacityError) -> None:
+        """A busy server is no fault of the row's, nor of the API's: it waits, and comes again."""
+        if self._run.stopped:
+            self.put_back(row)
+            return
+        asked = error.retry_after or 5.0 * random.uniform(1, 2)
+        row.not_before = self._run.clock() + min(asked, 3600.0)
+        self._run.marks.clear(row.i)
+        self._run.delayed.append(row)
+
+    def suspend(self, row: Going, error: Exception, verdict: Any) -> None:
+        """Set a row aside until it is clear whether it failed or the API did."""
+        if not row.doubtful:
+            self._run.marks.clear(row.i)
+        self.suspended.append(row)
+        if self._run.outage.troubled(self._run.clock(), verdict, _say(error)):
+            self._run.ready.extendleft(self.suspended)
+            self.suspended.clear()
+
+    async def end_suspended_as_failed(self) -> None:
+        suspended, self.suspended = self.suspended, []
+        for row in suspended:
+            await self.end_row(row, State.FAILED)
+
+    def end_suspended(self) -> None:
+        """At the end: those that ran into trouble failed, unless somebody stopped the run."""
+        for row in self.suspended:
+            if self._run.stopped or self._run.broken:
+                self.put_back(row)
+            else:
+                self.write_end(row, State.FAILED, None)
+                self.ended_with(row, State.FAILED)
+        self.suspended.clear()
+        for row in [*self._run.ready, *self._run.delayed]:
+            if row.job_id is None:
+                self.put_back(row)
+
+    async def drop(self, row: Going) -> None:
+        """A row was called back before it was sent, or between two attempts."""
+        flight = row.flight
+        assert flight is not None  # noqa: S101
+        row.attempts += flight.times
+        if flight.risky:
+            row.again += flight.risky
+            row.doubtful += flight.risky * row.expected
+            self._run.purse.doubtful += flight.risky * row.expected
+        self.put_back(row)
+
+    def put_back(self, row: Going) -> None:
+        """Give a row back to the input: the next run takes it up, as in doubt if it may be paid."""
+        self._run.under_way.pop(row.key, None)
+        if row.doubtful:
+            self.write_end(row, State.IN_DOUBT, None)
+            self._run.counts.in_doubt += 1 + row.equal
+            return
+        self._run.marks.clear(row.i)
+        i = row.i
+        with suppress(BatchError):
+            self._run.record.tell(
+                lambda connection: connection.execute(
+                    "DELETE FROM open WHERE i=? AND job_id IS NULL", (i,)
+                )
+            )
+
+    async def end_row(self, row: Going, state: State) -> None:
+        promise = Promise()
+        self.write_end(row, state, promise)
+        try:
+            await promise.wait()
+        except BatchError as error:
+            self.break_off(error)
+        self.ended_with(row, state)
+        if state == State.FAILED and isinstance(row.error, JobFailedError):
+            # It answered: the API works.
+            self._run.outage.succeeded()
+
+    def write_end(self, row: Going, state: State, promise: Promise | None) -> None:
+        end = self.end(row, state)
+        end.error = _say(row.error) if row.error is not None else None
+        if state == State.IN_DOUBT and end.error is None:
+            end.error = "InDoubt: the run was stopped between two attempts"
+        marks, i = self._run.marks, row.i
+
+        def write(connection: Any) -> None:
+            self._run.record.finish(connection, end)
+
+        with suppress(BatchError):
+            self._run.record.put(write, promise)
+        marks.clear(i)
+
+    def end(self, row: Going, state: State) -> Finish:
+        return Finish(
+            row.i, row.key, state, row.id, self._run.opened.session, row.type,
+            attempts=row.attempts, refusals=row.refusals, again=row.again, at=self._run.now(),
+            ms=round(1000 * (self._run.clock() - row.began)) if row.began else 0,
+            job_id=row.job_id, request=row.line,
+        )  # fmt: skip
+
+    def ended_with(self, row: Going, state: State) -> None:
+        """Count a row's end, and that of the rows that are equal to it."""
+        self._run.under_way.pop(row.key, None)
+        self.ended[row.key] = state
+        while len(self.ended) > MOST_ENDED:
+            self.ended.pop(next(iter(self.ended)))
+        counts = self._run.counts
+        if row.asked is None:  # it was collected; its row may come yet, or never
+            rows = row.equal
+            counts.finished += 1
+        else:
+            rows = 1 + row.equal
+            counts.finished += rows
+        if state == State.DONE:
+            counts.done += rows
+        elif state == State.IN_DOUBT:
+            counts.in_doubt += rows
+        else:
+            counts.failed += rows
+
+    def note(self, text: str, *, most: int = 50) -> None:
+        notes = self._run.counts.notes
+        if text not in notes and len(notes) < 50 + most:
+            notes.append(text)
+
+
+def _say(error: BaseException) -> str:
+    message = error.message if isinstance(error, ProdiaError) else str(error)
+    return f"{type(error).__name__}: {message}"[:1000]
+
+
+def _write_damaged(folder: Path, i: int, outputs: list[Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, output in enumerate(outputs):
+        (folder / f"{i:08}-{number + 1}.{output.ext}").write_bytes(output.content)

@@ -1,0 +1,331 @@
+"""
+A run's folder: who holds it, what is kept free in it, and what is with the server right now.
+
+::
+
+    run.sqlite        the record (`_record`), with -wal and -shm beside it
+    lock              held by the run that is alive, by the kernel: it goes with the process
+    flight.bin        one slot for each job on its way, in memory that the kernel keeps
+    reserve.bin       a few megabytes to fall back on when the disk is full
+    reserve/          what the record could not take; the next run takes it in
+    out/ or shards/   what was made
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import re
+import socket
+import struct
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._values import BatchError, FolderInUseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ._outputs import Content
+    from ._record import Finish
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  (Windows: the lease in the record is all there is)
+    fcntl = None  # type: ignore[assignment]
+
+FLIGHT = "flight.bin"
+
+RESERVE_BYTES = 4 << 20
+"""Kept free for the last commits on a full disk. Measured: SQLite's WAL wants about 4 MB."""
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "beegfs",
+        "gpfs", "davfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.davfs2",
+        "fuse.goofys", "fuse.mount-s3", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs",
+    }
+)  # fmt: skip
+"""Where SQLite's write-ahead log is not safe. Documented: sqlite.org/wal.html, "does not work"."""
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """
+    Return the type of the file system that a path lies on; ``""`` when it is not told.
+
+    Args:
+        path: An absolute path.
+        mounts: The text of ``/proc/self/mountinfo``.
+    """
+    best, kind = -1, ""
+    for line in mounts.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields = before.split()
+        if not dash or len(fields) < 5:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
+        # The last of equal ones lies on top.
+        if (path.is_relative_to(point)) and len(point) >= best:
+            best, kind = len(point), after.split()[0]
+    return kind
+
+
+def refuse_network(folder: Path, mounts: str | None = None) -> None:
+    """
+    Refuse a folder where a record cannot be safe. Blocks.
+
+    Raises:
+        BatchError: It lies on a network file system.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return  # no Linux: nothing tells
+    kind = file_system_of(folder.absolute(), mounts)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise BatchError(
+            f"{folder} lies on a network file system ({kind}), where a record can be damaged; "
+            "take a folder on a local disk, and outputs=... for a place anywhere"
+        )
+
+
+def boot_id() -> str:
+    """Return what changes when the machine starts anew; ``""`` where nothing tells."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+class Lock:
+    """
+    Holds a folder for this process, for as long as it lives.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        FolderInUseError: Another process, alive, holds it.
+        BatchError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise BatchError(f"the folder {folder} cannot be written: {error.strerror}") from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._file, 400).decode(errors="replace").strip()
+            os.close(self._file)
+            raise FolderInUseError(
+                f"another run holds {folder}: {holder or 'it does not say which'}; "
+                "wait for its end, or stop it"
+            ) from error
+        os.ftruncate(self._file, 0)
+        with contextlib.suppress(OSError):  # a full disk must not keep what is to be gone on with
+            os.write(self._file, f"pid {os.getpid()} on {socket.gethostname()}".encode())
+
+    def release(self) -> None:
+        """Give the folder back."""
+        os.close(self._file)
+
+
+class Reserve:
+    """Disk space to fall back on, and a place for what the record cannot take."""
+
+    def __init__(self, folder: Path, size: int = RESERVE_BYTES) -> None:
+        self._space = folder / "reserve.bin"
+        self._folder = folder / "reserve"
+        self._size = size
+
+    def take(self) -> None:
+        """
+        Take the space. Blocks.
+
+        Raises:
+            BatchError: The disk has not got it.
+        """
+        file: int | None = None
+        try:
+            file = os.open(self._space, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.posix_fallocate(file, 0, self._size)
+        except OSError as error:
+            self.give_back()
+            raise BatchError(
+                f"there is no room for a run in {self._space.parent}: {error.strerror}; "
+                f"at least {self._size >> 20} MB must be free to begin, and what is made on top"
+            ) from error
+        finally:
+            if file is not None:
+                os.close(file)
+
+    def give_back(self) -> None:
+        """Free the space, for what is in hand. Blocks."""
+        with contextlib.suppress(OSError):
+            self._space.unlink(missing_ok=True)
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return self._space.parent.name
+
+    def keep(
+        self, row: int, facts: dict[str, Any], line: str, outputs: Sequence[Content]
+    ) -> Path | None:
+        """
+        Keep what became of a row, in files of its own. Blocks.
+
+        Returns:
+            Where; ``None`` when there is no space for it.
+        """
+        written: list[Path] = []
+        try:
+            self._folder.mkdir(exist_ok=True)
+            if not facts["saved"]:
+                facts["files"] = []
+                for number, output in enumerate(outputs):
+                    path = self._folder / f"{row}-{number + 1}.{output.ext}"
+                    written.append(path)
+                    _write_synced(path, output.content)
+                    facts["files"].append(path.name)
+            path = self._folder / f"{row}.json"
+            temporary = path.with_suffix(".part")
+            written.append(temporary)
+            _write_synced(temporary, json.dumps({**facts, "line": line}).encode())
+            temporary.replace(path)
+        except OSError:
+            for path in written:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            return None
+        return self._folder
+
+    def kept(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield what an earlier run kept, with the files to remove once the record has it."""
+        for path in sorted(self._folder.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                yield path, json.loads(path.read_text(encoding="utf-8"))
+
+
+def keep_aside(reserve: Reserve, end: Finish, line: str, outputs: Sequence[Content]) -> Path | None:
+    """
+    Keep what the disk or the record cannot take, here or else in the system's temporary folder.
+
+    Blocks.
+
+    Returns:
+        Where; ``None`` when nothing took it.
+    """
+    where = reserve.keep(end.i, end.to_json(), line, outputs)
+    if where is not None:
+        return where
+    other = Path(tempfile.gettempdir()) / f"prodia-async-{reserve.name}-{os.getpid()}"
+    try:
+        other.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return Reserve(other).keep(end.i, end.to_json(), line, outputs)
+
+
+_SLOT = struct.Struct("<qdq")  # row + 1, when it was sent, how often
+_CHUNK = 1024  # slots that the file grows by
+
+
+class Marks:
+    """
+    Which rows are with the server right now, in memory that outlives the process.
+
+    A mark is set before the bytes leave and costs a store, no system call: the
+    pages belong to the file, so the kernel has them whatever becomes of us.
+    (The record has the same a few milliseconds later, safe against a power cut too.)
+
+    Args:
+        path: The file; made if it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._slots: dict[int, int] = {}
+        self._free: list[int] = []
+        self._map: mmap.mmap | None = None
+        self._count = 0
+        size = os.fstat(self._file).st_size // _SLOT.size * _SLOT.size
+        self.left = _marks_in(os.pread(self._file, size, 0))
+        """What the last process left: rows, each with when it was sent, and how often."""
+
+    def start(self) -> None:
+        """Begin anew, once the record knows what was left. Blocks."""
+        os.ftruncate(self._file, 0)
+        self._grow()
+
+    def _grow(self) -> None:
+        self._count += _CHUNK
+        size = self._count * _SLOT.size
+        # Blocks on the disk now: a store into a hole of a full disk would be a SIGBUS.
+        os.posix_fallocate(self._file, 0, size)
+        if self._map is not None:
+            self._map.flush()
+            self._map.close()
+        self._map = mmap.mmap(self._file, size)
+        self._free += range(self._count - 1, self._count - _CHUNK - 1, -1)
+
+    def set(self, row: int, at: float, times: int) -> None:
+        """Mark a row; ``times`` is how often it was sent, this time included."""
+        slot = self._slots.get(row)
+        if slot is None:
+            if not self._free:
+                self._grow()
+            slot = self._slots[row] = self._free.pop()
+        assert self._map is not None  # noqa: S101  (`_grow` made it)
+        _SLOT.pack_into(self._map, slot * _SLOT.size, row + 1, at, times)
+
+    def clear(self, row: int) -> None:
+        """Take a row's mark away, once the record knows what became of it."""
+        slot = self._slots.pop(row, None)
+        if slot is not None and self._map is not None:
+            _SLOT.pack_into(self._map, slot * _SLOT.size, 0, 0.0, 0)
+            self._free.append(slot)
+
+    def marked(self) -> dict[int, tuple[float, int]]:
+        """Return what is marked now, as `left` does."""
+        return {} if self._map is None else _marks_in(self._map[:])
+
+    def clear_all(self) -> None:
+        """Take all marks away."""
+        for row in list(self._slots):
+            self.clear(row)
+
+    def close(self) -> None:
+        """Close the file; what is marked stays marked."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        os.close(self._file)
+
+
+def marks_of(folder: Path) -> dict[int, tuple[float, int]]:
+    """Return the rows that a folder's last process had with the server. Blocks."""
+    try:
+        content = (folder / FLIGHT).read_bytes()
+    except OSError:
+        return {}
+    return _marks_in(content[: len(content) // _SLOT.size * _SLOT.size])
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _marks_in(content: bytes) -> dict[int, tuple[float, int]]:
+    return {row - 1: (at, times) for row, at, times in _SLOT.iter_unpack(content) if row > 0}

@@ -1,0 +1,129 @@
+"""What a run is made of: its options, its counts, its rows, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._errors import InvalidRequestError
+from .._keys import digest_bytes
+from ._admit import Coming
+from ._values import BadRow, BatchJob
+
+if TYPE_CHECKING:
+    from ._decide import OnDoubt, Submit
+    from ._trade import Asked, Flight
+
+
+@dataclass(slots=True, eq=False)
+class Going:
+    """A row on its way."""
+
+    i: int
+    key: bytes
+    id: str | None
+    type: str
+    line: str
+    expected: int
+    asked: Asked | None
+    again: int = 0
+    job_id: str | None = None
+    retried: bool = False
+    returned: int = 0
+    not_before: float = 0.0
+    equal: int = 0
+    began: float = 0.0
+    flight: Flight | None = None
+    scope: anyio.CancelScope | None = None
+    is_sync: bool = False
+    doubtful: int = 0
+    error: BaseException | None = None
+    attempts: int = 0
+    refusals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `Batch` was given."""
+
+    submit: Submit
+    on_doubt: OnDoubt
+    retry_failed: bool
+    max_cost: float | None
+    price: float | None
+    also: bool
+    lease_seconds: float
+    signals: bool
+
+
+@dataclass(slots=True)
+class Counts:
+    """What is counted; rows, duplicates included."""
+
+    done: int = 0
+    before: int = 0
+    failed: int = 0
+    in_doubt: int = 0
+    duplicates: int = 0
+    seen: int = 0
+    again: int = 0
+    finished: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Source:
+    """Rows from whatever was given, a few at a time."""
+
+    def __init__(self, jobs: Any) -> None:
+        if isinstance(jobs, str | bytes | Mapping | BatchJob) or not isinstance(
+            jobs, Iterable | AsyncIterable
+        ):
+            raise InvalidRequestError(
+                f"a batch takes an iterable of jobs, not {type(jobs).__name__}; for a file: "
+                "read_jobs(path)"
+            )
+        self.total = len(jobs) if isinstance(jobs, Sized) else getattr(jobs, "total", None)
+        self._chunks: AsyncIterator[list[Any]] | None = None
+        self._async: AsyncIterator[Any] | None = None
+        self._plain: Iterator[Any] | None = None
+        if hasattr(jobs, "chunks"):
+            self._chunks = jobs.chunks()
+        elif isinstance(jobs, AsyncIterable):
+            self._async = aiter(jobs)
+        else:
+            self._plain = iter(jobs)
+
+    async def some(self, most: int) -> list[Any] | None:
+        """Return the next rows, at least one; ``None`` when there are no more."""
+        if self._chunks is not None:
+            return await anext(self._chunks, None)
+        if self._async is not None:
+            item = await anext(self._async, _END)
+            return None if item is _END else [item]
+        assert self._plain is not None  # noqa: S101  (it is one of the three)
+        items = []
+        for item in self._plain:
+            items.append(item)
+            if len(items) == most:
+                break
+        return items or None
+
+    async def aclose(self) -> None:
+        """Close what can be closed."""
+        for each in (self._chunks, self._async):
+            close = getattr(each, "aclose", None)
+            if close is not None:
+                with suppress(Exception), anyio.move_on_after(5):
+                    await close()
+
+
+_END = object()
+
+
+def bad_row(n: int, row: BadRow) -> Coming:
+    key = digest_bytes(f"bad row {row.line} {row.why} {row.start}".encode(errors="replace"))
+    return Coming(n, key, None, row)

@@ -1,0 +1,392 @@
+"""
+Opening a folder, and giving it back: what an earlier run left is settled before anything is sent.
+
+Everything here blocks, and runs in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .._show import shown
+from .._version import __version__
+from ._decide import State
+from ._folder import FLIGHT, Lock, Marks, Reserve, boot_id, refuse_network
+from ._outputs import Content, Files, Shards, Store, Task, relative
+from ._record import (
+    Finish,
+    Promise,
+    Record,
+    get,
+    put,
+    wall,
+)
+from ._values import BatchChangedError, BatchError, FolderInUseError, RecordDamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ._outputs import Place
+
+RECORD = "run.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class ToCollect:
+    """A job that an earlier run left with the server."""
+
+    i: int
+    key: bytes
+    id: str | None
+    type: str
+    expected: int | None
+    again: int
+    job_id: str
+    left: float
+    line: str
+
+
+@dataclass(slots=True)
+class Opened:
+    """A folder that is ours."""
+
+    folder: Path
+    lock: Lock
+    record: Record
+    marks: Marks
+    reserve: Reserve
+    place: Place
+    session: int
+    epoch: float
+    token: str
+    rows: int
+    """Rows in the record."""
+    told: int
+    """What answers told, in units of 10^-9 dollars."""
+    doubtful: int
+    prices: dict[str, int]
+    sync_only: set[str]
+    collect: list[ToCollect] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def open_folder(
+    folder: Path,
+    *,
+    notify: Callable[..., None],
+    layout: str,
+    outputs: str | None,
+    api: str,
+    settings: dict[str, Any],
+    lease_seconds: float,
+) -> Opened:
+    """
+    Take a folder: a new one, or one to go on with. Blocks.
+
+    Raises:
+        FolderInUseError: Another run, alive, holds it.
+        RecordDamagedError: Its record cannot be read.
+        BatchChangedError: It was made with another layout or for another API.
+        BatchError: It cannot be written, or lies where a record is not safe.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BatchError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    refuse_network(folder)
+    with contextlib.ExitStack() as undo:
+        lock = Lock(folder)
+        undo.callback(lock.release)
+        reserve = Reserve(folder)
+        reserve.take()
+        try:
+            record = Record(folder / RECORD, notify=notify)
+        except OSError as error:
+            raise BatchError(f"the record in {folder} cannot be opened: {error}") from error
+        undo.callback(record.close)
+        token = secrets.token_hex(8)
+        try:
+            opened = _open(
+                folder, lock, reserve, record, layout, outputs, api, settings, token, lease_seconds
+            )
+        except sqlite3.OperationalError as error:
+            raise BatchError(f"the record in {folder} cannot be written: {error}") from error
+        except sqlite3.Error as error:
+            raise RecordDamagedError(f"the record in {folder} is damaged: {error}") from error
+        except OSError as error:
+            raise BatchError(
+                f"the folder {folder} cannot be written: {error.strerror or error}"
+            ) from error
+        undo.pop_all()
+        return opened
+
+
+def _open(  # noqa: PLR0917  (all that a folder is)
+    folder: Path,
+    lock: Lock,
+    reserve: Reserve,
+    record: Record,
+    layout: str,
+    outputs: str | None,
+    api: str,
+    settings: dict[str, Any],
+    token: str,
+    lease_seconds: float,
+) -> Opened:
+    connection = record.connection
+    _wait_for_lease(folder, connection, lease_seconds)
+    made_with = get(connection, "made with")
+    wanted = {"layout": layout, "outputs": outputs, "api": api}
+    if made_with is not None and made_with != wanted:
+        changed = [
+            f"{name} was {shown(made_with.get(name))} and is {shown(value)}"
+            for name, value in wanted.items()
+            if made_with.get(name) != value
+        ]
+        error = BatchChangedError(
+            f"{folder} was made otherwise: {'; '.join(changed)}. Give what it was made with, or "
+            "take a new folder"
+        )
+        error.differences = tuple(changed)
+        raise error
+    marks = Marks(folder / FLIGHT)
+    connection.execute("BEGIN IMMEDIATE")
+    if made_with is None:
+        put(connection, "made with", wanted)
+        put(connection, "began", wall())
+        put(connection, "package", __version__)
+    put(connection, "lease", _lease(token, 0))
+    epoch = float(get(connection, "began"))
+    session = connection.execute(
+        "INSERT INTO session(began, pid, host, settings) VALUES(?,?,?,?)",
+        (wall(), os.getpid(), socket.gethostname(), json.dumps(settings, default=str)),
+    ).lastrowid
+    assert session is not None  # noqa: S101  (SQLite numbers rows)
+    collect = settle(record, marks.left, session, epoch)
+    connection.execute("COMMIT")
+    marks.start()
+    opened = Opened(
+        folder=folder,
+        lock=lock,
+        record=record,
+        marks=marks,
+        reserve=reserve,
+        place=_place(folder, layout, outputs, record, connection),
+        session=session,
+        epoch=epoch,
+        token=token,
+        rows=connection.execute("SELECT count(*) FROM job").fetchone()[0],
+        told=0,
+        doubtful=0,
+        prices={},
+        sync_only=set(),
+        collect=collect,
+    )
+    _sweep(opened, [*marks.left, *(each.i for each in collect)])
+    _adopt(opened)
+    opened.told, opened.doubtful = money(connection)
+    for name, price, sync_only in connection.execute("SELECT name, price, sync_only FROM type"):
+        if price is not None:
+            opened.prices[name] = price
+        if sync_only:
+            opened.sync_only.add(name)
+    return opened
+
+
+def _lease(token: str, beat: int) -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "boot": boot_id(),
+        "token": token,
+        "beat": beat,
+    }
+
+
+def _wait_for_lease(folder: Path, connection: sqlite3.Connection, seconds: float) -> None:
+    """
+    See whether a run on another machine still holds the folder.
+
+    On this machine the lock has told. Of another one only the beat of its
+    lease can tell, and whether it goes on, not what a clock says.
+    """
+    lease = get(connection, "lease")
+    if not lease or lease.get("released") or lease.get("host") == socket.gethostname():
+        return
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(min(0.25, seconds / 10))
+        now = get(connection, "lease")
+        if now.get("released"):
+            return
+        if now != lease:
+            raise FolderInUseError(
+                f"another run holds {folder}: pid {now.get('pid')} on {now.get('host')}; "
+                "wait for its end, or stop it"
+            )
+
+
+def renew(connection: sqlite3.Connection, token: str) -> bool:
+    """Renew the lease; in the writer's thread. Return whether it was still ours."""
+    lease = get(connection, "lease")
+    if lease is None or lease.get("token") != token:
+        return False
+    put(connection, "lease", _lease(token, int(lease.get("beat", 0)) + 1))
+    return True
+
+
+def money(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return what answers told, and what jobs in doubt may have cost on top, as far as known."""
+    told = connection.execute("SELECT ifnull(sum(price), 0) FROM job WHERE state=2").fetchone()[0]
+    doubtful = connection.execute(
+        "SELECT ifnull(sum(max(ifnull(again, 0), state=4) * "
+        "ifnull((SELECT price FROM type WHERE t=job.type), 0)), 0) "
+        "FROM job WHERE state=4 OR again > 0"
+    ).fetchone()[0]
+    return int(told), int(doubtful)
+
+
+def settle(
+    record: Record, marks: dict[int, tuple[float, int]], session: int, epoch: float
+) -> list[ToCollect]:
+    """
+    Decide about every row that was under way when the last process ended.
+
+    One with an id is with the server, and is collected. One that was sent may
+    have been paid, and is in doubt. One that was only taken never left.
+
+    Returns:
+        The jobs to collect.
+    """
+    connection = record.connection
+    collect = []
+    rows = connection.execute(
+        "SELECT i, k, id, type, expected, again, sent, times, job_id, expires, request FROM open"
+    ).fetchall()
+    now = wall()
+    for i, k, id_, job_type, expected, again, sent, times, job_id, expires, line in rows:
+        if job_id is not None:
+            left = (expires or now) - now
+            collect.append(ToCollect(i, k, id_, job_type, expected, again, job_id, left, line))
+        elif sent is not None or i in marks:
+            end = in_doubt(
+                i, k, id_, session, job_type,
+                again=again + 1,
+                attempts=max(times, marks.get(i, (0.0, 1))[1]),
+                at=round(1000 * ((sent or marks[i][0]) - epoch)),
+                why="the process ended while the job was with the server",
+                line=line,
+            )  # fmt: skip
+            record.finish(connection, end)
+            if expected is not None:
+                # The highest that is expected of its type, if no answer has told one yet.
+                connection.execute(
+                    "UPDATE type SET price=? WHERE name=? AND price IS NULL", (expected, job_type)
+                )
+        else:
+            connection.execute("DELETE FROM open WHERE i=?", (i,))
+    return collect
+
+
+def in_doubt(
+    i: int,
+    k: bytes,
+    id_: str | None,
+    session: int,
+    job_type: str,
+    *,
+    again: int,
+    attempts: int,
+    at: int,
+    why: str,
+    line: str,
+) -> Finish:
+    """Return the end of a row that may have been paid and whose output nobody has."""
+    return Finish(
+        i, k, State.IN_DOUBT, id_, session, job_type,
+        attempts=attempts, again=again, at=at, error=f"InDoubt: {why}", request=line,
+    )  # fmt: skip
+
+
+def _place(
+    folder: Path, layout: str, outputs: str | None, record: Record, connection: sqlite3.Connection
+) -> Place:
+    if outputs is not None:
+        return Store(outputs)
+    if layout == "tar":
+        ends = connection.execute("SELECT n, path, bytes FROM shard ORDER BY n").fetchall()
+        return Shards(folder / "shards", ends)
+    (folder / "out").mkdir(exist_ok=True)
+    return Files(folder / "out", record.touched)
+
+
+def _sweep(opened: Opened, rows: list[int]) -> None:
+    """Remove what a dead process was writing when it died: never under a final name."""
+    out = opened.folder / "out"
+    folders = {out / relative(i, bytes(16), "").rpartition("/")[0] for i in rows}
+    for folder in folders:
+        for path in folder.glob("*.part"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _adopt(opened: Opened) -> None:
+    """Take in what an earlier run kept aside since the record, or the disk, could not take it."""
+    taken = []
+    connection = opened.record.connection
+    for path, facts in opened.reserve.kept():
+        names = facts.pop("files", None)
+        line = facts.pop("line", "{}")
+        end = Finish.from_json(facts)
+        if names is not None:
+            outputs = [
+                Content((path.parent / name).read_bytes(), name.rpartition(".")[2])
+                for name in names
+            ]
+            opened.place.save([Task(end, outputs, Promise(), line)])
+        end.session = opened.session
+        connection.execute("BEGIN IMMEDIATE")
+        opened.record.finish(connection, end)
+        connection.execute("COMMIT")
+        taken += [path, *(path.parent / name for name in names or ())]
+    if taken:
+        opened.notes.append(f"{len(taken)} files that were kept in reserve/ were taken in")
+    for path in taken:
+        path.unlink()
+
+
+def close_folder(opened: Opened, *, stopped: str | None) -> None:
+    """
+    Give a folder back. Blocks; the record's writer must have ended.
+
+    Rows that were sent and did not come to an end are in doubt from here on.
+    """
+    record = opened.record
+    connection = record.connection
+    try:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("BEGIN IMMEDIATE")
+            settle(record, opened.marks.marked(), opened.session, opened.epoch)
+            lease = get(connection, "lease")
+            if lease is not None and lease.get("token") == opened.token:
+                put(connection, "lease", {**lease, "released": True})
+            connection.execute(
+                "UPDATE session SET ended=?, stopped=? WHERE s=?",
+                (wall(), stopped, opened.session),
+            )
+            connection.execute("COMMIT")
+            opened.marks.clear_all()
+    finally:
+        record.close()
+        opened.marks.close()
+        opened.reserve.give_back()
+        opened.lock.release()

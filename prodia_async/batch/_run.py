@@ -1,0 +1,560 @@
+"""
+One run over one input: rows are taken, sent, made safe, and only then counted.
+
+::
+
+    _work          as many as can be in flight, and a few whose row is being made safe
+      _next        a row: one to collect, one that came back, the next of the input
+        _pull      a few rows from the input, against the record (`_admit`)
+      _one         sends it (`_trade`), and sees what came of it
+        _keep      bytes safe, then the record, then it is counted; shielded
+        _failed    what its error means for it (`_decide`)
+    _tick          progress, the plots' samples, the lease
+    _listen        SIGINT and SIGTERM: once is an end in good order, twice an end now
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._errors import (
+    BadRequestError,
+    InvalidRequestError,
+)
+from ._admit import Coming, admit
+from ._decide import (
+    NANO,
+    Outage,
+    Purse,
+    State,
+    first_to_collect,
+    wants_async,
+)
+from ._ends import Ends
+from ._going import Counts, Going, Options, Source, bad_row
+from ._record import put, wall
+from ._trade import Asked, Facts, Flight, watching
+from ._values import (
+    BadRow,
+    BatchChangedError,
+    BatchError,
+    BatchProgress,
+    BatchSummary,
+    PriceUnknownError,
+    dollars_text,
+)
+from ._watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+
+    from ._opening import Opened, ToCollect
+    from ._outputs import Savers
+    from ._trade import Made, Trade
+
+CHUNK = 64
+"""Rows that are looked up together. Chosen: some 1 ms of work, two queries."""
+
+FIRST_ROWS = 32
+"""Rows that are looked at before a run on an older folder begins. Chosen."""
+
+MOST_DELAYED = 1000
+"""Rows that may wait out a Retry-After before no more are taken. Chosen."""
+
+
+class Run:
+    """
+    One run.
+
+    Args:
+        opened: The folder.
+        trade: The API.
+        savers: The threads that make outputs safe.
+        options: What the user wants.
+        show: Is told of the progress.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        trade: Trade,
+        savers: Savers,
+        options: Options,
+        show: Callable[[BatchProgress], None] | None,
+    ) -> None:
+        self.opened = opened
+        self.record = opened.record
+        self.marks = opened.marks
+        self.trade = trade
+        self.savers = savers
+        self.options = options
+        self.show = show
+        self.purse = Purse(options.max_cost, told=opened.told, doubtful=opened.doubtful)
+        for name, price in opened.prices.items():
+            self.purse.seen(name, price)
+        self.outage = Outage()
+        self.counts = Counts(notes=list(opened.notes))
+        self.ready: deque[Going] = deque()
+        self.delayed: list[Going] = []
+        self.under_way: dict[bytes, Going] = {}
+        self.in_flight: set[Going] = set()
+        self._ways: dict[str, bool] = {}
+        self._how: dict[str, str] = {}
+        self._n = 0
+        self._exhausted = False
+        self._is_first = True
+        self._pulling = anyio.Lock()
+        self._change = anyio.Event()
+        self.total: int | None = None
+        self._source: Any = None
+        self.began = 0.0
+        self.clock = anyio.current_time
+        self._group: Any = None
+        self.watch = Watch(self)
+        self.ends = Ends(self)
+        self._started = False
+        self.stopped: str | None = None
+        self.broken: str | None = None
+        self._fatal: Exception | None = None
+        self.is_over = False
+
+    # From outside.
+
+    def stop(self, why: str) -> None:
+        """Take up no more rows; finish those that are with the server."""
+        if self.stopped is None:
+            self.stopped = why
+        for row in list(self.in_flight):
+            if row.job_id is None and row.scope is not None and _is_idle(row.flight):
+                row.scope.cancel()
+        self._changed()
+
+    def stop_now(self, why: str) -> None:
+        """Leave everything as it is; what was sent is in doubt, what has an id is collected."""
+        self.stopped = why
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+
+    async def run(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> BatchSummary:
+        """Run all of them."""
+        self._source = Source(jobs)
+        self.total = self._source.total
+        self.began = self.clock()
+        self._take_up_collection()
+        try:
+            async with anyio.create_task_group() as self._group:
+                if self.options.signals:
+                    await self._group.start(self.watch.listen)
+                self._group.start_soon(self.watch.tick)
+                async with anyio.create_task_group() as workers:
+                    slots = self.trade.max_concurrency()
+                    for _ in range(slots + slots // 4 + 4):
+                        workers.start_soon(self._work)
+                self.is_over = True
+                self._group.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _only(group) from None
+        finally:
+            self.is_over = True
+            with anyio.CancelScope(shield=True):
+                await self._source.aclose()
+                with suppress(BatchError):
+                    await self.record.ask(self._write_how)
+        if self._fatal is not None:
+            raise self._fatal
+        self.ends.end_suspended()
+        with suppress(BatchError):
+            await self.record.ask(lambda _: None)
+        return self.summary()
+
+    def summary(self) -> BatchSummary:
+        """Return what became of the rows."""
+        counts = self.counts
+        left_behind = [row for row in self.in_flight if _is_out(row)]
+        left = counts.seen - counts.done - counts.failed - counts.in_doubt - len(left_behind)
+        doubtful = self.purse.doubtful + sum(row.expected for row in left_behind)
+        return BatchSummary(
+            done=counts.done,
+            done_before=counts.before,
+            failed=counts.failed,
+            in_doubt=counts.in_doubt + len(left_behind),
+            left=max(0, left),
+            duplicates=counts.duplicates,
+            dollars=self.purse.told / NANO,
+            doubtful_dollars=doubtful / NANO,
+            paid_again=counts.again,
+            seconds=self.clock() - self.began,
+            stopped=self.stopped,
+            broken=self.broken,
+            notes=tuple(counts.notes),
+        )
+
+    def doubt_lines(self) -> list[str]:
+        """Return a line for each row that is with the server and will not come to an end."""
+        return [
+            f"row {row.i}{f' ({row.id})' if row.id else ''}: {row.type}, at most "
+            f"{dollars_text(row.expected / NANO) if row.expected else 'an unknown price'}"
+            for row in sorted(self.in_flight, key=lambda row: row.i)
+            if _is_out(row)
+        ]
+
+    # Rows.
+
+    def _take_up_collection(self) -> None:
+        left: dict[int, ToCollect] = {each.i: each for each in self.opened.collect}
+        for i in first_to_collect((each.i, each.left) for each in left.values()):
+            each = left[i]
+            going = Going(
+                i, each.key, each.id, each.type, each.line, each.expected or 0, None,
+                again=each.again, job_id=each.job_id,
+            )  # fmt: skip
+            self.under_way[each.key] = going
+            self.ready.append(going)
+        self.opened.collect = []
+
+    async def _work(self) -> None:
+        while (row := await self._next()) is not None:
+            await self._one(row)
+
+    async def _next(self) -> Going | None:
+        """Return the next row to run; ``None`` when there is no more."""
+        while True:
+            now = self.clock()
+            if self.stopped or self.broken:
+                return None
+            reason = self.outage.given_up(now)
+            if reason is not None:
+                self.stop(reason)
+                return None
+            row = self._due(now)
+            if row is None and not self._exhausted and self._may_pull():
+                if not self.outage.may_start(now):
+                    await self._wait(0.2)
+                    continue
+                self.outage.not_sent()
+                if not await self._pull():
+                    continue
+                row = self._due(now)
+            if row is None:
+                if not self._exhausted or self.in_flight or self.delayed or self._pulling.locked():
+                    await self._wait(0.2 if self.delayed or self.outage.since else None)
+                    continue
+                return None
+            if row.job_id is not None:
+                return row
+            if not self.outage.may_start(now):
+                self.ready.appendleft(row)
+                await self._wait(0.2)
+                continue
+            if not self.purse.affords(row.expected):
+                self.ready.appendleft(row)
+                self.outage.not_sent()
+                if self.in_flight:
+                    await self._wait(None)
+                    continue
+                self.stop(self._too_dear(row))
+                return None
+            return row
+
+    def _too_dear(self, row: Going) -> str:
+        limit = dollars_text((self.purse.limit or 0) / NANO)
+        spent = dollars_text(self.purse.told / NANO)
+        doubtful = self.purse.doubtful
+        doubt = f" and up to {dollars_text(doubtful / NANO)} in doubt" if doubtful else ""
+        return (
+            f"max_cost: {spent} spent{doubt}, and the next job, at "
+            f"{dollars_text(row.expected / NANO)}, would go beyond {limit}"
+        )
+
+    def _may_pull(self) -> bool:
+        return len(self.delayed) < MOST_DELAYED
+
+    def _due(self, now: float) -> Going | None:
+        for row in self.delayed:
+            if row.not_before <= now:
+                self.delayed.remove(row)
+                return row
+        return self.ready.popleft() if self.ready else None
+
+    async def _wait(self, seconds: float | None) -> None:
+        change = self._change
+        with anyio.move_on_after(math.inf if seconds is None else seconds):
+            await change.wait()
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = anyio.Event()
+
+    async def _pull(self) -> bool:
+        """Take rows from the input until one is to be run; return whether it was our turn."""
+        if self._pulling.locked():
+            await self._wait(None)
+            return False
+        async with self._pulling:
+            while not (self.ready or self._exhausted or self.stopped or self.broken):
+                await self._pull_some()
+        self._changed()
+        return True
+
+    async def _pull_some(self) -> None:
+        least = FIRST_ROWS if self._is_first and self.opened.rows else 1
+        rows: list[Coming] = []
+        while len(rows) < least and not self._exhausted:
+            items = await self._source.some(CHUNK)
+            if items is None:
+                self._exhausted = True
+                break
+            rows += [await self._coming(item) for item in items]
+        if not rows:
+            return
+        self._check_prices(rows)
+        under_way = {key: going.i for key, going in self.under_way.items()}
+        options = self.options
+        is_first, at = self._is_first, self.now()
+        try:
+            found = await self.record.ask(
+                lambda connection: admit(
+                    connection, self.record, rows, under_way=under_way,
+                    on_doubt=options.on_doubt, retry_failed=options.retry_failed,
+                    is_first=is_first, also=options.also,
+                    session=self.opened.session, at=at,
+                )
+            )  # fmt: skip
+        except BatchError as error:
+            self.ends.break_off(error)
+            return
+        if found.differences:
+            changed = BatchChangedError(
+                "these are other jobs than those this folder was made for: "
+                f"{'; '.join(found.differences)}. Nothing was sent. Take a new folder, or have "
+                "them made in this one as well (also=True, --also)"
+            )
+            changed.differences = found.differences
+            self._fail(changed)
+            return
+        self._is_first = False
+        self._count(rows, found.placed)
+
+    def _count(self, rows: list[Coming], placed: list[Any]) -> None:
+        counts = self.counts
+        counts.seen += len(rows)
+        for row, place in zip(rows, placed, strict=True):
+            counts.duplicates += place.is_duplicate
+            if place.outcome == "take":
+                assert row.asked is not None  # noqa: S101
+                asked = row.asked
+                going = Going(
+                    place.i, row.key, asked.id, asked.type,
+                    json.dumps(asked.line, ensure_ascii=False, default=str),
+                    row.expected or 0, asked, again=place.again,
+                )  # fmt: skip
+                if place.sent_before:
+                    counts.again += 1
+                self.under_way[row.key] = going
+                self.ready.append(going)
+            elif place.outcome in {"equal", "same"}:
+                other = self.under_way.get(row.key)
+                if other is not None:
+                    other.equal += 1
+                else:  # it ended meanwhile
+                    self._recount_later(row.key)
+            elif place.outcome == "done":
+                counts.done += 1
+                counts.before += not place.is_duplicate
+            elif place.outcome == "in doubt":
+                counts.in_doubt += 1
+            else:
+                counts.failed += 1
+                if row.bad is not None:
+                    self.ends.note(f"line {row.bad.line}: {row.bad.why}", most=5)
+
+    def _recount_later(self, key: bytes) -> None:
+        """A row whose equal ended while it was looked up: as the record has it by now."""
+        ended = self.ends.ended.get(key)
+        if ended == State.DONE:
+            self.counts.done += 1
+        elif ended == State.IN_DOUBT:
+            self.counts.in_doubt += 1
+        elif ended is not None:
+            self.counts.failed += 1
+
+    async def _coming(self, item: Any) -> Coming:
+        n = self._n
+        self._n += 1
+        if isinstance(item, BadRow):
+            return bad_row(n, item)
+        try:
+            asked = await self.trade.asked(item)
+        except InvalidRequestError as error:
+            return bad_row(n, BadRow(getattr(item, "line", n + 1), error.message))
+        return Coming(n, asked.key, asked, None, self._expected(asked, self._facts(asked)))
+
+    def _facts(self, asked: Asked) -> Facts:
+        facts = self.trade.facts(asked)
+        if facts.dollars is None and self.options.price is not None:
+            return Facts(self.options.price, facts.seconds, facts.permits_async)
+        return facts
+
+    def _expected(self, asked: Asked, facts: Facts) -> int | None:
+        return self.purse.expected(asked.type, facts.dollars)
+
+    def _check_prices(self, rows: list[Coming]) -> None:
+        if self.purse.limit is None:
+            return
+        for row in rows:
+            if row.asked is not None and row.expected is None:
+                error = PriceUnknownError(
+                    f"max_cost={self.options.max_cost:g} needs a price, and nobody knows what a "
+                    f"job of {row.asked.type} costs. What does one cost at most? Say so with "
+                    "price=... (--price-per-job), in dollars"
+                )
+                if not self._started:
+                    self._fail(error)
+                else:
+                    self.stop(error.message)
+                return
+
+    def _fail(self, error: Exception) -> None:
+        """End the run with an error: nothing was sent yet, or nothing more can be."""
+        self._fatal = self._fatal or error
+        self._exhausted = True
+        self.stop(str(error))
+
+    # One row.
+
+    def _write_how(self, connection: Any) -> None:
+        if self._how:
+            put(connection, "submit", self._how)
+
+    async def _one(self, row: Going) -> None:
+        flight = row.flight = Flight(
+            on_start=lambda: self._sent(row), on_wait=lambda: self._waits(row)
+        )
+        self._started = True
+        row.began = row.began or self.clock()
+        self.in_flight.add(row)
+        self.purse.started(row.expected)
+        is_settled = False
+        try:
+            with anyio.CancelScope() as row.scope, watching(flight):
+                try:
+                    made = await self._make(row)
+                except Exception as error:  # noqa: BLE001  (what it means is decided below)
+                    with anyio.CancelScope(shield=True):
+                        await self.ends.failed(row, error)
+                else:
+                    with anyio.CancelScope(shield=True):
+                        await self.ends.keep(row, made)
+                is_settled = True
+            if not is_settled:
+                with anyio.CancelScope(shield=True):
+                    await self.ends.drop(row)
+                is_settled = True
+        finally:
+            row.scope = None
+            if is_settled:
+                self.purse.ended(row.expected)
+                self.in_flight.discard(row)
+            self._changed()
+
+    def _sent(self, row: Going) -> None:
+        """Note that an attempt's bytes are about to leave; in the hook."""
+        if row.job_id is not None:
+            return
+        assert row.flight is not None  # noqa: S101
+        at = wall()
+        times = row.attempts + row.flight.times
+        self.marks.set(row.i, at, times)
+        if row.flight.times == 1:
+            i = row.i
+            with suppress(BatchError):
+                self.record.tell(
+                    lambda connection: connection.execute(
+                        "UPDATE open SET sent=?, times=? WHERE i=?", (at, times, i)
+                    )
+                )
+
+    def _waits(self, row: Going) -> None:
+        """Note that an attempt failed and another is to follow; in the hook."""
+        if self.stopped and row.job_id is None and row.scope is not None:
+            row.scope.cancel()
+
+    async def _make(self, row: Going) -> Made:
+        if row.job_id is not None:
+            return await self.trade.collect(row.job_id)
+        asked = row.asked
+        assert asked is not None  # noqa: S101  (only what is collected has none)
+        if row.is_sync or not self._goes_async(asked):
+            return await self.trade.run(asked)
+        try:
+            job_id, kept = await self.trade.submit(asked)
+        except BadRequestError as error:
+            return await self._try_sync(row, asked, error)
+        row.job_id = job_id
+        i, expires = row.i, wall() + kept
+        with anyio.CancelScope(shield=True):
+            await self.record.ask(
+                lambda connection: connection.execute(
+                    "UPDATE open SET job_id=?, expires=? WHERE i=?", (job_id, expires, i)
+                ),
+                linger=True,
+            )
+        return await self.trade.collect(job_id)
+
+    def _goes_async(self, asked: Asked) -> bool:
+        way = self._ways.get(asked.type)
+        if way is None:
+            facts = self._facts(asked)
+            permits = facts.permits_async
+            if asked.type in self.opened.sync_only or not self.trade.can_submit:
+                permits = False
+            seen = self.purse.known(asked.type)
+            dollars = facts.dollars if seen is None else seen / NANO
+            way, why = wants_async(
+                self.options.submit, permits=permits, dollars=dollars, seconds=facts.seconds
+            )
+            self._ways[asked.type] = way
+            self._how[asked.type] = f"{'async' if way else 'sync'}: {why}"
+        return way
+
+    async def _try_sync(self, row: Going, asked: Asked, refusal: BadRequestError) -> Made:
+        """Run a job that was refused as an async one: its type may not permit it, or it is bad."""
+        row.is_sync = True
+        made = await self.trade.run(asked)
+        if asked.type not in self.opened.sync_only:
+            self.opened.sync_only.add(asked.type)
+            self._ways[asked.type] = False
+            self._how[asked.type] = f"sync: the server refuses it as async ({refusal.message:.200})"
+            self.ends.note(f"{asked.type} does not permit async, so its jobs are sent sync")
+            name = asked.type
+
+            def write(connection: Any) -> None:
+                self.record.type_number(connection, name)
+                connection.execute("UPDATE type SET sync_only=1 WHERE name=?", (name,))
+
+            self.record.tell(write)
+        return made
+
+    def now(self) -> int:
+        return round(1000 * (wall() - self.opened.epoch))
+
+
+def _is_idle(flight: Flight | None) -> bool:
+    return flight is not None and flight.stage in {"queued", "waiting"}
+
+
+def _is_out(row: Going) -> bool:
+    return row.job_id is None and row.flight is not None and row.flight.times > 0
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

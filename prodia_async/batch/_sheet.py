@@ -1,0 +1,45 @@
+"""The contact sheet: many small pictures in one JPEG, for a chat or a mail."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+from ._pictures import evenly, pillow, thumbnail
+from ._values import BatchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ._reader import BatchRecord
+
+CELL, GAP = 144, 4
+"""Pixels. Chosen: twenty across are a picture that a phone shows and a screen fits."""
+
+
+def write_sheet(record: BatchRecord, path: Path, most: int) -> Path:
+    """Write it."""
+    image = pillow()
+    pictures = [
+        picture
+        for row in evenly(record, most)
+        if (picture := thumbnail(record, row, CELL)) is not None
+    ]
+    if not pictures:
+        raise BatchError(f"{record.folder} has no picture to show")
+    across = min(20, max(1, round((len(pictures) * 1.6) ** 0.5)))
+    down = ceil(len(pictures) / across)
+    size = (across * (CELL + GAP) + GAP, down * (CELL + GAP) + GAP)
+    sheet = image.new("RGB", size, (24, 24, 27))
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, across)
+        left = GAP + column * (CELL + GAP) + (CELL - picture.width) // 2
+        top = GAP + row * (CELL + GAP) + (CELL - picture.height) // 2
+        sheet.paste(picture, (left, top))
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        sheet.save(temporary, "JPEG", quality=85)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

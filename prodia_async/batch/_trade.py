@@ -1,0 +1,438 @@
+"""
+What a batch needs of an API: one face for `AsyncProdia` and `AsyncFireworks`.
+
+Everything goes through the clients' public methods. A *trade* knows how a job
+of its API is written as a line of a file, what its key is made of, what it is
+expected to cost, and how it is run, submitted and collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from .._catalogue import job_type as catalogued
+from .._client import AsyncProdia
+from .._errors import InvalidRequestError, ProdiaError
+from .._keys import Digester, canonical_accept, content_key, digest_bytes
+from .._models import Job, JobRequest, wire_job
+from .._requests import as_input
+from .._show import shown
+from ..fireworks import AsyncFireworks, Generate, Kontext, TextToImage, estimate
+from ._outputs import Content, safe_ext
+from ._values import BatchJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .._catalogue_data import Hint
+    from .._hooks import AttemptDetails
+    from .._outputs import Output
+
+RESULT_SECONDS = 300.0
+"""How long a result is kept where the answer does not say. Documented by examples: 300 s."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """
+    One job, with all that a batch needs to know of it.
+
+    Attributes:
+        request: What the API's client takes.
+        type: Its job type.
+        line: How it is written as a line of an input file.
+        key: Its content key.
+        id: The user's name for it.
+        is_writable: Whether `line` says all of it; inputs in memory cannot be said.
+    """
+
+    request: Any
+    type: str
+    line: dict[str, Any]
+    key: bytes
+    id: str | None
+    is_writable: bool = True
+
+
+@dataclass(slots=True)
+class Made:
+    """What came of a job."""
+
+    outputs: list[Content]
+    job_id: str | None = None
+    seed: int | None = None
+    dollars: float | None = None
+    attempts: int = 1
+    refusals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a table knows of a job type: dollars and seconds of a job; whether it permits async."""
+
+    dollars: float | None = None
+    seconds: float | None = None
+    permits_async: bool | None = None
+
+
+@dataclass(slots=True)
+class Flight:
+    """
+    One row's way through the client, as its hook tells it.
+
+    Attributes:
+        times: Attempts that began.
+        refusals: Attempts that were refused for lack of capacity.
+        risky: Attempts that may have been paid though nothing came of them.
+        stage: ``out`` while an attempt is with the server, ``over`` once one succeeded,
+            ``waiting`` for the next; ``ended`` in between.
+        on_start: Called before the bytes of an attempt leave.
+        on_wait: Called when an attempt has ended and another is to follow.
+    """
+
+    on_start: Callable[[], None]
+    on_wait: Callable[[], None]
+    times: int = 0
+    refusals: int = 0
+    stage: Literal["queued", "out", "ended", "over", "waiting"] = "queued"
+    risky: int = 0
+
+
+_FLIGHT: ContextVar[Flight | None] = ContextVar("prodia_batch_flight", default=None)
+
+
+@contextmanager
+def watching(flight: Flight) -> Iterator[None]:
+    """Have the hook tell a row of its attempts, for a block."""
+    token = _FLIGHT.set(flight)
+    try:
+        yield
+    finally:
+        _FLIGHT.reset(token)
+
+
+def hook_with(theirs: Callable[[AttemptDetails], None] | None) -> Callable[[AttemptDetails], None]:
+    """Return a hook that tells the row in whose task it is called, and the user's own."""
+
+    def told(details: AttemptDetails) -> None:
+        flight = _FLIGHT.get()
+        if flight is not None:
+            if details.event == "started":
+                flight.times += 1
+                flight.stage = "out"
+                flight.on_start()
+            elif details.event in {"finished", "waiting"} and details.attempt is not None:
+                fate = details.attempt.fate
+                if flight.stage == "out":
+                    flight.stage = "over" if fate == "succeeded" else "ended"
+                    flight.refusals += fate == "not run"
+                    flight.risky += fate in {"server fault", "uncertain", "ran"}
+                if details.event == "waiting":
+                    flight.stage = "waiting"
+                    flight.on_wait()
+        if theirs is not None:
+            theirs(details)
+
+    return told
+
+
+class Trade(Protocol):
+    """One API, as a batch sees it."""
+
+    api: str
+    can_submit: bool
+
+    async def asked(self, item: Any) -> Asked:
+        """Read one item of the input; raises InvalidRequestError."""
+
+    def facts(self, asked: Asked) -> Facts:
+        """Return what is known of a job before it is run."""
+
+    async def run(self, asked: Asked) -> Made:
+        """Run a job to its end."""
+
+    async def submit(self, asked: Asked) -> tuple[str, float]:
+        """Leave a job with the server; returns its id and the seconds its result is kept."""
+
+    async def collect(self, job_id: str) -> Made:
+        """Wait for a job that was left with the server, and fetch what it made."""
+
+    def max_concurrency(self) -> int:
+        """Return the most jobs in flight at once."""
+
+    def statistics(self) -> Any:
+        """Return the client's statistics."""
+
+
+def trade_of(client: object) -> Trade:
+    """
+    Return the trade of a client.
+
+    Raises:
+        InvalidRequestError: It is no client.
+    """
+    if isinstance(client, AsyncProdia):
+        return ProdiaTrade(client)
+    if isinstance(client, AsyncFireworks):
+        return FireworksTrade(client)
+    raise InvalidRequestError(
+        f"a batch needs an AsyncProdia or an AsyncFireworks, not {type(client).__name__}"
+    )
+
+
+class ProdiaTrade:
+    """Prodia's v2 API."""
+
+    api = "prodia"
+    can_submit = True
+
+    def __init__(self, client: AsyncProdia) -> None:
+        self._client = client.with_options(hook=hook_with(getattr(client, "_hook", None)))
+        self._digester = Digester()
+
+    async def asked(self, item: Any) -> Asked:
+        given = item if isinstance(item, BatchJob) else BatchJob(item)
+        request = given.request
+        if not isinstance(request, JobRequest):
+            request = JobRequest(_job(request))
+        wire = wire_job(request.job)
+        inputs = [as_input(each) for each in request.inputs]
+        digests = await self._digester.inputs(inputs) if inputs else []
+        # What an input is called in the request counts, where it has no name of its own.
+        accept = canonical_accept(request.accept)
+        key = content_key(wire, inputs=digests, accept=accept, sample=given.sample)
+        line: dict[str, Any] = {} if given.id is None else {"id": given.id}
+        line |= {name: value for name, value in wire.items() if value is not None}
+        if inputs:
+            line["inputs"] = [
+                str(each.content) if isinstance(each.content, Path) else digest.digest.hex()
+                for each, digest in zip(inputs, digests, strict=True)
+            ]
+        if accept is not None:
+            line["accept"] = accept
+        if given.sample:
+            line["sample"] = given.sample
+        writable = all(isinstance(each.content, Path) for each in inputs)
+        request = replace(request, inputs=tuple(inputs), multipart=True)
+        if request.price is None:
+            request = replace(request, price=True)
+        return Asked(request, str(wire["type"]), line, key, given.id, writable)
+
+    def facts(self, asked: Asked) -> Facts:
+        known = catalogued(asked.type)
+        if known is None:
+            return Facts()
+        permit = known.permits_async
+        permits = None if permit is None else permit.value
+        return Facts(_highest(known.dollars), _highest(known.seconds), permits)
+
+    async def run(self, asked: Asked) -> Made:
+        request = asked.request
+        response = await self._client.job(
+            request.job,
+            inputs=request.inputs,
+            accept=request.accept,
+            multipart=True,
+            price=request.price,
+            deadline=request.deadline,
+            extra_headers=request.extra_headers,
+            extra_query=request.extra_query,
+        )
+        return _prodia_made(response)
+
+    async def submit(self, asked: Asked) -> tuple[str, float]:
+        request = asked.request
+        job = await self._client.submit(
+            request.job,
+            inputs=request.inputs,
+            accept=request.accept,
+            price=request.price,
+            deadline=request.deadline,
+            extra_headers=request.extra_headers,
+            extra_query=request.extra_query,
+        )
+        said = job.job
+        if said is None or said.expires_at is None or said.created_at is None:
+            return job.id, RESULT_SECONDS
+        # The server's own two times, so that its clock need not agree with ours.
+        return job.id, (said.expires_at - said.created_at).total_seconds()
+
+    async def collect(self, job_id: str) -> Made:
+        client = self._client.with_options(price=True)
+        return _prodia_made(await client.async_job(job_id).result())
+
+    def max_concurrency(self) -> int:
+        return self._client.statistics().max_concurrency
+
+    def statistics(self) -> Any:
+        return self._client.statistics()
+
+
+def _job(value: Any) -> Job | Mapping[str, Any]:
+    if isinstance(value, Job):
+        return value
+    if isinstance(value, Mapping):
+        known = {"type", "config", "jobs"}
+        return {name: each for name, each in value.items() if name in known or each is not None}
+    raise InvalidRequestError(
+        f"a batch takes JobRequest, Job, mappings and BatchJob, not {shown(value)}"
+    )
+
+
+def _highest(hint: Hint | None) -> float | None:
+    return None if hint is None else hint.high or hint.low
+
+
+def _prodia_made(response: Any) -> Made:
+    job = response.job
+    config = (job and job.config) or {}
+    seed = config.get("seed")
+    return Made(
+        [content_of(each) for each in response.outputs],
+        job_id=job.id if job else None,
+        seed=seed if type(seed) is int and abs(seed) < 2**63 else None,
+        dollars=_price(job),
+        attempts=len(response.attempts) or 1,
+        refusals=sum(each.fate == "not run" for each in response.attempts),
+    )
+
+
+def _price(job: Any) -> float | None:
+    dollars = job.price.dollars if job is not None and job.price is not None else None
+    return dollars if dollars is not None and 0 <= dollars < 1e6 else None
+
+
+def content_of(output: Output) -> Content:
+    """Return an output's bytes and its extension."""
+    return Content(output.content, safe_ext(output.suffix))
+
+
+ORDERS = {"text_to_image": TextToImage, "generate": Generate, "kontext": Kontext}
+_NOT_CONTENT = frozenset({"deadline", "poll", "raise_if_filtered", "webhook_url", "webhook_secret"})
+
+
+class FireworksTrade:
+    """The Fireworks image API."""
+
+    api = "fireworks"
+    can_submit = False
+
+    def __init__(self, client: AsyncFireworks) -> None:
+        self._client = client.with_options(hook=hook_with(getattr(client, "_hook", None)))
+        self._digester = Digester()
+
+    async def asked(self, item: Any) -> Asked:
+        given = item if isinstance(item, BatchJob) else BatchJob(item)
+        order = _order(given.request)
+        name = next(each for each, kind in ORDERS.items() if isinstance(order, kind))
+        config: dict[str, Any] = {}
+        keyed: dict[str, Any] = {}
+        writable = True
+        for each in fields(order):
+            value = getattr(order, each.name)
+            if each.name in _NOT_CONTENT or value is None:
+                continue
+            if each.name == "input_image" and not _is_address(value):
+                path = None if isinstance(value, bytes) else Path(value)
+                digest = (
+                    digest_bytes(value)
+                    if isinstance(value, bytes)
+                    else await self._digester.digest(Path(value))
+                )
+                writable = path is not None
+                config[each.name] = str(path) if path is not None else digest.hex()
+                keyed[each.name] = digest.hex()
+                continue
+            if each.name == "accept":
+                value = canonical_accept(value)
+            config[each.name] = keyed[each.name] = value
+        key = content_key({"type": name, "config": keyed}, sample=given.sample)
+        line: dict[str, Any] = {} if given.id is None else {"id": given.id}
+        line |= {"type": name, "config": config}
+        if given.sample:
+            line["sample"] = given.sample
+        return Asked(order, f"{name}/{order.model}", line, key, given.id, writable)
+
+    def facts(self, asked: Asked) -> Facts:
+        order = asked.request
+        if isinstance(order, Kontext):
+            return Facts(permits_async=False)
+        dollars = estimate(order.steps, order.model, images=order.samples).dollars
+        return Facts(dollars, None, permits_async=False)
+
+    async def run(self, asked: Asked) -> Made:
+        order = asked.request
+        given = {each.name: getattr(order, each.name) for each in fields(order)}
+        call: Any
+        if isinstance(order, Kontext):
+            call = self._client.kontext
+        elif isinstance(order, Generate):
+            call = self._client.generate
+        else:
+            call = self._client.text_to_image
+        response = await call(**{name: value for name, value in given.items() if name != "_"})
+        dollars = self.facts(asked).dollars
+        seed = next((each.seed for each in response.images if each.seed is not None), None)
+        return Made(
+            [content_of(each) for each in response.images],
+            job_id=response.images[0].id if response.images else None,
+            seed=seed,
+            dollars=dollars,
+            attempts=len(response.attempts) or 1,
+            refusals=sum(each.fate == "not run" for each in response.attempts),
+        )
+
+    async def submit(self, asked: Asked) -> tuple[str, float]:
+        del asked
+        raise InvalidRequestError("the Fireworks API has no jobs that are left with the server")
+
+    async def collect(self, job_id: str) -> Made:
+        del job_id
+        raise InvalidRequestError("the Fireworks API has no jobs that are left with the server")
+
+    def max_concurrency(self) -> int:
+        return self._client.statistics().max_concurrency
+
+    def statistics(self) -> Any:
+        return self._client.statistics()
+
+
+def _order(value: Any) -> Any:
+    if isinstance(value, TextToImage | Generate | Kontext):
+        return value
+    if isinstance(value, str):
+        return TextToImage(value)
+    if isinstance(value, JobRequest):
+        value = value.job
+    if isinstance(value, Job):
+        value = value.to_wire()
+    if isinstance(value, Mapping):
+        kind = ORDERS.get(str(value.get("type", "text_to_image")))
+        config = value.get("config")
+        if kind is None or not isinstance(config, Mapping):
+            raise InvalidRequestError(
+                f"a job for Fireworks needs a type of {', '.join(ORDERS)} and a config, "
+                f"not {shown(value)}"
+            )
+        try:
+            return kind(**config)
+        except TypeError as error:
+            raise InvalidRequestError(f"{kind.__name__}: {error}") from error
+    raise InvalidRequestError(
+        f"a batch on Fireworks takes TextToImage, Generate, Kontext, prompts and BatchJob, "
+        f"not {shown(value)}"
+    )
+
+
+def _is_address(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://", "data:"))
+
+
+def complete_outputs(error: BaseException) -> Sequence[Output]:
+    """Return what came whole before a job's answer broke; it is paid for."""
+    return error.outputs if isinstance(error, ProdiaError) else ()

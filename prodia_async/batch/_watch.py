@@ -1,0 +1,149 @@
+"""What goes on beside a run: progress, samples for the plots, the lease, signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ._decide import NANO
+from ._opening import renew
+from ._values import BatchError, BatchProgress
+
+if TYPE_CHECKING:
+    from ._run import Run
+
+TICK_SECONDS = 0.25
+"""Between two looks at the progress. Documented: at most four a second."""
+
+RATE_SECONDS = 10.0
+"""What a rate is taken over. Chosen."""
+
+
+class Watch:
+    """
+    Looks at a run, and never changes it but for stopping it.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._times: deque[tuple[float, int, int]] = deque()
+
+    async def listen(self, *, task_status: Any) -> None:
+        """Hear SIGINT and SIGTERM; where that is possible, which is in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            task_status.started()
+            return
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        before = {each: signal.getsignal(each) for each in numbers}
+        try:
+            with anyio.open_signal_receiver(*numbers) as signals:
+                task_status.started()
+                async for number in signals:
+                    name = signal.Signals(number).name
+                    if self._run.stopped is None:
+                        self._run.stop(f"{name}; a second one stops at once")
+                        self.tell()
+                    else:
+                        self._run.stop_now(f"{name}, twice")
+        finally:
+            for each, handler in before.items():
+                if handler is not None:
+                    signal.signal(each, handler)
+
+    async def tick(self) -> None:
+        count = 0
+        sampled = -1
+        beat_at = self._run.clock()
+        while True:
+            self.tell()
+            second = int(self._run.clock() - self._run.began)
+            if second > sampled:
+                sampled = second
+                self._sample(second)
+            if self._run.clock() >= beat_at and not self._run.broken:
+                beat_at = self._run.clock() + self._run.options.lease_seconds / 3
+                await self._beat()
+            count += 1
+            await anyio.sleep(TICK_SECONDS)
+
+    async def _beat(self) -> None:
+        try:
+            ours = await self._run.record.ask(
+                lambda connection: renew(connection, self._run.opened.token), linger=True
+            )
+        except BatchError as error:
+            self._run.ends.break_off(error)
+            return
+        if not ours:
+            self._run.ends.break_off(
+                BatchError("another run has taken the folder over while this one slept")
+            )
+
+    def _sample(self, second: int) -> None:
+        statistics = self._run.trade.statistics()
+        counts = self._run.counts
+        values = (
+            self._run.opened.session, second, counts.done - counts.before, counts.failed,
+            statistics.refusals, statistics.in_flight, self._run.purse.told,
+        )  # fmt: skip
+        with suppress(BatchError):
+            self._run.record.tell(
+                lambda connection: connection.execute(
+                    "INSERT OR REPLACE INTO sample VALUES(?,?,?,?,?,?,?)", values
+                )
+            )
+
+    def progress(self, *, is_last: bool = False) -> BatchProgress:
+        """Return how it stands."""
+        now = self._run.clock()
+        statistics = self._run.trade.statistics()
+        counts = self._run.counts
+        self._times.append((now, counts.finished, statistics.refusals))
+        while len(self._times) > 2 and now - self._times[0][0] > RATE_SECONDS:
+            self._times.popleft()
+        since, finished, refusals = self._times[0]
+        seconds = max(now - since, 1e-9)
+        rate = (counts.finished - finished) / seconds if now > since else 0.0
+        ended = counts.done + counts.failed + counts.in_doubt
+        left = None if self._run.total is None else max(0, self._run.total - ended)
+        new = max(1, counts.finished)
+        spent = self._run.purse.told / NANO
+        each = (
+            (self._run.purse.told - self._run.opened.told) / NANO / new if counts.finished else None
+        )
+        return BatchProgress(
+            done=counts.done,
+            failed=counts.failed,
+            in_doubt=counts.in_doubt,
+            total=self._run.total,
+            in_flight=statistics.in_flight,
+            jobs_per_second=rate,
+            refusals_per_second=(statistics.refusals - refusals) / seconds,
+            dollars=spent,
+            projected_dollars=spent + left * each if left is not None and each else None,
+            seconds=now - self._run.began,
+            seconds_left=left / rate if left is not None and rate else None,
+            waiting_for=self._waiting_for(),
+            is_last=is_last,
+        )
+
+    def _waiting_for(self) -> str | None:
+        if self._run.stopped:
+            return f"ending: {self._run.stopped}"
+        if self._run.outage.since is not None:
+            return f"the API is asked whether it is back ({self._run.outage.reason:.100})"
+        if self._run.delayed and not self._run.in_flight:
+            return "a busy server, which says when to come again"
+        return None
+
+    def tell(self, *, is_last: bool = False) -> None:
+        if self._run.show is not None:
+            self._run.show(self.progress(is_last=is_last))
