@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import anyio
 import typer
 
 from .._errors import InvalidRequestError, ProdiaError
 from .._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
 # Typer has carried its own copy of click since 0.26, and shows neither's base class.
 _CommandLineError: type[Any] = typer.BadParameter.__mro__[2]
@@ -65,16 +67,54 @@ class InterruptedJobError(Exception):
 
 def say_error(text: str, *, status: int) -> int:
     """Say what went wrong on one line of standard error; return the status."""
+    note(in_our_words(text))
+    return status
+
+
+def note(text: str) -> None:
+    """Say something on one line of standard error."""
     line = " ".join(text.split())
-    token = os.environ.get("PRODIA_TOKEN", "")
-    if len(token) >= 8:
-        # We never write the token, but a server's message might repeat it.
-        line = line.replace(token, "<token>")
+    for variable in ("PRODIA_TOKEN", "FIREWORKS_API_KEY"):
+        token = os.environ.get(variable, "")
+        if len(token) >= 8:
+            # We never write the token, but a server's message might repeat it.
+            line = line.replace(token, "<token>")
     printable = "".join(character if character.isprintable() else "?" for character in line)
     encoding = sys.stderr.encoding or "ascii"
     plain = printable.encode(encoding, "replace").decode(encoding)
     print(f"prodia-async: {plain}", file=sys.stderr)  # rich would wrap it
-    return status
+
+
+_WORDS: tuple[tuple[str, str], ...] = (
+    # What a message advises to whoever writes Python, and what there is here in its place.
+    (r", or give (token|api_key)=\.*", ""),
+    (r"; use https, or allow_http=True", "; use https"),
+    (r"^deadline must", "--deadline-seconds must"),
+    (r"^timeout must", "--timeout-seconds must"),
+    (r"^poll must", "--poll-seconds must"),
+    (
+        r"It was not sent again; RetryPolicy\(retry_uncertain=True\) would, at that risk(, and a larger timeout= waits longer)?",  # noqa: E501
+        "It was not sent again, since that could be charged twice",
+    ),
+    (r" and max_retry_after is ([0-9.e+]+) s", r", and \1 s is the most that is waited for"),
+    (r" and max_capacity_wait is ([0-9.e+]+) s", r", and \1 s is the most that is waited for"),
+    (r"max_response_bytes=([0-9]+)( together)?; stream\(\) has no such limit", r"\1 bytes\2"),
+    (r"; it goes on at the server, and can be waited for again",
+     "; it goes on at the server, and `prodia-async collect ID` waits for it"),
+    (r"kontext_result\(\) can pick it up", "`prodia-async fireworks --task ID` picks it up"),
+    (r"raise_if_filtered=False hands it over, flagged,",
+     "--keep-filtered writes it all the same"),
+    (r" as submit\(\) gave it", " as `prodia-async submit` printed it"),
+    (r"\(FIREWORKS_API_KEY, or api_key=\)", "(FIREWORKS_API_KEY)"),
+    (r"and timeout is ([0-9.e+]+) s", r"and --timeout-seconds is \1"),
+)  # fmt: skip
+
+
+def in_our_words(text: str) -> str:
+    """Return a message of the package in the words of the command line."""
+    for pattern, here in _WORDS:
+        text = re.sub(pattern, here, text)
+    return text
 
 
 def _describe(error: OSError) -> str:
@@ -84,7 +124,29 @@ def _describe(error: OSError) -> str:
 
 
 def wrong(option: str, why: str, *, cause: BaseException | None = None) -> NoReturn:
+    """
+    Say that an option was given wrongly.
+
+    Raises:
+        InvalidRequestError: Always; the command line ends with status 2.
+    """
     raise InvalidRequestError(f"{option} {why}") from cause
+
+
+def run_unwrapped(program: Callable[[], Awaitable[None]]) -> None:
+    """
+    Run a program that has a task group; of several errors the first is raised.
+
+    Raises:
+        BaseException: What its tasks raised, without the group around it.
+    """
+    try:
+        anyio.run(program)
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
 
 
 def seconds(option: str) -> Any:

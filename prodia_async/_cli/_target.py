@@ -1,7 +1,8 @@
-"""Where outputs go."""
+"""Where outputs go: standard output, a folder, a file and its numbered neighbours, or a device."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -11,6 +12,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from .._files import is_folder_path, is_passage
+from .._media import suffix_of
+from .._show import one_line
+from ._app import note
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -18,26 +24,40 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """Where outputs go: standard output, a folder, or a file and its numbered neighbours."""
+    """
+    Where the outputs of a job go.
+
+    Args:
+        out: A file; a folder (it exists, or ends in a slash); ``-`` for standard output.
+    """
 
     def __init__(self, out: str) -> None:
         self.is_standard_output = out == "-"
-        path = Path(out)
-        self._is_folder = out.endswith(("/", os.sep)) or path.is_dir()
-        self._path = path
+        self._out = out
+        self._path = Path(out)
+        self._is_folder = is_folder_path(out)
+
+    @property
+    def file(self) -> Path | None:
+        """The one file that was named, if one was."""
+        return None if self.is_standard_output or self._is_folder else self._path
 
     def prepare(self) -> None:
         """
-        Find out whether it can be written; makes the folder if one was named.
+        Find out whether it can be written; makes the folders that are missing.
 
         Raises:
             OSError: It cannot.
         """
         if self.is_standard_output:
             return
+        if is_passage(self._path):
+            # A device or a pipe is neither made nor replaced, and its folder is not ours to try.
+            if not os.access(self._path, os.W_OK):
+                raise PermissionError(13, "it cannot be written to", self._out)
+            return
         folder = self._path if self._is_folder else self._path.parent
-        if self._is_folder:
-            folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             # The only sure way to know is to write.
             with tempfile.TemporaryFile(dir=folder):
@@ -52,21 +72,56 @@ class Target:
         Write outputs, and tell each with where it went; ``None`` is standard output.
 
         None is ever lost for want of a name: a second one for a single file
-        is numbered, a second one for standard output goes to the current folder.
-        """
-        for number, output in enumerate(outputs, 1):
-            if self.is_standard_output and number == 1:
-                sys.stdout.buffer.write(output.content)
-                sys.stdout.buffer.flush()
-                yield output, None
-            else:
-                # Only the file that the user named is replaced, not its neighbours.
-                save = partial(output.save, overwrite=number == 1)
-                yield output, anyio.run(save, self._path_for(number))
+        is numbered, a second one for standard output goes to the current
+        folder. What cannot be written there goes to the folder for temporary
+        files, and the others are written all the same.
 
-    def _path_for(self, number: int) -> Path:
+        Raises:
+            OSError: After all were tried: one could not be written where it was to go.
+        """
+        failure: OSError | None = None
+        for number, output in enumerate(outputs, 1):
+            try:
+                path = self._write(number, output)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                failure = failure or error
+                note(_rescue(output, error))
+            else:
+                yield output, path
+        if failure is not None:
+            raise failure
+
+    def _write(self, number: int, output: Output) -> Path | None:
+        if self.is_standard_output and number == 1:
+            sys.stdout.buffer.write(output.content)
+            sys.stdout.buffer.flush()
+            return None
+        # Only a file that the user named is replaced: not its neighbours, nor what a folder has.
+        save = partial(output.save, overwrite=number == 1 and self.file is not None)
+        return anyio.run(save, self._place(number, output))
+
+    def _place(self, number: int, output: Output) -> str | Path:
         if self.is_standard_output:
             return Path()
-        if self._is_folder or number == 1:
-            return self._path
-        return self._path.with_stem(f"{self._path.stem}-{number}")
+        if self._is_folder or number == 1 or is_passage(self._path):
+            return self._out
+        suffix = output.suffix or self._path.suffix
+        return self._path.with_name(f"{self._path.stem}-{number}{suffix}")
+
+
+def _rescue(output: Output, error: OSError) -> str:
+    """Keep an output that could not be written where it was to go; return what to say about it."""
+    what = f"an output ({one_line(output.content_type)}, {len(output.content):,} bytes)"
+    why = f"could not be written: {error.strerror or error}"
+    with contextlib.suppress(OSError):
+        handle, name = tempfile.mkstemp(suffix_of(output.content_type), "prodia-async-")
+        try:
+            with open(handle, "wb") as file:  # noqa: PTH123  (a file that is open already)
+                file.write(output.content)
+        except OSError:
+            Path(name).unlink()
+        else:
+            return f"{what} {why}; it is in {name}"
+    return f"{what} {why}, nor into the folder for temporary files: it is lost"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from .._catalogue import described, job_type, matching, names, near_misses
+from .._catalogue_data import Source
 from ._app import app, wrong
-from ._names import complete_type
+from ._names import complete_type, near_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .._catalogue_data import Field, Inputs, JobType
 
@@ -36,6 +40,13 @@ def _types(
             autocompletion=complete_type,
         ),
     ] = "",
+    *,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print all that is known as JSON: a list, or one object for a name."
+        ),
+    ] = False,
 ) -> None:
     """
     List the job types that are known, or tell all that is known of one.
@@ -44,27 +55,57 @@ def _types(
     operation, inputs, outputs, async, seconds, price, with - for unknown.
     Types that are not listed can be used all the same.
     """
-    from .._catalogue import job_type, matching  # noqa: PLC0415  (only this needs it)
-
     found = job_type(wanted) or job_type(f"inference.{wanted}")
     if found is not None:
-        for line in _type_lines(found):
+        for line in [json.dumps(_plain(found), indent=2)] if as_json else _type_lines(found):
             typer.echo(line)
         return
-    rows = [_type_row(kind) for kind in matching(wanted)]
-    if not rows:
-        wrong("types", f"knows no job type with {wanted!r} in its name")
+    kinds = matching(wanted)
+    if not kinds:
+        near = near_misses(wanted) or near_words(wanted.lower(), names())
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        wrong("types", f"knows no job type with {wanted!r} in its name{hint}")
+    if as_json:
+        typer.echo(json.dumps([_plain(kind) for kind in kinds], indent=2))
+        return
+    rows = [_type_row(kind) for kind in kinds]
     say = Console(highlight=False)
     if not say.is_terminal:
         for row in rows:
             typer.echo("\t".join(row))
-        return
+    elif say.width < max(len(row[0]) for row in rows):
+        for row in rows:
+            typer.echo(row[0])  # the terminal wraps it, and it can be copied whole
+    else:
+        say.print(_table(rows, say.width))
+
+
+def _table(rows: Sequence[tuple[str, ...]], width: int) -> Table:
+    """Make a table of as many columns as there is room for; no name is ever broken in two."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in _TYPE_COLUMNS:
-        table.add_column(column, overflow="fold")
+    room = width
+    for number, title in enumerate(_TYPE_COLUMNS):
+        cells = [row[number] for row in rows]
+        room -= max(map(len, (title, *cells))) + 2
+        if number and room < -2:  # the last one needs no space behind it
+            break
+        table.add_column(title, no_wrap=True, overflow="ignore")
     for row in rows:
-        table.add_row(*row)
-    say.print(table)
+        table.add_row(*row[: len(table.columns)])
+    return table
+
+
+def _plain(value: object) -> Any:
+    """Return an entry of the catalogue as what JSON has words for."""
+    if isinstance(value, Source):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    return value
 
 
 def _type_row(kind: JobType) -> tuple[str, ...]:
@@ -143,8 +184,6 @@ def _field_lines(kind: JobType) -> Iterator[str]:
 
 
 def _field_text(field: Field) -> str:
-    from .._catalogue import described  # noqa: PLC0415  (only this needs it)
-
     parts = [described(field)]
     if field.default is not None:
         parts.append(f"default {json.dumps(field.default)}")

@@ -164,6 +164,22 @@ class AsyncFireworks(BaseClient):
         """
         return self._view(overrides)
 
+    async def run(self, request: OrderLike) -> ImageResponse:
+        """
+        Make the pictures of one request of any kind.
+
+        Args:
+            request: A `TextToImage`, `Generate` or `Kontext`, or a prompt.
+
+        Returns:
+            As the method of that kind does.
+
+        Raises:
+            InvalidRequestError: It is none of them.
+            ProdiaError: As the method of that kind does.
+        """
+        return await self._run(TextToImage(request) if isinstance(request, str) else request)
+
     async def text_to_image(
         self,
         prompt: str,
