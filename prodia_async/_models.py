@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 
 from . import _notebook
 from ._errors import InvalidRequestError, ResponseError
+from ._outputs import Output
 from ._results import dollars_of, seed_of
 from ._show import MAX_SHOWN, one_line, shown
+from ._sources import AsyncBinaryFile, BinaryFile, Drawn, Source, source_of
 
 if TYPE_CHECKING:
     import os
 
     from ._formats import Format
-    from ._outputs import Output
     from ._results import JobResult
     from ._retry import Attempt
 
@@ -158,19 +159,29 @@ class Input:
     """
     One file that a job works on.
 
+    All that it may be made of can be read again, so that every attempt sends
+    the same bytes, and is read off the event loop, never held whole.
+
     Args:
-        content: The bytes themselves, the path of a file, or a function
-            without arguments that returns a fresh async iterator of bytes.
-            All can be read again, so that every attempt sends the same bytes.
+        content: What it is made of:
+
+            - bytes, or the path of a file;
+            - an `Output` of another job;
+            - a file that is open for reading bytes, or an upload of a web
+              framework: anything with `read` and `seek`, awaited or not. The
+              whole of it is sent, and it must stay open until then;
+            - a picture of Pillow's, sent as PNG;
+            - a function without arguments that returns a fresh async
+              iterator of bytes.
         filename: The name that `config` may refer to. By default the path's
-            base name, else ``input-1.jpg`` and so on.
-        content_type: The media type. By default what the first bytes say,
-            else what the extension says.
+            base name, or the upload's, else ``input-1.jpg`` and so on.
+        content_type: The media type. By default what the output or the upload
+            says, else what the first bytes say, else the extension.
         size: Bytes in all; required with a function, else found out.
 
     Raises:
-        InvalidRequestError: The content is none of the three, or a function
-            comes without its size.
+        InvalidRequestError: The content is none of these, or cannot be read
+            twice; a function comes without its size.
     """
 
     content: bytes | Path | InputFactory = field(repr=False)
@@ -180,50 +191,97 @@ class Input:
 
     def __init__(
         self,
-        content: bytes | bytearray | memoryview | str | os.PathLike[str] | InputFactory,
+        content: Content,
         filename: str | None = None,
         content_type: str | None = None,
         size: int | None = None,
     ) -> None:
-        if isinstance(content, bytearray | memoryview):
-            content = bytes(content)
-        elif not isinstance(content, bytes) and not callable(content):
-            if isinstance(content, str) and re.match(r"https?://", content):
-                raise InvalidRequestError(
-                    f"an input cannot be a URL, as nothing is fetched from {shown(content)}; "
-                    "download it first"
-                )
-            try:
-                content = Path(content)
-            except TypeError:
-                instead = "; give its path instead" if hasattr(content, "read") else ""
-                raise InvalidRequestError(
-                    "an input must be bytes, a path, or a function that returns an async "
-                    f"iterator of bytes, not {type(content).__name__}{instead}"
-                ) from None
+        if isinstance(content, Output):
+            content_type = content_type or content.content_type
+            content = content.content
+        kept = _content_of(content)
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
             raise InvalidRequestError(
                 f"an input's size must be a number of bytes, not {shown(size)}"
             )
-        if callable(content) and size is None:
+        if callable(kept) and size is None and not isinstance(kept, Source):
             raise InvalidRequestError(
                 "an input made by a function needs its size: Input(function, size=...)"
             )
-        if isinstance(content, bytes) and size is not None and size != len(content):
+        if isinstance(kept, bytes) and size is not None and size != len(kept):
             raise InvalidRequestError(
-                f"an input of {len(content)} bytes was said to have size={shown(size)}"
+                f"an input of {len(kept)} bytes was said to have size={shown(size)}"
             )
         for name, value in (("filename", filename), ("content_type", content_type)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise InvalidRequestError(f"an input's {name} must be a text, not {shown(value)}")
-        object.__setattr__(self, "content", content)
+        object.__setattr__(self, "content", kept)
         object.__setattr__(self, "filename", filename)
         object.__setattr__(self, "content_type", content_type)
         object.__setattr__(self, "size", size)
 
 
-InputLike: TypeAlias = "Input | bytes | bytearray | memoryview | str | os.PathLike[str]"
-"""An `Input`, or what may stand for one: bytes, or the path of a file."""
+def _content_of(content: object) -> bytes | Path | InputFactory:
+    """Return what an input keeps of what it is made of."""
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, bytearray | memoryview):
+        return bytes(content)
+    if (source := source_of(content)) is not None:
+        return source
+    if callable(content):
+        return content  # what it returns is looked at when it is sent
+    if isinstance(content, str) and re.match(r"https?://", content):
+        raise InvalidRequestError(
+            f"an input cannot be a URL, as nothing is fetched from {shown(content)}; "
+            "download it first"
+        )
+    try:
+        return Path(content)  # type: ignore[arg-type]  # checked by trying
+    except TypeError:
+        raise InvalidRequestError(
+            "an input must be bytes, a path, an Output, an open file, a picture, or a function "
+            f"that returns an async iterator of bytes, not {type(content).__name__}"
+        ) from None
+
+
+Content: TypeAlias = (
+    "bytes | bytearray | memoryview | str | os.PathLike[str] | Output | BinaryFile"
+    " | AsyncBinaryFile | Drawn | InputFactory"
+)
+"""What an `Input` may be made of."""
+
+InputLike: TypeAlias = (
+    "Input | bytes | bytearray | memoryview | str | os.PathLike[str] | Output | BinaryFile"
+    " | AsyncBinaryFile | Drawn | tuple[str | None, Content] | tuple[str | None, Content, str]"
+)
+"""
+An `Input`, or what may stand for one: bytes, a path, an output, an open file, a
+picture, or a tuple ``(filename, content)`` or ``(filename, content, content_type)``.
+"""
+
+
+def as_input(value: InputLike) -> Input:
+    """
+    Return an `Input` for what may stand for one.
+
+    Raises:
+        InvalidRequestError: It can't.
+    """
+    if isinstance(value, Input):
+        return value
+    if not isinstance(value, tuple):
+        return Input(value)
+    match value:
+        case (name, content):
+            return Input(content, name)
+        case (name, content, content_type):
+            return Input(content, name, content_type)
+        case _:
+            raise InvalidRequestError(
+                "an input given as a tuple must be (filename, content) or (filename, content, "
+                f"content_type), not of {len(value)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +312,7 @@ class JobRequest:
             raise InvalidRequestError(f'via must be "sync" or "async", not {shown(self.via)}')
         # An iterator would be empty when the request is used again, and the
         # job would run, and cost, without its inputs.
-        if isinstance(self.inputs, Iterator):
+        if isinstance(self.inputs, Iterator) and not hasattr(self.inputs, "read"):
             object.__setattr__(self, "inputs", tuple(self.inputs))
 
     def __repr__(self) -> str:

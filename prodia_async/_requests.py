@@ -2,7 +2,7 @@
 A job as a request: everything about ``POST /v2/job`` that is known before an answer comes.
 
 All that costs nothing to check is checked here, before anything is sent. No
-waiting in this room, but for a look at input files in a worker thread. Source
+waiting in this module, but for a look at input files in a worker thread. Source
 of the facts: reference "Inference", guide "Combining Multiple Images".
 """
 
@@ -12,22 +12,27 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from ._catalogue import SentInput, catalogue_is_read, input_limit, problems, read_catalogue
-from ._errors import InvalidRequestError, shown
+from ._errors import InvalidRequestError
+from ._files import numbered
 from ._formats import accept_header
 from ._media import OCTET_STREAM, SNIFF_BYTES, sniff, suffix_of, type_of_name
-from ._models import Input, JobRequest, wire_job
-from ._uploads import BytesBody, FormBody, FormPart, measure
+from ._models import Input, JobRequest, as_input, wire_job
+from ._outputs import Output
+from ._show import shown
+from ._sources import Drawn, Source
+from ._uploads import BytesBody, FileFacts, FormBody, FormPart, measure
 from ._wire import Body, WireRequest
 
 if TYPE_CHECKING:
     from ._models import InputLike
-    from ._uploads import Source
+    from ._uploads import Source as BodySource
 
 JOB_PATH = "/v2/job"
 ASYNC_PATH = "/v2/job/async"
@@ -82,10 +87,7 @@ async def encode_job(
     accept = accept_header(request.accept, multipart=request.multipart and not submit)
     if submit and request.accept is None:
         accept = JSON_TYPE
-    if any(isinstance(each.content, Path) for each in inputs):
-        parts = await anyio.to_thread.run_sync(input_parts, inputs, abandon_on_cancel=True)
-    else:
-        parts = input_parts(inputs)
+    parts = await input_parts(inputs)
     names = [part.filename for part in parts]
     if validate:
         await _check_known(job, names)
@@ -160,7 +162,9 @@ def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:
 
 def _sequence_of_inputs(inputs: object) -> Sequence[InputLike]:
     # One path or one picture is a sequence too, of letters or of numbers.
-    if isinstance(inputs, str | bytes | bytearray | memoryview | Path | Input):
+    if isinstance(inputs, str | bytes | bytearray | memoryview | Path | Input | Output | Drawn) or (
+        hasattr(inputs, "read")
+    ):
         raise InvalidRequestError(
             f"inputs must be a list of inputs, not one {type(inputs).__name__}; write inputs=[...]"
         )
@@ -173,16 +177,6 @@ def _sequence_of_inputs(inputs: object) -> Sequence[InputLike]:
         raise InvalidRequestError(
             f"inputs must be a list of inputs, not {type(inputs).__name__}"
         ) from None
-
-
-def as_input(value: InputLike) -> Input:
-    """
-    Return an `Input` for what may stand for one.
-
-    Raises:
-        InvalidRequestError: It can't.
-    """
-    return value if isinstance(value, Input) else Input(value)
 
 
 async def _load_catalogue() -> None:
@@ -206,49 +200,79 @@ async def _check_known(job: Mapping[str, Any], names: Sequence[str]) -> None:
         raise InvalidRequestError(f"{job['type']} refuses this job: {'; '.join(found)}")
 
 
-def input_parts(inputs: Sequence[Input]) -> list[FormPart]:
+async def input_parts(inputs: Sequence[Input]) -> list[FormPart]:
     """
-    Find out each input's size, type and name. Blocks if there are paths among them.
+    Find out each input's size, type and name; what blocks of that is done in a thread.
 
     Raises:
         InvalidRequestError: A file cannot be read, a name cannot be sent, or two are equal.
     """
-    parts = [_input_part(each, number) for number, each in enumerate(inputs, 1)]
-    seen: set[str] = set()
-    for part in parts:
-        if part.filename in seen:
-            raise InvalidRequestError(
-                f"two inputs are named {shown(part.filename)}, and names must differ; "
-                "give one of them another with Input(..., filename=...)"
-            )
-        seen.add(part.filename)
+    paths = [each.content for each in inputs if isinstance(each.content, Path)]
+    facts: dict[Path, FileFacts] = {}
+    if paths:
+        facts = await anyio.to_thread.run_sync(_measure_all, paths, abandon_on_cancel=True)
+    parts: list[FormPart] = []
+    taken: set[str] = set()
+    for number, each in enumerate(inputs, 1):
+        part = await _input_part(each, number, facts, taken)
+        parts.append(part)
+        taken.add(part.filename)
     return parts
 
 
-def _input_part(each: Input, number: int) -> FormPart:
+def _measure_all(paths: Sequence[Path]) -> dict[Path, FileFacts]:
+    return {path: measure(path, SNIFF_BYTES) for path in paths}
+
+
+async def _input_part(
+    each: Input, number: int, facts: Mapping[Path, FileFacts], taken: AbstractSet[str]
+) -> FormPart:
     content = each.content
-    source: Source
-    if isinstance(content, Path):
-        source = facts = measure(content, SNIFF_BYTES)
-        size, head, name = facts.size, facts.head, content.name
-        if each.size is not None and each.size != size:
-            raise InvalidRequestError(
-                f"the input {str(content)!r} has {size} bytes and was said to have "
-                f"{shown(each.size)}"
-            )
-    else:
-        head = content[:SNIFF_BYTES] if isinstance(content, bytes) else b""
-        size = len(content) if isinstance(content, bytes) else each.size or 0
-        source, name = content, ""
+    source: BodySource = content if not isinstance(content, Path) else facts[content]
+    name = suggested = content_type = None
+    head = b""
+    size = each.size or 0
+    if isinstance(source, FileFacts):
+        size, head, name = source.size, source.head, source.path.name
+    elif isinstance(source, Source):
+        size, head = await source.measure(SNIFF_BYTES)
+        suggested = source.name
+        # What an upload says for want of better says nothing.
+        content_type = None if source.content_type == OCTET_STREAM else source.content_type
+    elif isinstance(source, bytes):
+        size, head = len(source), source[:SNIFF_BYTES]
+    if each.size is not None and each.size != size:
+        what = str(content) if isinstance(content, Path) else each.filename or suggested
+        raise InvalidRequestError(
+            f"the input {shown(what or number)} has {size} bytes and was said to have "
+            f"{shown(each.size)}"
+        )
     name = each.filename or name
-    content_type = each.content_type or sniff(head) or type_of_name(name) or OCTET_STREAM
+    content_type = (
+        each.content_type
+        or content_type
+        or sniff(head)
+        or type_of_name(name or suggested or "")
+        or OCTET_STREAM
+    )
     if not _HEADER_VALUE.fullmatch(content_type):
         raise InvalidRequestError(
             f"an input's content_type must be plain ASCII, not {shown(content_type)}"
         )
-    name = name or f"input-{number}{suffix_of(content_type)}"
+    if name is None:
+        # Nobody of ours chose it, so of two that are equal one gets a number.
+        name = _free(suggested or f"input-{number}{suffix_of(content_type)}", taken)
+    elif name in taken:
+        raise InvalidRequestError(
+            f"two inputs are named {shown(name)}, and names must differ; "
+            "give one of them another with Input(..., filename=...)"
+        )
     _check_filename(name)
     return FormPart("input", name, content_type, source, size)
+
+
+def _free(name: str, taken: AbstractSet[str]) -> str:
+    return next(free for at in count(1) if (free := numbered(name, at)) not in taken)
 
 
 def _check_filename(name: str) -> None:

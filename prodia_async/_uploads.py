@@ -24,6 +24,8 @@ import anyio
 import anyio.to_thread
 
 from ._errors import InvalidRequestError
+from ._sources import BLOCK_BYTES
+from ._sources import Source as OtherFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
 
 VIEW_BYTES = 256 * 1024
 """How much of a `bytes` object is handed over at once. Measured."""
-
-BLOCK_BYTES = 1024 * 1024
-"""How much of a file is read at once. Measured: smaller costs more, larger delays other tasks."""
 
 
 CLOSE_SECONDS = 0.05
@@ -242,6 +241,11 @@ async def _chunks(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
             finally:
                 await _aclose(made)
             if sent != part.size:
+                if isinstance(factory, OtherFile):
+                    raise InvalidRequestError(
+                        f"the input {part.filename!r} changed while the job was being sent: it "
+                        f"had {part.size} bytes; every attempt must send the same"
+                    )
                 more = "more than " if sent > part.size else ""
                 raise InvalidRequestError(
                     f"the input {part.filename!r} was said to have {part.size} bytes and its "

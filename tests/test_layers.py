@@ -20,7 +20,7 @@ FLOORS: dict[int, set[str]] = {
     },
     1: {"_results", "_outputs", "_line"},
     2: {"_errors", "_source"},
-    3: {"_checks", "_part_headers"},
+    3: {"_checks", "_part_headers", "_sources"},
     4: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
         "_network", "_hooks", "_catalogue", "_keys",

@@ -95,7 +95,9 @@ async def test_names_types_and_sizes(tmp_path: Path) -> None:
         Input(factory, content_type="video/mp4", size=3),
         Input(b""),
     ]
-    assert [(part.filename, part.content_type, part.size) for part in input_parts(inputs)] == [
+    assert [
+        (part.filename, part.content_type, part.size) for part in await input_parts(inputs)
+    ] == [
         ("input-1.png", "image/png", 28),
         ("a.mp4", "video/mp4", 3),
         ("c", "a/b; c=d", 28),
@@ -232,7 +234,7 @@ def test_json_is_strict_and_plain() -> None:
         (5, "not int"),
         ({"a.png": b"x"}, "must be a list of inputs, not dict"),
         ({b"x", b"y"}, "not set"),
-        ([5], "an input must be bytes, a path, or a function"),
+        ([5], "an input must be bytes, a path, an Output"),
         ([None], "not NoneType"),
         ([["a.png"]], "not list"),
         ([b"x", Input(b"y", "input-1")], "two inputs are named 'input-1'"),

@@ -17,8 +17,8 @@ from python_multipart import FormParser
 
 from prodia_async import _uploads
 from prodia_async._errors import InvalidRequestError
+from prodia_async._sources import BLOCK_BYTES
 from prodia_async._uploads import (
-    BLOCK_BYTES,
     VIEW_BYTES,
     BytesBody,
     FileFacts,
