@@ -19,8 +19,7 @@ from .._catalogue import job_type as catalogued
 from .._client import AsyncProdia
 from .._errors import InvalidRequestError, ProdiaError
 from .._keys import Digester, canonical_accept, content_key, digest_bytes
-from .._models import Job, JobRequest, wire_job
-from .._requests import as_input
+from .._models import Job, JobRequest, as_input, wire_job
 from .._show import shown
 from ..fireworks import AsyncFireworks, Generate, Kontext, TextToImage, estimate
 from ._outputs import Content, safe_ext
