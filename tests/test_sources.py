@@ -413,6 +413,7 @@ def test_locks_go_with_their_files() -> None:
     """A service that runs for months keeps nothing of the uploads it has seen."""
     from prodia_async import _sources
 
+    gc.collect()
     before = len(_sources._locks)
     sources = [OpenFile(io.BytesIO(b""), None, None) for _ in range(10)]
     assert len(_sources._locks) == before + 10
