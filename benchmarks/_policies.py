@@ -94,6 +94,7 @@ class SelfClocked(Client):
             return  # the loop below is under way
         self._pulling = True
         while self.pulled < self.jobs and self.source.wants_more():
+            self.source.left = self.jobs - self.pulled - 1
             _Journey(self, self.scheduler.ticket("job", self.source), self.pull()).ask()
         self._pulling = False
 

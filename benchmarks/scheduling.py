@@ -148,7 +148,7 @@ def run_single(
     if rounds is None:
         rounds = 60 if workers >= 500 else 200
     jobs = max(300, workers * rounds)
-    bound = 1000 if workers >= 500 else 64
+    bound = 1000 if workers >= 500 else 200 if workers >= 64 else 64
 
     def run(make: Callable[[Server, random.Random], Client]) -> Client:
         world = World()

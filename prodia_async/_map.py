@@ -22,7 +22,8 @@ tasks: there it is a nursery, and what trio says of nurseries in generators hold
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
@@ -104,6 +105,8 @@ class Outcomes(Generic[Item, Outcome]):
         else:
             self._plain = iter(items)
         self._to_close: AsyncGenerator[Item, Any] | None = None
+        # How many are left to be fetched, where it is known: no probe near the end.
+        self._left: float = len(items) if isinstance(items, Sized) else inf
         self._ordered = ordered
         self._run = run
         self._open_source = open_source
@@ -302,6 +305,7 @@ class Outcomes(Generic[Item, Outcome]):
             self._items_failed(error)
             return
         source.window = self._window
+        source.left = self._left
         source.on_stop = self.stop
         self._source = source
         if self._is_stopped or source.stopped:
@@ -382,6 +386,7 @@ class Outcomes(Generic[Item, Outcome]):
         numbered = (self._pulled, item)
         self._pulled += 1
         source.taken += 1
+        source.left -= 1
         job_type = self._job_type_of(item) if self._job_type_of is not None else None
         if job_type is not None and source.put_aside(job_type, numbered):
             return None
@@ -441,6 +446,7 @@ class Outcomes(Generic[Item, Outcome]):
         self._exhausted = True
         if self._source is not None:
             self._source.ended = True
+            self._source.left = 0
 
     def _items_failed(self, error: BaseException) -> None:
         self._exhaust()

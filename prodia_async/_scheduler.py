@@ -561,7 +561,7 @@ class Scheduler:
             line.limit.served(
                 now,
                 now - ticket.since,
-                held_back=line.queued > 0 and line.in_flight >= line.limit.limit,
+                backlog=self._backlog(line),
                 may_probe=line.counts[State.WAITING] < self._max,
             )
         if answered:
@@ -584,6 +584,13 @@ class Scheduler:
             ticket.age = self._next_age()  # the next probe is somebody else's job
         self._move(ticket, State.IDLE, now)
         self._after(line, now)
+
+    def _backlog(self, line: Line[Ticket]) -> float:
+        """Return how many jobs a full limit holds back, those not fetched yet included."""
+        if not line.queued or line.in_flight < line.limit.limit:
+            return 0
+        left = sum(source.left + source.aside for source in self._sources) if self._sources else 0
+        return line.queued + line.counts[State.WAITING] + left
 
     def withdraw(self, ticket: Ticket, state: State) -> None:
         """Take back whatever a ticket holds; it goes on in `state`."""

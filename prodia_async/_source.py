@@ -81,6 +81,7 @@ class Source:
             yet; those that only wait are not counted.
         taken: How many were fetched and not read yet, for whoever has a
             `window` to keep count.
+        left: How many are still to be fetched; infinity for nobody knows.
         ended: Nothing is left to fetch; what was put aside is still wanted.
         stopped: No more is wanted, ever.
         on_stop: Called when it is stopped.
@@ -96,6 +97,7 @@ class Source:
         "counts",
         "credential",
         "ended",
+        "left",
         "on_stop",
         "stopped",
         "taken",
@@ -112,6 +114,7 @@ class Source:
         self.aside = 0
         self.window = inf
         self.taken = 0
+        self.left = inf
         self.ended = False
         self.stopped = False
         self.on_stop: Callable[[], None] | None = None

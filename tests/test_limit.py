@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from prodia_async._limit import GAP_EVERY, GAP_MEMORY, Fixed, Limit
+from prodia_async._limit import GAP_EVERY, GAP_MEMORY, LONG_GAPS, Fixed, Limit
 
 
 def test_slow_start_doubles_with_every_silence() -> None:
@@ -14,24 +14,24 @@ def test_slow_start_doubles_with_every_silence() -> None:
     limit = Limit(64)
     seen = []
     now = 0.0
-    for _ in range(6):
+    for _ in range(4):
         seen.append(limit.limit)
         limit.started(limit.limit, now)
-        assert not limit.may_start(limit.limit, now + 0.1)
+        assert not limit.may_start(limit.limit, now + 0.09)
         now = limit.next_change(limit.limit, now)
         limit.may_start(limit.limit, now)
-    assert seen == [4, 8, 16, 32, 64, 64]
+    assert seen == [16, 32, 64, 64]
     assert limit.next_change(64, now) == inf
 
 
 def test_silence_counts_from_the_moment_the_limit_is_reached() -> None:
     """Time that passes below the limit confirms nothing."""
     limit = Limit(64)
-    limit.started(3, 0.0)
-    assert limit.may_start(3, 50.0)
-    assert not limit.may_start(4, 50.0)
-    limit.started(4, 50.0)
-    assert limit.next_change(4, 50.0) == pytest.approx(50.15)
+    limit.started(15, 0.0)
+    assert limit.may_start(15, 50.0)
+    assert not limit.may_start(16, 50.0)
+    limit.started(16, 50.0)
+    assert limit.next_change(16, 50.0) == pytest.approx(50.1)
 
 
 def test_a_burst_of_refusals_is_one_cut_to_what_is_being_served() -> None:
@@ -44,11 +44,12 @@ def test_a_burst_of_refusals_is_one_cut_to_what_is_being_served() -> None:
     assert limit._strangers == 0
 
 
-def learned(served: int) -> Limit:
-    """What is known after one job too many was refused at the time 1.0."""
+def learned(served: int, wait: float = 1.0, best: int = 64) -> Limit:
+    """What is known after one job too many was refused at the time 1.0; more were served once."""
     limit = Limit(64)
     limit.limit = served + 1
-    limit.refused(served, 1.0, 1.0, 0.02)
+    limit.refused(served, 1.0, wait, 0.02)
+    limit._best = best
     return limit
 
 
@@ -58,16 +59,42 @@ def serve(
     """Complete jobs of a second, as if at the time 9.0; the limits seen on the way."""
     seen = []
     for _ in range(count):
-        limit.served(9.0, 1.0, held_back=held_back, may_probe=may_probe)
+        limit.served(9.0, 1.0, backlog=1e9 if held_back else 0, may_probe=may_probe)
         seen.append(limit.limit)
     return seen
 
 
 @pytest.mark.parametrize(("served", "due"), [(1, 3), (3, 9), (5, 10), (20, 20)])
 def test_a_probe_is_due_after_about_a_job_time(served: int, due: int) -> None:
-    """One more job than is known to be served is tried once per so many completions."""
+    """Below what was served before, one job more is tried once per so many completions."""
     limit = learned(served)
     assert serve(limit, due) == [served] * (due - 1) + [served + 1]
+
+
+@pytest.mark.parametrize(("wait", "due"), [(0.1, 20), (1.0, 40), (3.0, 120), (4.9, 160)])
+def test_a_probe_is_rare_where_nothing_was_ever_better(wait: float, due: int) -> None:
+    """Once in two Retry-Afters, but within eight job times."""
+    limit = learned(20, wait, best=20)
+    assert serve(limit, due) == [20] * (due - 1) + [21]
+
+
+def test_the_best_is_what_was_served() -> None:
+    """Not what was on its way when the first of a burst was refused."""
+    limit = Limit(64)
+    limit.limit = 32
+    for left in (31, 30, 29):
+        limit.refused(left, 1.0, 1.0, 0.02)
+    serve(limit, 1)
+    assert limit._best == 29
+
+
+@pytest.mark.parametrize(("backlog", "probes"), [(39, False), (40, True)])
+def test_no_probe_that_the_jobs_left_cannot_repay(backlog: int, probes: bool) -> None:
+    """A refusal's wait and the job itself must fit into the time the jobs left take."""
+    limit = learned(20)
+    for _ in range(50):
+        limit.served(9.0, 1.0, backlog=backlog, may_probe=True)
+    assert (limit.limit > 20) is probes
 
 
 def test_a_probe_that_is_served_is_followed_by_larger_ones() -> None:
@@ -102,7 +129,7 @@ def test_a_completion_overrules_the_servers_clock() -> None:
     """After a job was served there is an idle worker, whatever was said before."""
     limit = Limit(64)
     limit.refused(1, 10.0, 30.0, 0.02)
-    limit.served(11.0, 1.0, held_back=True, may_probe=True)
+    limit.served(11.0, 1.0, backlog=9, may_probe=True)
     assert limit.may_start(0, 11.0)
 
 
@@ -115,15 +142,35 @@ def test_times_of_another_loop_hold_nobody_back() -> None:
     assert limit.next_change(0, 50.5) == 51.0
 
 
-def test_among_strangers_a_worker_is_left_idle_now_and_then() -> None:
-    """A worker taken by somebody else is answered by short gaps that others can find."""
-    limit = learned(20)
-    limit.refused(19, 2.0, 1.0, 0.02)
-    serve(limit, GAP_EVERY)
-    assert limit.may_start(17, 9.0)
-    assert not limit.may_start(18, 9.0)
-    assert limit.next_change(18, 9.0) == pytest.approx(9.1)
-    assert limit.may_start(18, 9.2)
+def gap_after(limit: Limit, completions: int) -> float:
+    """How long no job starts in the place of the last one that was completed."""
+    served = limit.limit
+    serve(limit, completions)
+    assert limit.may_start(served - 2, 9.0)
+    return 0.0 if limit.may_start(served - 1, 9.0) else limit.next_change(served - 1, 9.0) - 9.0
+
+
+@pytest.mark.parametrize(("wait", "gap"), [(1.0, 0.125), (5.0, 0.25)])
+def test_among_strangers_a_worker_is_left_idle_now_and_then(wait: float, gap: float) -> None:
+    """A worker taken by somebody else is answered by short gaps; twice as long for long waits."""
+    limit = learned(20, wait)
+    limit.refused(19, 2.0, wait, 0.02)
+    assert gap_after(limit, GAP_EVERY - 1) == 0
+    assert gap_after(limit, 1) == pytest.approx(gap)
+    assert limit.may_start(18, 9.26)
+
+
+@pytest.mark.parametrize(
+    ("served", "wait", "gap"), [(20, 4.9, 0), (20, 5.0, 0.125), (6, 5.0, 0.125), (5, 5.0, 0)]
+)
+def test_a_long_wait_leaves_gaps_for_those_who_have_nothing(
+    served: int, wait: float, gap: float
+) -> None:
+    """They would never be noticed otherwise, since they knock once per Retry-After."""
+    limit = learned(served, wait)
+    every = -(-served // LONG_GAPS)
+    assert gap_after(limit, every - 1) == 0
+    assert gap_after(limit, 1) == pytest.approx(gap)
 
 
 def test_among_strangers_all_probe_equally_often() -> None:
@@ -133,6 +180,20 @@ def test_among_strangers_all_probe_equally_often() -> None:
     assert serve(limit, 1) == [2]
     limit.refused(1, 8.5, 1.0, 0.02)
     assert serve(limit, 3) == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("left", "now", "probes"), [(2, 9.0, False), (2, 13.6, True), (1, 9.0, True)]
+)
+def test_while_a_long_wait_lasts_only_the_poorest_probe(
+    left: int, now: float, probes: bool
+) -> None:
+    """Who has more than one job in flight would find each gap before those who have none."""
+    limit = learned(left + 1, 5.0)
+    limit.refused(left, 8.5, 5.0, 0.02)
+    for _ in range(20):
+        limit.served(now, 1.0, backlog=inf, may_probe=True)
+    assert (limit.limit > left) is probes
 
 
 def test_strangers_are_forgotten() -> None:
