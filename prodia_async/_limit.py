@@ -246,7 +246,7 @@ class Limit:
         is_long = self._is_long()
         if self._strangers:
             self._strangers -= 1
-            every, seconds = GAP_EVERY, GAP_JOB_TIMES * (LONG_GAP if is_long else 1.0)
+            every, seconds = float(GAP_EVERY), GAP_JOB_TIMES * (LONG_GAP if is_long else 1.0)
         elif is_long and self._base >= LONG_GAP_FROM:
             every, seconds = self._base / LONG_GAPS, GAP_JOB_TIMES
         else:
@@ -293,7 +293,7 @@ class Limit:
                 return self._base
             if self._base > 1 and self._is_long():
                 return inf
-        due = max(self._base, min(PROBE_JOB_TIMES * self._base, PROBE_JOBS))
+        due: float = max(self._base, min(PROBE_JOB_TIMES * self._base, PROBE_JOBS))
         if not self._strangers and self._base >= self._best and self._job_seconds:
             wait = self._asked_until - self._refused_at
             due *= max(1, min(PROBE_JOB_TIMES_MAX, PROBE_WAITS * wait / self._job_seconds))
