@@ -827,7 +827,7 @@ def test_no_worker_and_then_some() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_map, scheduler, server, 400)
             await trio.sleep(30)
-            assert server.refused <= 4 + 30
+            assert server.refused <= 16 + 30
             server.workers = 20
             await trio.sleep(5)
             assert server.busy >= 17
