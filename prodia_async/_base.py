@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
+from ._checks import flag, integer, seconds
 from ._connections import default_transport
-from ._engine import Engine
+from ._engine import Engine, Unfinished
 from ._errors import InvalidRequestError
 from ._httpx import httpx
 from ._map import Outcomes
 from ._notebook import show_lists
-from ._retry import RetryPolicy, check_seconds
+from ._retry import RetryPolicy
 from ._scheduler import Scheduler, SchedulerStatistics
+from ._show import shown
 from ._transport import Sender
 from ._vocabulary import Terms
 from ._waiting import watch
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ._hooks import AttemptHook
     from ._source import Source
 
 Item = TypeVar("Item")
@@ -46,7 +50,7 @@ class Account:
         variable: The environment variable for it.
         url: The base URL by default.
         url_variable: The environment variable for another one.
-        url_suffix: What may be given or left out at a base URL's end.
+        url_suffixes: What may be given or left out at a base URL's end, the longest first.
         requests: What to send to another process rather than the client.
     """
 
@@ -55,20 +59,53 @@ class Account:
     variable: str
     url: str
     url_variable: str
-    url_suffix: str
+    url_suffixes: tuple[str, ...]
     requests: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseOptions:
+    """
+    What a client and each view of it may have of its own, in every API; checked when made.
+
+    Raises:
+        InvalidRequestError: A value is out of its range.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout: float = 600.0
+    deadline: float | None = None
+    hook: AttemptHook | None = None
+    max_queued: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.retry is not None and not isinstance(self.retry, RetryPolicy):
+            raise InvalidRequestError(f"retry must be a RetryPolicy(...), not {shown(self.retry)}")
+        seconds("timeout", self.timeout)
+        if self.deadline is not None:
+            seconds("deadline", self.deadline)
+        if self.hook is not None and (
+            not callable(self.hook) or inspect.iscoroutinefunction(self.hook)
+        ):
+            raise InvalidRequestError(f"hook must be a plain function, not {shown(self.hook)}")
+        if self.max_queued is not None:
+            integer("max_queued", self.max_queued)
+
+    @property
+    def credential(self) -> TokenSource | None:
+        """The credential, whatever the API calls it; ``None`` for the environment's."""
+        raise NotImplementedError
 
 
 class BaseClient:
     """
     The client of some API, without a word of that API.
 
-    A subclass names its `Account` and the options that `with_options` takes,
-    and calls `_set_options` with all of them at the end of its ``__init__``.
+    A subclass names its `Account`, and calls `_set_options` with what
+    `with_options` takes at the end of its ``__init__``.
     """
 
     _account: ClassVar[Account]
-    _option_names: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
@@ -84,13 +121,18 @@ class BaseClient:
     ) -> None:
         if transport is not None and http_client is not None:
             raise InvalidRequestError("give transport or http_client, not both")
-        check_seconds("connect_timeout", connect_timeout)
+        seconds("connect_timeout", connect_timeout)
+        flag("adaptive", adaptive)
+        flag("allow_http", allow_http)
+        integer("max_response_bytes", max_response_bytes, least=1)
         account = self._account
         address = _check_base_url(
             base_url or os.environ.get(account.url_variable) or account.url,
             account,
             allow_http=allow_http,
         )
+        self._credential: Hashable = None
+        self._first_token: TokenSource | None = None
         self._base_url = address
         self._max_concurrency = max_concurrency
         self._max_response_bytes = max_response_bytes
@@ -111,39 +153,26 @@ class BaseClient:
         watch(self._engine)
         show_lists()
 
-    def _set_options(self, options: Mapping[str, Any]) -> None:
+    def _set_options(self, options: BaseOptions) -> None:
         """
-        Check and keep what a view may have of its own; a subclass adds what is its alone.
-
-        Args:
-            options: One value for each of the option names.
+        Take what a view may have of its own; a subclass adds what is its alone.
 
         Raises:
-            InvalidRequestError: One is out of its range.
+            InvalidRequestError: There is no credential, or it cannot be one.
         """
-        token = options[self._account.option]
+        token = options.credential
         if token is None:
             token = os.environ.get(self._account.variable, "")
         if not callable(token):
-            _check_token(token, self._account)
-        retry, hook = options["retry"], options["hook"]
-        if retry is None:
-            retry = RetryPolicy()
-        if not isinstance(retry, RetryPolicy):
-            raise InvalidRequestError(f"retry must be a RetryPolicy(...), not {retry!r:.80}")
-        check_seconds("timeout", options["timeout"])
-        if options["deadline"] is not None:
-            check_seconds("deadline", options["deadline"])
-        if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
-            raise InvalidRequestError(f"hook must be a plain function, not {hook!r:.80}")
-        if isinstance(token, str):
-            token = Secret(token)
-        self._options = {**options, self._account.option: token}
+            token = Secret(_check_token(token, self._account))
+        self._options = options
         self._token: TokenSource = token
-        self._retry = retry
-        self._timeout: float = options["timeout"]
-        self._deadline: float | None = options["deadline"]
-        self._hook = hook
+        if self._first_token is None:
+            self._first_token = token
+        self._retry = options.retry or RetryPolicy()
+        self._timeout = options.timeout
+        self._deadline = options.deadline
+        self._hook = options.hook
 
     def __repr__(self) -> str:
         counts = self.statistics()
@@ -171,6 +200,33 @@ class BaseClient:
     ) -> None:
         await self.aclose()
 
+    async def drain(self, *, timeout: float | None = None) -> tuple[Unfinished, ...]:
+        """
+        Take no new jobs, let those that were sent come to their ends, then close.
+
+        ::
+
+            loop.add_signal_handler(signal.SIGTERM, lambda: asyncio.ensure_future(client.drain()))
+
+        The sources of maps stop, so their loops end with the jobs they have.
+        A job that was not sent yet ends in a `ConnectError` that says so. It
+        holds for every view of the client.
+
+        Args:
+            timeout: Seconds the jobs may take; what is with the server then
+                is cut off. By default as long as it takes.
+
+        Returns:
+            The jobs that were left without an answer, with the tags and
+            indexes they had; empty where all have ended.
+
+        Raises:
+            InvalidRequestError: `timeout` is no number of seconds above 0.
+        """
+        if timeout is not None:
+            seconds("timeout", timeout)
+        return await self._engine.drain(timeout)
+
     async def aclose(self) -> None:
         """Close the connections. The client, and every view of it, cannot be used afterwards."""
         await self._engine.aclose()
@@ -181,16 +237,24 @@ class BaseClient:
 
     def _view(self, overrides: Mapping[str, Any]) -> Self:
         """Return a client of other options over the same connections, scheduler and totals."""
-        unknown = sorted(set(overrides) - set(self._option_names))
+        names = [field.name for field in fields(self._options)]
+        unknown = sorted(set(overrides) - set(names))
         if unknown:
             raise InvalidRequestError(
-                f"with_options takes {', '.join(self._option_names)}, not "
+                f"with_options takes {', '.join(names)}, not "
                 f"{', '.join(unknown)}; what belongs to the connections needs a client of its own"
             )
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view._set_options({**self._options, **overrides})
+        view._set_options(replace(self._options, **overrides))
+        view._credential = self._name_of(view._token)
         return view
+
+    def _name_of(self, token: TokenSource) -> Hashable:
+        """Return what tells a credential from the client's first, for the scheduler; no secret."""
+        if token == self._first_token:
+            return None
+        return token if callable(token) else blake2b(token.encode(), digest_size=16).digest()
 
     def _outcomes(
         self,
@@ -203,6 +267,7 @@ class BaseClient:
         ordered: bool,
         buffer: int,
         job_type_of: Callable[[Item], str | None] | None = None,
+        on_leave: Callable[[], None] | None = None,
     ) -> Outcomes[Item, Outcome]:
         """
         Run many at once.
@@ -216,6 +281,7 @@ class BaseClient:
             ordered: As ``map`` takes it.
             buffer: As ``map`` takes it.
             job_type_of: Tells an item's job type, if it has one.
+            on_leave: Called when the block is left.
 
         Raises:
             InvalidRequestError: It is not iterable, or a single item; `buffer` is negative.
@@ -226,8 +292,7 @@ class BaseClient:
             raise InvalidRequestError(
                 f"map takes an iterable of {many}, not {type(items).__name__}; for one: {single}"
             )
-        if type(buffer) is not int or buffer < 0:
-            raise InvalidRequestError(f"buffer must be a number of outcomes from 0, not {buffer!r}")
+        integer("buffer", buffer)
         return Outcomes(
             items,
             run=run,
@@ -236,16 +301,22 @@ class BaseClient:
             ordered=ordered,
             buffer=buffer,
             job_type_of=job_type_of,
+            on_leave=on_leave,
         )
 
     def _open_source(self) -> Source:
-        return self._engine.session().scheduler.source()
+        return self._engine.session().scheduler.source(self._credential)
 
-    def _terms(self, deadline: float | None, source: Source | None = None) -> Terms:
+    def _terms(
+        self,
+        deadline: float | None,
+        source: Source | None = None,
+        *,
+        index: int | None = None,
+        tag: object = None,
+    ) -> Terms:
         """Return the terms for one request; ``None`` is the client's own deadline."""
-        deadline = self._deadline if deadline is None else deadline
-        if deadline is not None:
-            check_seconds("deadline", deadline)
+        deadline = self._deadline if deadline is None else seconds("deadline", deadline)
         return Terms(
             authorize=self._authorize,
             retry=self._retry,
@@ -253,6 +324,10 @@ class BaseClient:
             timeout=self._timeout,
             hook=self._hook,
             source=source,
+            credential=self._credential,
+            max_queued=self._options.max_queued,
+            index=index,
+            tag=tag,
         )
 
     async def _authorize(self) -> str:
@@ -265,7 +340,7 @@ def _check_token(token: object, account: Account) -> str:
     """Check a credential's form; never show it."""
     what = account.credential
     if not isinstance(token, str):
-        raise InvalidRequestError(f"the {what} must be a text, not {type(token).__name__}")
+        raise InvalidRequestError(f"the {what} must be a string, not {type(token).__name__}")
     if not token:
         raise InvalidRequestError(
             f"no {what}: set the environment variable {account.variable}, or give "
@@ -284,8 +359,10 @@ def _check_base_url(text: str, account: Account, *, allow_http: bool) -> str:
     wanted = f"a base URL must read like {account.url!r}"
     try:
         url = httpx.URL(text)
-    except (httpx.InvalidURL, TypeError):
+    except (httpx.InvalidURL, TypeError, ValueError):  # the last for a name that IDNA cannot carry
         raise InvalidRequestError(f"{wanted}, not {text!r:.200}") from None
+    if url.port is not None and not 0 < url.port < 65536:
+        raise InvalidRequestError(f"{wanted}; its port must be 1 to 65535, not {url.port}")
     if url.userinfo:
         raise InvalidRequestError(f"{wanted}, without a user name or password")
     if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
@@ -295,4 +372,8 @@ def _check_base_url(text: str, account: Account, *, allow_http: bool) -> str:
             f"plain http to {url.host} would show the {account.credential} to everybody on the "
             "way; use https, or allow_http=True"
         )
-    return str(url).rstrip("/").removesuffix(account.url_suffix)
+    address = str(url).rstrip("/")
+    for suffix in account.url_suffixes:
+        if address.endswith(suffix):
+            return address.removesuffix(suffix)
+    return address

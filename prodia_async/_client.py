@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 from . import _waiting
 from ._async_jobs import AsyncJob
-from ._base import Account, BaseClient, TokenSource
+from ._base import Account, BaseClient, BaseOptions, TokenSource
+from ._cache import AnswerCache
+from ._checks import flag
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
+from ._formats import accept_header
 from ._grid import Grid, axis, fill, requests_of
 from ._hooks import log
 from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
 from ._polling import EndedJobs
-from ._requests import encode_job
-from ._show import one_line
+from ._progress import bar
+from ._requests import encode_job, extra_headers
+from ._show import one_line, shown
 from ._stream import AnswerFeed, CollectedAnswer, JobStream
 from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    import os
+    from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from ._answers import Collector
     from ._formats import Format
     from ._hooks import AttemptHook
     from ._httpx import httpx
+    from ._map import Outcomes
     from ._models import InputLike
+    from ._results import JobResult
     from ._retry import RetryPolicy
     from ._source import Source
     from ._vocabulary import Finished, Terms
@@ -43,11 +51,15 @@ ACCOUNT = Account(
     variable="PRODIA_TOKEN",
     url="https://inference.prodia.com",  # documented: reference "Inference"
     url_variable="PRODIA_BASE_URL",
-    url_suffix="/v2",
+    # Every sample in the documents has the address of the jobs themselves.
+    url_suffixes=("/v2/job/async", "/v2/job", "/v2"),
     requests="the jobs (Job, JobRequest, mappings)",
 )
 
 JobLike = Job | Mapping[str, Any]
+
+Validate: TypeAlias = Literal["off", "known", "warn"]
+"""How jobs are checked before they are sent; see `AsyncProdia`."""
 
 
 class Options(TypedDict, total=False):
@@ -58,8 +70,76 @@ class Options(TypedDict, total=False):
     timeout: float
     deadline: float | None
     price: bool
+    accept: Format | str | None
+    extra_headers: Mapping[str, str] | None
+    max_queued: int | None
+    cache: str | os.PathLike[str] | None
     hook: AttemptHook | None
-    validate: Literal["known"] | None
+    validate: Validate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions(BaseOptions):
+    """
+    `Options` with all their defaults, checked.
+
+    Raises:
+        InvalidRequestError: A value is out of its range.
+    """
+
+    token: TokenSource | None = field(default=None, repr=False)
+    price: bool = False
+    accept: Format | str | None = None
+    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
+    cache: str | os.PathLike[str] | None = None
+    validate: Validate | None = None
+
+    def __post_init__(self) -> None:
+        BaseOptions.__post_init__(self)
+        flag("price", self.price)
+        accept_header(self.accept, multipart=True)
+        extra_headers(self.extra_headers)
+        if self.validate not in {None, "off", "known", "warn"}:
+            raise InvalidRequestError(
+                f'validate must be "off", "known", "warn" or None, not {shown(self.validate)}'
+            )
+
+    @property
+    def credential(self) -> TokenSource | None:
+        """The token."""
+        return self.token
+
+
+class JobOptions(TypedDict, total=False):
+    """What `AsyncProdia.job`, `submit` and `stream` take beside the job."""
+
+    inputs: Sequence[InputLike]
+    accept: Format | str | None
+    multipart: bool
+    price: bool | None
+    deadline: float | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, str] | None
+
+
+Method = TypeVar("Method", bound="Callable[..., Any]")
+
+
+def _shows_options(method: Method) -> Method:
+    """Have ``help`` and an editor show each option of a method that takes `JobOptions`."""
+    signature = inspect.signature(method)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    wanted = inspect.signature(JobRequest).parameters
+    options = [
+        wanted[name].replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name in JobOptions.__annotations__
+    ]
+    before = [each for each in own if each.kind is not each.KEYWORD_ONLY]
+    after = [each for each in own if each.kind is each.KEYWORD_ONLY]
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*before, *options, *after]
+    )
+    return method
 
 
 class AsyncProdia(BaseClient):
@@ -87,7 +167,17 @@ class AsyncProdia(BaseClient):
         connect_timeout: Seconds a connection may take, TLS included. Chosen.
         deadline: Seconds for one job in all: queue, waits, every attempt,
             upload and download. By default none.
-        price: Ask what each job cost; the answer is in ``response.job.price``.
+        price: Ask what each job cost; the answer is in ``response.dollars``.
+        accept: The format of outputs where a job does not say; see `job`.
+        extra_headers: Further headers for every request; a job's own win.
+        max_queued: How many jobs may wait for a slot. One more ends at once
+            in a `QueueFullError`, and nothing is sent: a service sheds load so.
+            By default any number may wait. Jobs of a `map` never count, since
+            they are fetched when there is room for them.
+        cache: A folder that keeps answers. A job with a seed that was
+            answered before, of the same type, config, inputs and format, is
+            answered from it: ``response.cached`` is true then, and nothing is
+            sent or charged. It is for `job` and `map`.
         transport: An httpx transport to use instead of our own; closed with
             the client. It then belongs to one event loop.
         http_client: A client of your own to send through; never closed here.
@@ -95,17 +185,21 @@ class AsyncProdia(BaseClient):
             token then travels where anybody can read it.
         max_response_bytes: The most that `job` collects in memory for one
             answer. Chosen: 1 GiB.
-        hook: A function to be told of every attempt; see `AttemptHook`.
+        hook: A function to be told of every job and attempt; see `AttemptHook`.
         validate: ``"known"`` checks jobs of known types before they are sent,
             by what their documentation states for certain, and tells all
-            that is wrong at once. Unknown types and options always pass.
+            that is wrong at once. ``"warn"`` logs the same, and what is
+            likely wrong (a name that is nearly a known one), and sends the
+            job. ``"off"`` refuses nothing but what cannot be sent. By default
+            the number of inputs and the names of files are checked. Unknown
+            types and options pass in any case.
 
     Raises:
         InvalidRequestError: No token was found, or an argument is out of its range.
     """
 
     _account = ACCOUNT
-    _option_names = tuple(Options.__annotations__)
+    _options: ClientOptions
 
     def __init__(
         self,
@@ -124,7 +218,11 @@ class AsyncProdia(BaseClient):
         allow_http: bool = False,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         hook: AttemptHook | None = None,
-        validate: Literal["known"] | None = None,
+        validate: Validate | None = None,
+        accept: Format | str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        max_queued: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             base_url=base_url,
@@ -138,24 +236,27 @@ class AsyncProdia(BaseClient):
         )
         self._ended = EndedJobs()
         self._set_options(
-            {
-                "token": token,
-                "retry": retry,
-                "timeout": timeout,
-                "deadline": deadline,
-                "price": price,
-                "hook": hook,
-                "validate": validate,
-            }
+            ClientOptions(
+                token=token,
+                retry=retry,
+                timeout=timeout,
+                deadline=deadline,
+                price=price,
+                hook=hook,
+                validate=validate,
+                accept=accept,
+                extra_headers=extra_headers,
+                max_queued=max_queued,
+                cache=cache,
+            )
         )
 
-    def _set_options(self, options: Mapping[str, Any]) -> None:
+    def _set_options(self, options: BaseOptions) -> None:
         super()._set_options(options)
-        self._price: bool = options["price"]
-        validate = options["validate"]
-        if validate not in {None, "known"}:
-            raise InvalidRequestError(f'validate must be "known" or None, not {validate!r:.80}')
-        self._validate: Literal["known"] | None = validate
+        assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
+        self._price = options.price
+        folder = options.cache
+        self._cache = None if folder is None else AnswerCache(folder, base_url=self._base_url)
 
     def with_options(self, **overrides: Unpack[Options]) -> AsyncProdia:
         """
@@ -166,25 +267,21 @@ class AsyncProdia(BaseClient):
 
         Args:
             overrides: `token`, `retry`, `timeout`, `deadline`, `price`,
-                `hook` or `validate`, as the client takes them.
+                `accept`, `extra_headers`, `max_queued`, `cache`, `hook` or
+                `validate`, as the client takes them.
 
         Raises:
             InvalidRequestError: Another option was given, or one is out of its range.
         """
         return self._view(overrides)
 
+    @_shows_options
     async def job(
         self,
         job: JobLike,
         *,
-        inputs: Sequence[InputLike] = (),
-        accept: Format | str | None = None,
-        multipart: bool = True,
-        price: bool | None = None,
-        deadline: float | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        extra_query: Mapping[str, str] | None = None,
         via: Literal["sync", "async"] = "sync",
+        **options: Unpack[JobOptions],
     ) -> JobResponse:
         """
         Run one job and return its answer, whole.
@@ -219,37 +316,10 @@ class AsyncProdia(BaseClient):
             ResponseError: It ran, but the answer is not what the API promises.
             JobFailedError: It ran and failed.
         """
-        request = JobRequest(
-            job, inputs, accept, multipart, price, deadline, extra_headers, extra_query
-        )
-        if via == "sync":
-            return await self._run(request)
-        if via != "async":
-            raise InvalidRequestError(f'via must be "sync" or "async", not {via!r}')
-        began = _waiting.current_time()
-        submitted = await self._submit(request)
-        calls = _Calls(self)
-        # The deadline is one for both: what the submission took is gone.
-        deadline = self._deadline if deadline is None else deadline
-        left = None if deadline is None else began + deadline - _waiting.current_time()
-        try:
-            return await submitted.result(deadline=None if left is None else max(left, 0.001))
-        except BaseException:
-            calls.ended(submitted.id, completed=False)
-            raise
+        return await self._answer(JobRequest(job, via=via, **options))
 
-    async def submit(
-        self,
-        job: JobLike,
-        *,
-        inputs: Sequence[InputLike] = (),
-        accept: Format | str | None = None,
-        multipart: bool = True,
-        price: bool | None = None,
-        deadline: float | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        extra_query: Mapping[str, str] | None = None,
-    ) -> AsyncJob:
+    @_shows_options
+    async def submit(self, job: JobLike, **options: Unpack[JobOptions]) -> AsyncJob:
         """
         Leave a job with the server, to be collected later.
 
@@ -257,8 +327,18 @@ class AsyncProdia(BaseClient):
         can be picked up by any process with `async_job`. The submission is
         tried again as `job` is; once it was accepted, asking costs nothing.
 
-        Args: as `job` takes them. ``multipart`` does not matter here, since
-        the job result and the outputs are fetched one by one.
+        Args:
+            job: ``Job(type=..., config=...)`` or the same as a mapping.
+            inputs: Files the job works on, in order: `Input`, bytes, or paths.
+            accept: The format of the first output: ``JPEG(...)``,
+                ``PNG(...)``, ``WebP(...)`` or a media type such as
+                ``"video/mp4"``. The server's default for pictures is JPEG.
+            multipart: Does not matter here, since the job result and the
+                outputs are fetched one by one.
+            price: As the client's option.
+            deadline: As the client's option, for the submission alone.
+            extra_headers: Further request headers.
+            extra_query: Further query parameters.
 
         Returns:
             The job, with its `id`.
@@ -267,9 +347,7 @@ class AsyncProdia(BaseClient):
             ProdiaError: As `job` does. 400 also means that this type does not
                 permit it.
         """
-        return await self._submit(
-            JobRequest(job, inputs, accept, multipart, price, deadline, extra_headers, extra_query)
-        )
+        return await self._submit(JobRequest(job, **options))
 
     def async_job(self, job_id: str) -> AsyncJob:
         """
@@ -282,17 +360,9 @@ class AsyncProdia(BaseClient):
         """
         return AsyncJob(job_id, _Calls(self))
 
+    @_shows_options
     def stream(
-        self,
-        job: JobLike,
-        *,
-        inputs: Sequence[InputLike] = (),
-        accept: Format | str | None = None,
-        multipart: bool = True,
-        price: bool | None = None,
-        deadline: float | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        extra_query: Mapping[str, str] | None = None,
+        self, job: JobLike, **options: Unpack[JobOptions]
     ) -> AbstractAsyncContextManager[JobStream]:
         """
         Run one job and read its answer while it comes.
@@ -312,7 +382,17 @@ class AsyncProdia(BaseClient):
         by the piece in hand, whatever the size. Leaving the block early
         closes the connection and frees the slot.
 
-        Args: as `job` takes them.
+        Args:
+            job: ``Job(type=..., config=...)`` or the same as a mapping.
+            inputs: Files the job works on, in order: `Input`, bytes, or paths.
+            accept: The format of the first output: ``JPEG(...)``,
+                ``PNG(...)``, ``WebP(...)`` or a media type such as
+                ``"video/mp4"``. The server's default for pictures is JPEG.
+            multipart: Have the job result come along, first.
+            price: As the client's option.
+            deadline: As the client's option; the reader's own time does not count.
+            extra_headers: Further request headers.
+            extra_query: Further query parameters.
 
         Returns:
             A context manager that gives a `JobStream` when the answer begins.
@@ -321,9 +401,7 @@ class AsyncProdia(BaseClient):
             ProdiaError: As `job` does; on entering the block what concerns
                 the request, while reading what concerns the answer.
         """
-        return self._stream(
-            JobRequest(job, inputs, accept, multipart, price, deadline, extra_headers, extra_query)
-        )
+        return self._stream(JobRequest(job, **options))
 
     def map(
         self,
@@ -331,7 +409,11 @@ class AsyncProdia(BaseClient):
         *,
         ordered: bool = False,
         buffer: int = 0,
-    ) -> AbstractAsyncContextManager[AsyncIterator[JobOutcome]]:
+        accept: Format | str | None = None,
+        price: bool | None = None,
+        via: Literal["sync", "async"] = "sync",
+        progress: bool = False,
+    ) -> Outcomes[JobLike | JobRequest, JobOutcome]:
         """
         Run many jobs, few at a time.
 
@@ -359,20 +441,51 @@ class AsyncProdia(BaseClient):
             ordered: Deliver outcomes in the order of the jobs rather than as
                 they complete.
             buffer: How many outcomes may lie unread, beyond `max_concurrency`.
+            accept: The format of outputs where a job does not say; see `job`.
+            price: Ask what each job cost, where a job does not say.
+            via: ``"async"`` leaves every job with the server and asks about
+                it; a `JobRequest` may say so for itself.
+            progress: Show how it goes: a bar in a terminal or a notebook,
+                lines in a log. Needs tqdm (the extra `notebook`).
+
+        Returns:
+            What gives the outcomes: ``async with`` starts the work, ``async
+            for`` reads. Its ``stop()`` pulls no more, its ``unread()`` has
+            what came and was not read.
 
         Raises:
             InvalidRequestError: `jobs` is not iterable, or is a single job;
-                `buffer` is negative.
+                `buffer` is negative; another option is out of its range.
         """
+        if via not in {"sync", "async"}:
+            raise InvalidRequestError(f'via must be "sync" or "async", not {shown(via)}')
+        accept_header(accept, multipart=True)
+        if price is not None:
+            flag("price", price)
+        shows = None
+        if flag("progress", progress):
+            shows = bar(len(jobs) if isinstance(jobs, Sized) else None)
+
+        async def run(index: int, item: JobLike | JobRequest, source: Source) -> JobOutcome:
+            request = item if isinstance(item, JobRequest) else JobRequest(item)
+            request = _with_defaults(request, accept=accept, price=price, via=via)
+            outcome = await self._run_one_of_many(index, request, source)
+            if shows is not None:
+                failed = outcome.error is not None
+                paid = outcome.response.dollars if outcome.response is not None else None
+                shows.ended(failed=failed, dollars=paid or 0.0)
+            return outcome
+
         return self._outcomes(
             jobs,
-            self._run_one_of_many,
+            run,
             alone=(Job, JobRequest),
             many="jobs",
             single="job(...)",
             ordered=ordered,
             buffer=buffer,
             job_type_of=_job_type_of,
+            on_leave=None if shows is None else shows.close,
         )
 
     async def grid(
@@ -418,24 +531,62 @@ class AsyncProdia(BaseClient):
         jobs = requests_of(job, grid, options)
         return await fill(grid, lambda: self.map(jobs))
 
-    async def _run_one_of_many(
-        self, index: int, item: JobLike | JobRequest, source: Source
-    ) -> JobOutcome:
-        request = item if isinstance(item, JobRequest) else JobRequest(item)
+    async def _run_one_of_many(self, index: int, request: JobRequest, source: Source) -> JobOutcome:
         try:
-            response = await self._run(request, source)
+            response = await self._answer(request, source, index)
             return Succeeded(index, request, response, tag=request.tag)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
             return Failed(index, request, None, own_error(error), request.tag)
 
-    async def _run(self, request: JobRequest, source: Source | None = None) -> JobResponse:
-        wire, terms = await self._prepare(request, source)
+    async def _answer(
+        self, request: JobRequest, source: Source | None = None, index: int | None = None
+    ) -> JobResponse:
+        """Run a job in whichever way it asks for, unless its answer is kept."""
+        run = self._run if request.via == "sync" else self._run_async
+        if self._cache is None:
+            return await run(request, source, index)
+        key = await self._cache.key(self._with_own(request))
+        kept = await self._cache.get(key) if key is not None else None
+        if kept is not None:
+            return kept
+        response = await run(request, source, index)
+        if key is not None:
+            await self._cache.put(key, response)
+        return response
+
+    async def _run(
+        self, request: JobRequest, source: Source | None, index: int | None
+    ) -> JobResponse:
+        wire, terms = await self._prepare(request, source, index)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
         collected, finished = await self._engine.run(wire, answer, terms)
+        _compare_types(wire.kind, collected.job, finished.request_id)
         return _response(collected, finished)
 
-    async def _submit(self, request: JobRequest) -> AsyncJob:
-        wire, terms = await self._prepare(request, submit=True)
+    async def _run_async(
+        self, request: JobRequest, source: Source | None, index: int | None
+    ) -> JobResponse:
+        began = _waiting.current_time()
+        submitted = await self._submit(request, source, index)
+        calls = _Calls(self)
+        # The deadline is one for both: what the submission took is gone.
+        deadline = self._deadline if request.deadline is None else request.deadline
+        left = None if deadline is None else began + deadline - _waiting.current_time()
+        try:
+            return await submitted.result(deadline=None if left is None else max(left, 0.001))
+        except BaseException:
+            calls.ended(submitted.id, completed=False)
+            raise
+
+    def _with_own(self, request: JobRequest) -> JobRequest:
+        """Return a request with the client's own defaults where it says nothing."""
+        options = self._options
+        return _with_defaults(request, accept=options.accept, extra_headers=options.extra_headers)
+
+    async def _submit(
+        self, request: JobRequest, source: Source | None = None, index: int | None = None
+    ) -> AsyncJob:
+        wire, terms = await self._prepare(request, source, index, submit=True)
         answer = CollectedAnswer(multipart=False, max_bytes=self._max_response_bytes, final=False)
         try:
             # It counts when it has ended, since until then nobody knows how.
@@ -456,20 +607,32 @@ class AsyncProdia(BaseClient):
                 job=job,
             )
         # If whoever waits is cut off, this is the one place that knows what was paid for.
-        log(logging.INFO, "%s: submitted as %s", wire.kind, one_line(job.id))
+        extra = {
+            "job_type": wire.kind,
+            "job_id": job.id,
+            "request_id": finished.request_id,
+            "index": index,
+            "tag": request.tag,
+        }
+        log(logging.INFO, "%s: submitted as %s", wire.kind, one_line(job.id), extra=extra)
         return AsyncJob(job.id, _Calls(self), job=job, submitted=finished)
 
     async def _prepare(
-        self, request: JobRequest, source: Source | None = None, *, submit: bool = False
+        self,
+        request: JobRequest,
+        source: Source | None = None,
+        index: int | None = None,
+        *,
+        submit: bool = False,
     ) -> tuple[WireRequest, Terms]:
         """Check and encode a job; looking at its files is part of its deadline."""
-        terms = self._terms(request.deadline, source)
+        terms = self._terms(request.deadline, source, index=index, tag=request.tag)
         encoding = partial(
             encode_job,
-            request,
+            self._with_own(request),
             price=self._price,
             submit=submit,
-            validate=self._validate == "known",
+            validate=self._options.validate,
         )
         if terms.deadline is None:
             return await encoding(), terms
@@ -500,6 +663,7 @@ class AsyncProdia(BaseClient):
             await exchange.end(error, own=own)
             raise
         answer.note(stream.job)
+        _compare_types(wire.kind, stream.job, reply.request_id)
         # An error that the block swallowed counts all the same.
         await exchange.end(stream.error)
 
@@ -520,6 +684,42 @@ class _Calls:
             scheduler.record(completed=completed, dollars=max(dollars, 0.0))
 
 
+def _with_defaults(
+    request: JobRequest,
+    *,
+    accept: Format | str | None = None,
+    price: bool | None = None,
+    via: Literal["sync", "async"] = "sync",
+    extra_headers: Mapping[str, str] | None = None,
+) -> JobRequest:
+    """Fill in what a request does not say itself."""
+    changes: dict[str, Any] = {}
+    if request.accept is None and accept is not None:
+        changes["accept"] = accept
+    if request.price is None and price is not None:
+        changes["price"] = price
+    if request.via == "sync" and via == "async":
+        changes["via"] = via
+    if extra_headers and isinstance(request.extra_headers, Mapping | None):
+        # Names are the same in any case, and what the job says wins.
+        own = {name.lower(): value for name, value in (request.extra_headers or {}).items()}
+        theirs = {name.lower(): value for name, value in extra_headers.items()}
+        changes["extra_headers"] = {**theirs, **own}
+    return replace(request, **changes) if changes else request
+
+
+def _compare_types(asked: str, job: JobResult | None, request_id: str | None) -> None:
+    """Warn of an answer to another job than was asked: somebody before the server mixed them up."""
+    if job is not None and job.type is not None and job.type != asked:
+        log(
+            logging.WARNING,
+            "%s: the answer is of type %s; it may be another job's",
+            asked,
+            shown(job.type),
+            extra={"job_type": asked, "request_id": request_id, "job_id": job.id},
+        )
+
+
 def _job_type_of(item: JobLike | JobRequest) -> str | None:
     """Tell the type of one job of many; ``None`` for what is none, as it will turn out."""
     job = item.job if isinstance(item, JobRequest) else item
@@ -538,4 +738,5 @@ def _response(collected: Collector, finished: Finished) -> JobResponse:
         finished.request_id,
         finished.attempts,
         Timing(finished.queued, finished.backoff, finished.running, finished.total),
+        finished.headers,
     )

@@ -238,6 +238,7 @@ class Engine:
         if self.closed:
             return ()
         self.is_draining = True
+        self.session().scheduler.stop_sources()
         with anyio.move_on_after(timeout):
             # Looked at rather than told, since they may be other threads' jobs.
             while any(each.was_sent for each in list(self.under_way)):  # noqa: ASYNC110

@@ -85,6 +85,7 @@ class Outcomes(Generic[Item, Outcome]):
         buffer: Outcomes that may lie unread beyond `concurrency`.
         job_type_of: Tells an item's job type; ``None`` for what has none.
             Without it all are taken for one type.
+        on_leave: Called once the block was left and everything has ended.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Outcomes(Generic[Item, Outcome]):
         ordered: bool,
         buffer: int,
         job_type_of: Callable[[Item], str | None] | None = None,
+        on_leave: Callable[[], None] | None = None,
     ) -> None:
         self._plain: Iterator[Item] | None = None
         self._async: AsyncIterator[Item] | None = None
@@ -108,6 +110,7 @@ class Outcomes(Generic[Item, Outcome]):
         # How many are left to be fetched, where it is known: no probe near the end.
         self._left: float = len(items) if isinstance(items, Sized) else inf
         self._ordered = ordered
+        self._on_leave = on_leave
         self._run = run
         self._open_source = open_source
         self._source: Source | None = None
@@ -223,6 +226,8 @@ class Outcomes(Generic[Item, Outcome]):
             if self._source is not None:
                 self._source.close()
             await self._close_items(is_failing=error is not None)
+            if self._on_leave is not None:
+                self._on_leave()
         if error is None and self._fatal is not None and not self._fatal_was_read:
             raise self._fatal
 

@@ -9,19 +9,21 @@ of the facts: reference "Inference", guide "Combining Multiple Images".
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.to_thread
 
-from ._catalogue import SentInput, catalogue_is_read, input_limit, problems, read_catalogue
+from ._catalogue import SentInput, catalogue_is_read, doubts, input_limit, problems, read_catalogue
 from ._errors import InvalidRequestError
 from ._files import numbered
 from ._formats import accept_header
+from ._hooks import log
 from ._media import OCTET_STREAM, SNIFF_BYTES, sniff, suffix_of, type_of_name
 from ._models import Input, JobRequest, as_input, wire_job
 from ._outputs import Output
@@ -58,7 +60,11 @@ _BAD_IN_FILENAME = re.compile(r'["/\\\x00-\x1f\x7f\ud800-\udfff]')
 
 
 async def encode_job(
-    request: JobRequest, *, price: bool = False, submit: bool = False, validate: bool = False
+    request: JobRequest,
+    *,
+    price: bool = False,
+    submit: bool = False,
+    validate: Literal["off", "known", "warn"] | None = None,
 ) -> WireRequest:
     """
     Turn a job into its request, checking all that costs nothing to check.
@@ -68,9 +74,10 @@ async def encode_job(
         price: Ask for the price, unless the request says otherwise itself.
         submit: Leave the job with the server (``POST /v2/job/async``) rather
             than wait for its answer.
-        validate: Also hold the job against what is documented of its type,
-            and report all that is wrong with it together. Types and fields
-            that are not known pass.
+        validate: ``"known"``: also hold the job against what is documented of
+            its type, and report all that is wrong with it together. Types and
+            fields that are not known pass. ``"warn"``: log that, and what is
+            likely wrong. ``"off"``: refuse nothing but what cannot be sent.
 
     Returns:
         A request that can be sent any number of times.
@@ -81,7 +88,7 @@ async def encode_job(
     job = wire_job(request.job)
     kind = str(job["type"])
     inputs = [as_input(each) for each in _sequence_of_inputs(request.inputs)]
-    if len(inputs) > 1 and not validate:  # no type is documented to take none
+    if len(inputs) > 1 and validate is None:  # no type is documented to take none
         await _check_count(kind, len(inputs))
     content = encode_json(job)
     accept = accept_header(request.accept, multipart=request.multipart and not submit)
@@ -89,14 +96,17 @@ async def encode_job(
         accept = JSON_TYPE
     parts = await input_parts(inputs)
     names = [part.filename for part in parts]
-    if validate:
+    if validate == "known":
         await _check_known(job, names)
-    _check_names(job.get("config"), names)
+    elif validate == "warn":
+        await _warn_of_doubts(job, names)
+    if validate in {None, "known"}:
+        _check_names(job.get("config"), names)
     return WireRequest(
         method="POST",
         path=ASYNC_PATH if submit else JOB_PATH,
         query=_query(request, price=price),
-        headers=(("accept", accept), *_extra_headers(request.extra_headers)),
+        headers=(("accept", accept), *extra_headers(request.extra_headers)),
         body=job_body(content, parts),
         kind=kind,
     )
@@ -198,6 +208,20 @@ async def _check_known(job: Mapping[str, Any], names: Sequence[str]) -> None:
     found = problems(job, [SentInput(name=name) for name in names])
     if found:
         raise InvalidRequestError(f"{job['type']} refuses this job: {'; '.join(found)}")
+
+
+async def _warn_of_doubts(job: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Log what is wrong with the job, for certain or likely; it is sent all the same."""
+    await _load_catalogue()
+    sent = [SentInput(name=name) for name in names]
+    found = [*problems(job, sent), *doubts(job, sent)]
+    try:
+        _check_names(job.get("config"), names)
+    except InvalidRequestError as error:
+        found.append(error.message)
+    if found:
+        extra = {"job_type": job["type"]}
+        log(logging.WARNING, "%s: %s", job["type"], "; ".join(found), extra=extra)
 
 
 async def input_parts(inputs: Sequence[Input]) -> list[FormPart]:
@@ -329,7 +353,13 @@ def _is_unicode(text: str) -> bool:
     return re.search(r"[\ud800-\udfff]", text) is None
 
 
-def _extra_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
+def extra_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """
+    Check headers of the caller's own and return them as they are sent.
+
+    Raises:
+        InvalidRequestError: One cannot be sent, or is the client's own.
+    """
     checked = []
     for name, value in _items("extra_headers", headers):
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):

@@ -288,7 +288,7 @@ async def test_one_error_before_anything_is_sent() -> None:
     """With validate, everything is in one message; without, the service decides."""
     job = Job(PRO, {"prompt": "", "safety_tolerance": 6, "image": "b.png"})
     with pytest.raises(InvalidRequestError) as caught:
-        await encode_job(JobRequest(job, [b"x"] * 9), validate=True)
+        await encode_job(JobRequest(job, [b"x"] * 9), validate="known")
     assert caught.value.message == (
         f"{PRO} refuses this job: it takes at most 8 inputs, not 9; "
         "config.prompt must be a string of 1 to 32768 characters, not of 0; "
@@ -300,14 +300,14 @@ async def test_one_error_before_anything_is_sent() -> None:
 async def test_a_good_job_is_the_same_request() -> None:
     """Validation changes nothing that is sent, and leaves the other checks in force."""
     request = JobRequest(Job(PRO, {"prompt": "cat", "images": ["input-1"]}), [b"x"])
-    checked, plain = await encode_job(request, validate=True), await encode_job(request)
+    checked, plain = await encode_job(request, validate="known"), await encode_job(request)
     assert (checked.query, checked.headers, checked.kind) == (
         plain.query,
         plain.headers,
         plain.kind,
     )
     with pytest.raises(InvalidRequestError, match="which no input bears"):
-        await encode_job(JobRequest(Job("t", {"image": "b.png"})), validate=True)
+        await encode_job(JobRequest(Job("t", {"image": "b.png"})), validate="known")
 
 
 def test_it_is_not_read_before_it_is_asked() -> None:
@@ -321,7 +321,7 @@ def test_it_is_not_read_before_it_is_asked() -> None:
         "asyncio.run(encode_job(JobRequest(Job('t'), [b'x'{more}]), validate={validate}))\n"
         "print(catalogue_is_read())\n"
     )
-    for more, validate in ((", b'y'", False), ("", True)):
+    for more, validate in ((", b'y'", None), ("", "'known'")):
         done = subprocess.run(
             [sys.executable, "-c", code.format(more=more, validate=validate)],
             capture_output=True,
@@ -343,7 +343,7 @@ async def test_it_is_read_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(_requests, "read_catalogue", spy)
     _catalogue._by_name.cache_clear()
     for _ in range(2):
-        await encode_job(JobRequest(Job("t")), validate=True)
+        await encode_job(JobRequest(Job("t")), validate="known")
     assert len(threads) == 1
     assert threads != [threading.get_ident()]
 

@@ -29,7 +29,7 @@ FLOORS: dict[int, set[str]] = {
     6: {"_answers", "_transport"},
     7: {"_vocabulary", "_sessions"},
     8: {"_engine", "_map", "_polling", "_stream"},
-    9: {"_base", "_async_jobs", "_grid"},
+    9: {"_base", "_async_jobs", "_grid", "_cache", "_progress"},
     10: {"_client", "fireworks", "transports"},
     11: {"batch"},
     12: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},

@@ -128,6 +128,10 @@ def test_the_clients_signatures() -> None:
         ("jobs", False, NOTHING),
         ("ordered", True, False),
         ("buffer", True, 0),
+        ("accept", True, None),
+        ("price", True, None),
+        ("via", True, "sync"),
+        ("progress", True, False),
     ]
     assert inspect.iscoroutinefunction(AsyncProdia.job)
     assert inspect.iscoroutinefunction(AsyncProdia.aclose)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
 from .. import _waiting
-from .._base import Account, BaseClient, TokenSource
+from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError, shown
 from .._hooks import log
 from .._map import own_error
@@ -53,7 +53,7 @@ ACCOUNT = Account(
     variable="FIREWORKS_API_KEY",
     url="https://api.fireworks.ai/inference/v1",  # documented; so are both variables
     url_variable="FIREWORKS_API_BASE",
-    url_suffix="",
+    url_suffixes=(),
     requests="the requests (TextToImage, Generate, Kontext)",
 )
 
@@ -69,6 +69,24 @@ class Options(TypedDict, total=False):
     timeout: float
     deadline: float | None
     hook: AttemptHook | None
+    max_queued: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions(BaseOptions):
+    """
+    `Options` with all their defaults, checked.
+
+    Raises:
+        InvalidRequestError: A value is out of its range.
+    """
+
+    api_key: TokenSource | None = field(default=None, repr=False)
+
+    @property
+    def credential(self) -> TokenSource | None:
+        """The API key."""
+        return self.api_key
 
 
 class AsyncFireworks(BaseClient):
@@ -102,14 +120,16 @@ class AsyncFireworks(BaseClient):
             key then travels where anybody can read it.
         max_response_bytes: The most that is collected in memory for one
             answer. Chosen: 1 GiB.
-        hook: A function to be told of every attempt; see `AttemptHook`.
+        hook: A function to be told of every job and attempt; see `AttemptHook`.
+        max_queued: How many requests may wait for a slot. One more ends at
+            once in a `QueueFullError`, and nothing is sent. By default any
+            number may wait. Those of a `map` never count.
 
     Raises:
         InvalidRequestError: No key was found, or an argument is out of its range.
     """
 
     _account = ACCOUNT
-    _option_names = tuple(Options.__annotations__)
 
     def __init__(
         self,
@@ -127,6 +147,7 @@ class AsyncFireworks(BaseClient):
         allow_http: bool = False,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         hook: AttemptHook | None = None,
+        max_queued: int | None = None,
     ) -> None:
         super().__init__(
             base_url=base_url,
@@ -139,13 +160,14 @@ class AsyncFireworks(BaseClient):
             max_response_bytes=max_response_bytes,
         )
         self._set_options(
-            {
-                "api_key": api_key,
-                "retry": retry,
-                "timeout": timeout,
-                "deadline": deadline,
-                "hook": hook,
-            }
+            ClientOptions(
+                api_key=api_key,
+                retry=retry,
+                timeout=timeout,
+                deadline=deadline,
+                hook=hook,
+                max_queued=max_queued,
+            )
         )
 
     def with_options(self, **overrides: Unpack[Options]) -> AsyncFireworks:
@@ -156,8 +178,8 @@ class AsyncFireworks(BaseClient):
         closing either closes both.
 
         Args:
-            overrides: `api_key`, `retry`, `timeout`, `deadline` or `hook`, as
-                the client takes them.
+            overrides: `api_key`, `retry`, `timeout`, `deadline`, `hook` or
+                `max_queued`, as the client takes them.
 
         Raises:
             InvalidRequestError: Another option was given, or one is out of its range.
