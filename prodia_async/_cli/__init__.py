@@ -12,7 +12,7 @@ Each group of commands has a module of its own, which puts them on the `app`
 when it is imported here; the order is that of the help.
 """
 
-from . import _job, _async, _fireworks, _types, _demo, _emulator  # noqa: I001, F401  (each registers its commands)
+from . import _job, _async, _batch, _fireworks, _types, _demo, _emulator  # noqa: I001, F401  (each registers its commands)
 from ._app import run
 
 __all__ = ["run"]

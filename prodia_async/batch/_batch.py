@@ -19,6 +19,7 @@ from ._planning import make_plan
 from ._progress import shower
 from ._reader import BatchRecord
 from ._record import notifier
+from ._rows import JobReader
 from ._run import Run
 from ._trade import trade_of
 
@@ -138,6 +139,7 @@ class Batch:
         self._opened: Opened | None = None
         self._savers: Savers | None = None
         self._run: Run | None = None
+        self._to_remember: dict[str, object] = {}
         self._was_entered = False
 
     def __repr__(self) -> str:
@@ -186,13 +188,14 @@ class Batch:
         if opened is None or savers is None:
             return
         stopped = self._run.stopped if self._run is not None else None
+        was_refused = self._run is not None and self._run.was_refused
         if stopped is None and error is not None:
             stopped = type(error).__name__
 
         def close() -> None:
             savers.close()
             opened.record.stop()
-            close_folder(opened, stopped=stopped)
+            close_folder(opened, stopped=stopped, was_refused=was_refused)
 
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(close)
@@ -223,7 +226,11 @@ class Batch:
         if self._run is not None and not self._run.is_over:
             raise RuntimeError("this batch is running already; wait for its end")
         show, end = shower(self._progress)
-        run = self._run = Run(self._opened, self._trade, self._savers, self._options, show)
+        if isinstance(jobs, JobReader):
+            self.remember("input", jobs.options)
+        run = self._run = Run(
+            self._opened, self._trade, self._savers, self._options, show, self._to_remember
+        )
         try:
             summary = await run.run(jobs)
         finally:
@@ -234,6 +241,19 @@ class Batch:
         opened.told, opened.doubtful = run.purse.told, run.purse.doubtful
         opened.rows += 1  # a second run is no new folder
         return summary
+
+    def remember(self, name: str, value: object) -> None:
+        """
+        Have a setting written into the record, for whoever goes on with the folder.
+
+        It is written with the first rows that are taken up, so a run that was
+        refused leaves no trace.
+
+        Args:
+            name: What it is called; `BatchRecord.setting` reads it.
+            value: What JSON can carry.
+        """
+        self._to_remember[name] = value
 
     def stop(self) -> None:
         """Take up no more jobs; `run` returns when those that are with the server have ended."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from ._decide import State
 from ._values import dollars_text
 
 if TYPE_CHECKING:
@@ -70,8 +72,14 @@ class Figures:
         return self.times[-1][0]
 
 
-def figures(connection: sqlite3.Connection) -> Figures:
-    """Read them."""
+def figures(connection: sqlite3.Connection, lost: Sequence[int] = ()) -> Figures:
+    """
+    Read them.
+
+    Args:
+        connection: Of the record.
+        lost: Rows that were with the server when the last process died.
+    """
     times = [
         (ms / 1000, count)
         for ms, count in connection.execute(
@@ -81,7 +89,8 @@ def figures(connection: sqlite3.Connection) -> Figures:
     samples = connection.execute("SELECT s, t, done, refused FROM sample ORDER BY s, t").fetchall()
     throughput, breaks, refusals = curve(samples)
     failed = connection.execute("SELECT i, state, error FROM job WHERE state IN (3, 4, 6)")
-    listed, others = causes(failed)
+    died = "InDoubt: the process ended while the job was with the server"
+    listed, others = causes(chain(failed, ((i, State.IN_DOUBT, died) for i in lost)))
     types = connection.execute(
         "SELECT name, count(*) FROM job JOIN type ON type.t = job.type WHERE state<>5 "
         "GROUP BY name ORDER BY 2 DESC LIMIT 6"

@@ -364,9 +364,11 @@ def _adopt(opened: Opened) -> None:
         path.unlink()
 
 
-def close_folder(opened: Opened, *, stopped: str | None) -> None:
+def close_folder(opened: Opened, *, stopped: str | None, was_refused: bool = False) -> None:
     """
     Give a folder back. Blocks; the record's writer must have ended.
+
+    A run that was refused leaves no trace.
 
     Rows that were sent and did not come to an end are in doubt from here on.
     """
@@ -383,6 +385,9 @@ def close_folder(opened: Opened, *, stopped: str | None) -> None:
                 "UPDATE session SET ended=?, stopped=? WHERE s=?",
                 (wall(), stopped, opened.session),
             )
+            if was_refused:
+                connection.execute("DELETE FROM session WHERE s=?", (opened.session,))
+                connection.execute("DELETE FROM sample WHERE s=?", (opened.session,))
             connection.execute("COMMIT")
             opened.marks.clear_all()
     finally:

@@ -71,8 +71,9 @@ def report(record: BatchRecord, base: Path) -> str:
     except ImportError as error:
         raise BatchError("a report needs Jinja2: pip install 'prodia-async[batch]'") from error
     summary = record.summary()
+    lost = [row.row for row in record.in_doubt() if row.error is None]
     with closing(record.connect()) as connection:
-        found = figures(connection)
+        found = figures(connection, lost)
         began = connection.execute("SELECT min(began), max(ended) FROM session").fetchone()
         sessions = connection.execute("SELECT count(*) FROM session").fetchone()[0]
     running = record.is_running()
@@ -129,6 +130,8 @@ def _state(summary: BatchSummary, *, running: bool) -> tuple[str, str]:
         return "running", "going"
     if summary.stopped:
         return f"stopped: {summary.stopped}", "bad"
+    if summary.failed and not summary.done:
+        return "finished, all failed", "bad"
     if summary.failed or summary.in_doubt:
         return "finished, with failures", "warn"
     return "finished", "good"
@@ -240,7 +243,7 @@ def throughput_svg(found: Figures) -> str:
     """Draw rows done a second, and refusals, over the time of all runs."""
     if len(found.throughput) < 2:
         return ""
-    figure, axes = _figure(7.6, 2.7)
+    figure, axes = _figure(6.4, 2.45)
     scale, unit = _unit(found.throughput[-1][0])
     x = [at / scale for at, _, _ in found.throughput]
     done = [rate for _, rate, _ in found.throughput]
@@ -267,7 +270,7 @@ def latency_svg(found: Figures) -> str:
     """Draw how long jobs took, with p50, p95 and p99."""
     if not found.times:
         return ""
-    figure, axes = _figure(4.6, 2.7)
+    figure, axes = _figure(4.2, 2.6)
     last = found.percentile(0.995) or found.times[-1][0]
     width = max(last, 0.001) * 1.1 / 48
     bins = [0] * 48

@@ -82,8 +82,14 @@ class JobReader:
     """
 
     def __init__(
-        self, source: str | os.PathLike[str] | IO[Any], defaults: Defaults, options: dict[str, Any]
+        self,
+        source: str | os.PathLike[str] | IO[Any],
+        defaults: Defaults,
+        options: dict[str, Any],
+        *,
+        sniff: bool = False,
     ) -> None:
+        self._sniff = sniff
         self._source = source
         self._defaults = defaults
         self.options = options
@@ -96,7 +102,7 @@ class JobReader:
         return f"<JobReader {self._source!r:.200}>"
 
     def __iter__(self) -> Iterator[ReadJob | BadRow]:
-        for line, row in _rows(self._source):
+        for line, row in _rows(self._source, sniff=self._sniff):
             if isinstance(row, BadRow):
                 yield row
                 continue
@@ -124,6 +130,7 @@ def read_jobs(
     config: Mapping[str, Any] | None = None,
     inputs: Sequence[InputLike] | None = None,
     accept: Format | str | None = None,
+    sniff: bool = False,
 ) -> JobReader:
     """
     Read jobs from a file.
@@ -144,6 +151,7 @@ def read_jobs(
         config: Settings for all rows.
         inputs: Input files for all rows.
         accept: The format for all rows.
+        sniff: Whether the first line tells what a file is, rather than its name.
 
     Returns:
         What `Batch.run` and `Batch.plan` take.
@@ -172,7 +180,7 @@ def read_jobs(
         "inputs": [str(each) for each in inputs or () if isinstance(each, str | os.PathLike)],
         "accept": None if accept is None else str(accept),
     }
-    return JobReader(source, defaults, options)
+    return JobReader(source, defaults, options, sniff=sniff)
 
 
 def to_job(row: Mapping[str, Any], line: int, defaults: Defaults) -> ReadJob:
@@ -273,13 +281,13 @@ def _start(row: Mapping[str, Any]) -> str:
 # Files to rows.
 
 
-def _rows(source: Any) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+def _rows(source: Any, *, sniff: bool) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     if isinstance(source, Path):
         if source.suffix.lower() == ".parquet":
             yield from _parquet_rows(source)
             return
         with source.open("rb") as file:
-            yield from _text_rows(file, source.suffix.lower())
+            yield from _text_rows(file, "" if sniff else source.suffix.lower())
         return
     stream = sys.stdin.buffer if isinstance(source, str) else source
     if isinstance(stream, io.TextIOBase):

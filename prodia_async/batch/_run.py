@@ -52,7 +52,7 @@ from ._values import (
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
     from ._opening import Opened, ToCollect
     from ._outputs import Savers
@@ -78,16 +78,19 @@ class Run:
         savers: The threads that make outputs safe.
         options: What the user wants.
         show: Is told of the progress.
+        to_remember: Settings to be written with the first rows.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (what a run is made of)
         self,
         opened: Opened,
         trade: Trade,
         savers: Savers,
         options: Options,
         show: Callable[[BatchProgress], None] | None,
+        to_remember: Mapping[str, object],
     ) -> None:
+        self._to_remember = to_remember
         self.opened = opened
         self.record = opened.record
         self.marks = opened.marks
@@ -338,8 +341,19 @@ class Run:
             changed.differences = found.differences
             self._fail(changed)
             return
+        if self._is_first:
+            await self.record.ask(self._remember)
         self._is_first = False
         self._count(rows, found.placed)
+
+    def _remember(self, connection: Any) -> None:
+        for name, value in self._to_remember.items():
+            put(connection, name, value)
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it ended before anything was taken up."""
+        return self._fatal is not None and not self._started
 
     def _count(self, rows: list[Coming], placed: list[Any]) -> None:
         counts = self.counts

@@ -28,6 +28,9 @@ def write_sheet(record: BatchRecord, path: Path, most: int) -> Path:
     if not pictures:
         raise BatchError(f"{record.folder} has no picture to show")
     across = min(20, max(1, round((len(pictures) * 1.6) ** 0.5)))
+    if len(pictures) > 3 * across:
+        # A last line that is half empty looks like a fault.
+        del pictures[len(pictures) // across * across :]
     down = ceil(len(pictures) / across)
     size = (across * (CELL + GAP) + GAP, down * (CELL + GAP) + GAP)
     sheet = image.new("RGB", size, (24, 24, 27))

@@ -1,0 +1,401 @@
+"""``batch``, ``report``, ``export``, ``verify``: many jobs, and what became of them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import anyio.to_thread
+import typer
+
+from .._client import AsyncProdia
+from .._errors import InvalidRequestError
+from ..fireworks import AsyncFireworks
+from ._app import app, say_error, wrong
+from ._config import read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..batch import Batch, BatchRecord, BatchSummary
+    from ..batch._rows import JobReader
+
+_BROKEN = 3
+_SHORT = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+
+class Submit(StrEnum):
+    """How jobs are sent."""
+
+    sync = "sync"
+    later = "async"
+    auto = "auto"
+
+
+class OnDoubt(StrEnum):
+    """What becomes of jobs that may have been paid."""
+
+    retry = "retry"
+    hold = "hold"
+
+
+class Layout(StrEnum):
+    """How outputs are laid down."""
+
+    files = "files"
+    tar = "tar"
+
+
+class Api(StrEnum):
+    """Which service."""
+
+    prodia = "prodia"
+    fireworks = "fireworks"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the command was given, beyond its jobs."""
+
+    api: str
+    base_url: str | None
+    max_concurrency: int
+    timeout: float
+    layout: str
+    outputs: str | None
+    submit: str
+    on_doubt: str
+    retry_failed: bool
+    max_cost: float | None
+    price: float | None
+    also: bool
+    dry_run: bool
+    quiet: bool
+
+
+@app.command("batch")
+def _batch(
+    jobs: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Jobs: .jsonl, .csv, .tsv, .parquet, .txt (a prompt a line), or - for standard "
+            "input. Left out, the folder's own are gone on with.",
+        ),
+    ] = None,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", help="New, or one to go on with."),
+    ],
+    job_type: Annotated[
+        str | None,
+        typer.Option("--type", "-t", metavar="TYPE", help="The type of rows that have none."),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="KEY=VALUE",
+            help="A setting of every job; {column} in it is filled in. May be given again.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--input", "-i", metavar="FILE", help="A file that every job works on."),
+    ] = None,
+    accept: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Such as webp, png, 'image/jpeg;quality=95'."),
+    ] = None,
+    submit: Annotated[
+        Submit | None,
+        typer.Option(help="Wait for each job (sync), or leave it with the server (async)."),
+    ] = None,
+    on_doubt: Annotated[
+        OnDoubt | None,
+        typer.Option(help="Send again what may have been paid (retry), or leave it (hold)."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also run what failed before.")
+    ] = False,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", help="Stop before the folder costs more.")
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(
+            "--price-per-job", metavar="DOLLARS", help="What a job costs, where nobody knows."
+        ),
+    ] = None,
+    max_concurrency: Annotated[
+        int, typer.Option(metavar="N", help="The most jobs in flight at once.")
+    ] = 64,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout-seconds", metavar="S", help="Silence allowed."),
+    ] = 600.0,
+    layout: Annotated[
+        Layout | None, typer.Option(help="A file for each output, or WebDataset shards.")
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where outputs go instead, as s3://bucket/run."),
+    ] = None,
+    also: Annotated[
+        bool, typer.Option("--also", help="Take jobs of other settings into the same folder.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would do and cost."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    api: Annotated[Api | None, typer.Option(help="Which service.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="By default the service's own.")
+    ] = None,
+) -> int:
+    """
+    Run many jobs into a folder; what the folder has is not run again.
+
+    Exit status: 0 all done, 1 some failed, 2 stopped with work left, 3 the
+    folder cannot be written any more. Ctrl-C once ends in good order, twice at
+    once; run it again to go on.
+    """
+    from ..batch import BatchError  # noqa: PLC0415  (only this needs it)
+
+    before = _before(out)
+    made_with = before.get("made with") or {}
+    options = before.get("options") or {}
+    wanted = _Wanted(
+        api=str(api or made_with.get("api", "prodia")),
+        base_url=base_url,
+        max_concurrency=max_concurrency,
+        timeout=timeout,
+        layout=str(layout or made_with.get("layout", "files")),
+        outputs=outputs or made_with.get("outputs"),
+        submit=str(submit or options.get("submit", "auto")),
+        on_doubt=str(on_doubt or options.get("on_doubt", "retry")),
+        retry_failed=retry_failed,
+        max_cost=max_cost if max_cost is not None else options.get("max_cost"),
+        price=price if price is not None else options.get("price"),
+        also=also,
+        dry_run=dry_run,
+        quiet=quiet,
+    )
+    given = {
+        "job_type": _full(job_type),
+        "config": read_config(config or []),
+        "inputs": [str(each.absolute()) for each in inputs or ()],
+        "accept": _SHORT.get((accept or "").lower(), accept),
+    }
+    try:
+        reader = _reader(jobs, out, before, given, is_dry=dry_run)
+        return anyio.run(partial(_run, out, reader, wanted))
+    except BatchError as error:
+        return say_error(str(error), status=_BROKEN)
+
+
+def _full(name: str | None) -> str | None:
+    """Return a job type's whole name; the first word may be left out."""
+    from .._catalogue import job_type  # noqa: PLC0415  (only this needs it)
+
+    if name is not None and job_type(name) is None and job_type(f"inference.{name}") is not None:
+        return f"inference.{name}"
+    return name
+
+
+def _before(folder: Path) -> dict[str, Any]:
+    """Return what a folder was made with; empty for a new one."""
+    from ..batch import BatchRecord  # noqa: PLC0415
+
+    if not (folder / "run.sqlite").exists():
+        return {}
+    record = BatchRecord(folder)
+    return {name: record.setting(name) for name in ("made with", "options", "input")}
+
+
+def _reader(
+    jobs: str | None, out: Path, before: dict[str, Any], given: dict[str, Any], *, is_dry: bool
+) -> JobReader:
+    from ..batch import read_jobs  # noqa: PLC0415
+
+    known = before.get("input")
+    if jobs is None:
+        if known is None:
+            wrong("batch", f"needs a file of jobs: {out} has none to go on with")
+        jobs = str(known["path"])
+        for name, value in given.items():
+            given[name] = value or known.get(name)
+    elif jobs == "-" and not is_dry:
+        # Standard input comes once, and the run may have to go on without it.
+        out.mkdir(parents=True, exist_ok=True)
+        jobs = str(out / "input.txt")
+        with Path(jobs).open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return read_jobs(jobs, sniff=True, **given)
+    return read_jobs(jobs, sniff=jobs.endswith("input.txt"), **given)
+
+
+async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
+    from ..batch import Batch, BatchChangedError, PriceUnknownError  # noqa: PLC0415
+
+    client: AsyncProdia | AsyncFireworks
+    if wanted.api == "fireworks":
+        client = AsyncFireworks(
+            base_url=wanted.base_url, max_concurrency=wanted.max_concurrency, timeout=wanted.timeout
+        )
+    else:
+        client = AsyncProdia(
+            base_url=wanted.base_url,
+            max_concurrency=wanted.max_concurrency,
+            timeout=wanted.timeout,
+            price=True,
+        )
+
+    def batch(price: float | None) -> Batch:
+        return Batch(
+            out, client,
+            layout=wanted.layout,  # type: ignore[arg-type]  # one of the two
+            submit=wanted.submit,  # type: ignore[arg-type]  # one of the three
+            on_doubt=wanted.on_doubt,  # type: ignore[arg-type]  # one of the two
+            retry_failed=wanted.retry_failed,
+            max_cost=wanted.max_cost,
+            progress=False if wanted.quiet else None,
+            outputs=wanted.outputs,
+            also=wanted.also,
+            price=price,
+        )  # fmt: skip
+
+    async with client:
+        if wanted.dry_run:
+            typer.echo(str(await batch(wanted.price).plan(reader)))
+            return 0
+        try:
+            return await _work(batch(wanted.price), reader, wanted, wanted.price)
+        except PriceUnknownError as error:
+            if not sys.stdin.isatty():
+                raise
+            typer.echo(str(error), err=True)
+            price = await anyio.to_thread.run_sync(
+                lambda: typer.prompt("Dollars a job", type=float, err=True)
+            )
+            return await _work(batch(float(price)), reader, wanted, float(price))
+        except BatchChangedError as error:
+            for each in error.differences:
+                typer.echo(f"different: {each}", err=True)
+            raise InvalidRequestError(
+                f"these are other jobs than those {out} was made for; nothing was sent. Give "
+                "--also to have them in the same folder, or a new one with -o"
+            ) from error
+
+
+async def _work(batch: Batch, reader: JobReader, wanted: _Wanted, price: float | None) -> int:
+    async with batch:
+        batch.remember(
+            "options",
+            {
+                "submit": wanted.submit, "on_doubt": wanted.on_doubt, "max_cost": wanted.max_cost,
+                "price": price,
+            },
+        )  # fmt: skip
+        summary = await batch.run(reader)
+        doubts = batch.in_doubt()
+    _say(summary, doubts)
+    return summary.exit_code
+
+
+def _say(summary: BatchSummary, doubts: list[str]) -> None:
+    for note in summary.notes:
+        typer.echo(note, err=True)
+    for line in doubts:
+        typer.echo(f"in doubt: {line}", err=True)
+    if summary.broken:
+        say_error(summary.broken, status=_BROKEN)
+    typer.echo(str(summary))
+
+
+FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a batch.")]
+
+
+def _with_record(folder: Path, work: Callable[[BatchRecord], int]) -> int:
+    from ..batch import BatchError, BatchRecord  # noqa: PLC0415
+
+    try:
+        return work(BatchRecord(folder))
+    except BatchError as error:
+        return say_error(str(error), status=_BROKEN)
+
+
+@app.command("report")
+def _report(
+    folder: FolderArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="By default report.html."),
+    ] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also write contact-sheet.jpg, for a chat or a mail.")
+    ] = False,
+) -> int:
+    """Write a page about a batch: finished, crashed, or while it runs."""
+
+    def work(record: BatchRecord) -> int:
+        path = record.write_report(out)
+        typer.echo(str(record.summary()))
+        typer.echo(path.absolute().as_uri())
+        if sheet:
+            typer.echo(str(record.contact_sheet()))
+        return 0
+
+    return _with_record(folder, work)
+
+
+@app.command("export")
+def _export(
+    folder: FolderArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A manifest in .jsonl, .csv or .parquet; failures.jsonl is what failed, to be "
+            "run again.",
+        ),
+    ],
+    failures: Annotated[
+        bool | None,
+        typer.Option("--failures/--all", help="By default by the file's name."),
+    ] = None,
+) -> int:
+    """Write what became of every row, in the order of the input."""
+
+    def work(record: BatchRecord) -> int:
+        count = record.export(file, failures=failures)
+        typer.echo(f"{count:,} rows in {file}")
+        return 0
+
+    return _with_record(folder, work)
+
+
+@app.command("verify")
+def _verify(
+    folder: FolderArgument,
+    hashes: Annotated[
+        bool, typer.Option("--hashes", help="Compare the bytes, not the sizes alone.")
+    ] = False,
+) -> int:
+    """Look whether every output is there; what is not is made again by the next run."""
+
+    def work(record: BatchRecord) -> int:
+        found = record.verify(hashes=hashes)
+        typer.echo(str(found))
+        return 1 if found.returned else 0
+
+    return _with_record(folder, work)

@@ -1,0 +1,187 @@
+"""``batch``, ``report``, ``export``, ``verify`` as the processes that they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from processes import SCHNELL, TOKEN
+
+from prodia_async._cli import run as cli_run
+from prodia_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Here = Callable[..., subprocess.CompletedProcess[str]]
+
+ROOT = Path(__file__).parents[2]
+PROMPTS = ROOT / "examples" / "prompts.csv"
+SMALL = ("-c", "width=256", "-c", "height=256")
+
+
+@pytest.fixture(name="api", scope="module")
+def _api() -> Iterator[Emulator]:
+    with Emulator(tokens=[TOKEN], retry_after=0.1) as emulator:
+        yield emulator
+
+
+def run(api: Emulator, *arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "prodia_async", *map(str, arguments)],
+        env=os.environ | variables(api) | {"PYTHONPATH": str(ROOT)},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def variables(api: Emulator) -> dict[str, str]:
+    return {"PRODIA_TOKEN": TOKEN, "PRODIA_BASE_URL": api.base_url}
+
+
+@pytest.fixture(name="run_here")
+def _run_here(
+    api: Emulator, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Here:
+    """Run it in this process, which saves a second each time."""
+    for name, value in variables(api).items():
+        monkeypatch.setenv(name, value)
+
+    def run_it(*arguments: object) -> subprocess.CompletedProcess[str]:
+        given = list(map(str, arguments))
+        capfd.readouterr()
+        status = cli_run(given)
+        told = capfd.readouterr()
+        return subprocess.CompletedProcess(given, status, told.out, told.err)
+
+    return run_it
+
+
+def test_a_csv_from_its_plan_to_its_report(api: Emulator, run_here: Here, tmp_path: Path) -> None:
+    """Plan, run, go on, refuse other settings, report, export, verify and mend: one folder."""
+    folder = tmp_path / "run"
+    ask = ("batch", PROMPTS, "-o", folder, "--type", "flux-fast.schnell.txt2img.v2", *SMALL)
+    api.ledger.clear()
+    plan = run_here(*ask, "--accept", "webp", "--dry-run")
+    assert plan.stdout.startswith("8 rows: 8 to run, 0 done already")
+    assert "cost: $0.02 (estimated)" in plan.stdout
+    assert (plan.returncode, api.ledger.totals().received) == (0, 0)
+    assert not folder.exists()
+
+    first = run(api, *ask, "--accept", "webp", "--max-cost", 25)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout.startswith("8 done, 0 failed, 0 in doubt, $0.02")
+    again = run_here("batch", "-o", folder)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.startswith("8 done (8 before)")
+
+    other = run_here(*ask, "--accept", "png")
+    assert other.returncode == 2
+    assert "different: accept was 'image/webp' and is 'image/png'" in other.stderr
+    assert "--also" in other.stderr
+    assert api.ledger.totals().charged == 8
+
+    report = run_here("report", folder, "--sheet")
+    assert report.returncode == 0, report.stderr
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/webp') == 8
+    assert "a harbour" not in page
+    assert "a small harbour with red boats" in page
+    assert "stopped" not in page
+    with Image.open(folder / "contact-sheet.jpg") as sheet:
+        assert sheet.format == "JPEG"
+
+    assert run_here("export", folder, tmp_path / "all.csv").stdout.startswith("8 rows")
+    with (tmp_path / "all.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows][:2] == ["strawberry", "lake"]
+    files = [folder / row["path"] for row in rows]
+    assert all(path.suffix == ".webp" and path.is_file() for path in files)
+    assert run_here("verify", folder, "--hashes").returncode == 0
+    files[3].unlink()
+    files[5].write_bytes(b"x")
+    found = run_here("verify", folder)
+    assert (found.returncode, "1 missing, 1 damaged" in found.stdout) == (1, True)
+    mended = run_here("batch", "-o", folder)
+    assert mended.stdout.startswith("8 done (6 before)"), mended.stderr
+    assert api.ledger.totals().charged == 10
+
+    both = run_here(*ask, "--accept", "png", "--also")
+    assert both.stdout.startswith("8 done, "), both.stderr
+    assert api.ledger.totals().charged == 18
+    assert TOKEN not in "".join(
+        path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()
+    )
+
+
+def test_standard_input_is_kept_to_go_on_with(
+    api: Emulator, run_here: Here, tmp_path: Path
+) -> None:
+    """A bad line fails alone, with its number; the failures go straight back in."""
+    folder = tmp_path / "run"
+    lines = '{"prompt": "a fox"}\nno json\n{"prompt": "", "id": "b"}\n{"prompt": "x [fail]"}\n'
+    first = run(api, "batch", "-", "-o", folder, "--type", SCHNELL, *SMALL, stdin=lines)
+    assert first.returncode == 1
+    assert first.stdout.startswith("1 done, 3 failed")
+    assert "line 2: it is no JSON" in first.stderr
+    assert "line 3: no prompt" in first.stderr
+    again = run_here("batch", "-o", folder)
+    assert again.stdout.startswith("1 done (1 before), 3 failed")
+    assert run_here("export", folder, folder / "failures.jsonl").stdout.startswith("1 rows")
+    (line,) = (folder / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["config"]["prompt"] == "x [fail]"
+    before = api.ledger.totals().ran
+    retried = run_here("batch", folder / "failures.jsonl", "-o", folder, "--retry-failed")
+    assert retried.returncode == 1, retried.stderr
+    assert api.ledger.totals().ran == before + 1
+
+
+def test_money_is_a_question_before_the_run(api: Emulator, run_here: Here, tmp_path: Path) -> None:
+    """A price that nobody knows is asked for, not guessed; the limit is kept; 2 is work left."""
+    file = tmp_path / "pings.jsonl"
+    lines = (json.dumps({"config": {"n": n}}) for n in range(5))
+    file.write_text("\n".join(lines), encoding="utf-8")
+    new = ("batch", file, "-o", tmp_path / "run", "--type", "inference.brand-new.v1")
+    refused = run_here(*new, "--max-cost", 1)
+    assert refused.returncode == 2
+    assert "--price-per-job" in refused.stderr
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(f"fox {n}" for n in range(10)), encoding="utf-8")
+    folder = tmp_path / "foxes"
+    ask = ("batch", prompts, "-o", folder, "--type", SCHNELL, *SMALL, "--max-cost", 0.01)
+    first = run_here(*ask)
+    assert first.returncode == 2
+    assert first.stdout.startswith("4 done, 0 failed, 0 in doubt, 6 left, $0.01")
+    assert "max_cost" in first.stdout
+    more = run_here(*ask[:-1], 1)
+    assert more.stdout.startswith("10 done (4 before)"), more.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("batch", "-o", "new"), 2, "needs a file of jobs"),
+        (("batch", "missing.csv", "-o", "new"), 2, "there is no such file"),
+        (("report", "."), 3, "holds no record"),
+        (("export", ".", "x.jsonl"), 3, "holds no record"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    run_here: Here, tmp_path: Path, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    """No traceback, and the status says whose fault it is."""
+    done = run_here(*(tmp_path / each if each == "new" else each for each in arguments))
+    assert done.returncode == status
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,28 @@
+"""The example, as its user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "batch.py"
+
+
+def test_the_example_goes_on_where_it_ended(tmp_path: Path) -> None:
+    """Twenty lines; run twice, it makes its eight pictures once, and writes its page."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    code = [line for line in text.splitlines() if line.strip() and not line.strip().startswith('"')]
+    assert len(code) <= 20
+    assert "prodia_async._" not in text
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PRODIA_")}
+    for before in ("", " (8 before)"):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", EXAMPLE, tmp_path / "run"],
+            env=env, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"8 done{before}, 0 failed" in done.stdout
+    assert len(list((tmp_path / "run" / "out").rglob("*.jpg"))) == 8
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
