@@ -36,7 +36,7 @@ from prodia_async._catalogue_data import (
     sources_of,
 )
 from prodia_async._requests import FILENAME_FIELDS, encode_job
-from prodia_async.emulator._catalogue import CATALOGUE
+from prodia_async.emulator import CATALOGUE
 
 FAST = "inference.flux-fast.schnell.txt2img.v1"
 PRO = "inference.flux-2.pro.img2img.v1"
@@ -515,13 +515,9 @@ KNOWN_DIFFERENCES = {
     "inference.flux-2.max.img2img.v1: images, most",
     "inference.flux-2.pro.img2img.v1: images, most",
     "inference.nano-banana.img2img.v2: images, most",
-    # The emulator's catalogue is still that of the first digest of these pages.
-    "inference.recraft.v4.txt2img.v1: other fields",
-    "inference.recraft.txt2img.v1: substyle, choices",
-    "inference.recraft.v4.txt2img.v1: size, choices",
-    "inference.veo.img2vid.v1: other fields",
-    "inference.veo.img2vid.v1: inputs, least",
-    "inference.veo.img2vid.v1: prompt, most",
+    # The page has them in the branches of a oneOf, as the emulator has.
+    "inference.veo.img2vid.v1: aspect_ratio, choices",
+    "inference.veo.img2vid.v1: resolution, choices",
 }
 
 
@@ -541,7 +537,7 @@ def differences() -> Iterator[str]:
         for field in ours.fields:
             if field.name in members and field.source.mark in {"A", "B"}:
                 yield from field_differences(f"{name}: {field.name}", field, members[field.name])
-        if ours.closed and theirs.config.get("additionalProperties", True):
+        if ours.closed and not theirs.closed:
             yield f"{name}: other fields"
 
 

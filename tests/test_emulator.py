@@ -425,7 +425,7 @@ def test_filenames_as_go_reads_them(
     line = "--b\r\nContent-Disposition: form-data; name="
     body = (
         f'{line}"input"; {header}\r\n\r\n'.encode()
-        + picture("red")
+        + picture("red", (256, 256))
         + f'\r\n{line}"job"\r\n\r\n{job}\r\n--b--\r\n'.encode()
     )
     media_type = "multipart/form-data; boundary=b"
@@ -440,12 +440,15 @@ def test_a_name_that_was_not_sent(http: httpx.Client) -> None:
     result, _ = read(send(http, job, ("a.png", picture("red"), "image/png")))
     assert result["error"] == "filename 'b.png' not found in request"
     result, _ = read(send(http, {"type": CUT}))
-    assert "not found in request" in result["error"]
+    assert result["error"] == "input image is required"
 
 
-def test_two_inputs_of_one_name(http: httpx.Client) -> None:
-    """Equal names do no harm by position, and are ambiguous when the config names them."""
+def test_two_inputs_of_one_name(http: httpx.Client, emulator: Emulator) -> None:
+    """Equal names are refused; once they did no harm by position, but where the config has them."""
     files = [("image.jpg", picture(colour), "image/png") for colour in ("red", "blue")]
+    result, _ = read(send(http, {"type": BANANA, "config": {"prompt": "x"}}, *files))
+    assert result["error"].startswith("filename 'image.jpg' is not unique")
+    emulator.behave(strict_filenames=False)
     assert send(http, {"type": BANANA, "config": {"prompt": "x"}}, *files).status_code == 200
     job = {"type": BANANA, "config": {"prompt": "x", "images": ["image.jpg"]}}
     result, _ = read(send(http, job, *files))
@@ -538,26 +541,30 @@ def test_nano_banana_with_messages(http: httpx.Client) -> None:
 
 def test_remove_background(http: httpx.Client) -> None:
     """The subject stays, the background is transparent, or white where the format has no alpha."""
-    subject = Image.new("RGB", (200, 160), "white")
-    subject.paste((200, 20, 20), (60, 40, 140, 120))
-    subject.paste((240, 240, 120), (0, 0, 200, 6))
+    subject = Image.new("RGB", (400, 320), "white")
+    subject.paste((200, 20, 20), (120, 80, 280, 240))
+    subject.paste((240, 240, 120), (0, 0, 400, 12))
     target = io.BytesIO()
     subject.save(target, "PNG")
     item = ("a.png", target.getvalue(), "image/png")
     for accept in ("*/*", "image/png", "image/webp;lossless=1"):
-        cut = opened(send(http, {"type": CUT}, item, accept=accept).content)
-        assert (cut.mode, cut.size) == ("RGBA", (200, 160))
-        assert cut.getpixel((100, 80)) == (200, 20, 20, 255)
-        alpha = cut.getpixel((5, 80))
+        # Two outputs go out as a form whatever was asked for: the foreground, then the mask.
+        _, outputs = read(send(http, {"type": CUT}, item, accept=accept))
+        cut, mask = (opened(output[2]) for output in outputs)
+        assert (cut.mode, cut.size) == ("RGBA", (400, 320))
+        assert (mask.mode, mask.size) == ("L", (400, 320))
+        assert mask.getpixel((200, 160)) == 255
+        assert cut.getpixel((200, 160)) == (200, 20, 20, 255)
+        alpha = cut.getpixel((10, 160))
         assert isinstance(alpha, tuple)
         assert alpha[3] == 0
     exact = [
-        opened(send(http, {"type": CUT}, item, accept=accept).content).tobytes()
+        opened(read(send(http, {"type": CUT}, item, accept=accept))[1][0][2]).tobytes()
         for accept in ("image/png", "image/webp;lossless=1")
     ]
     assert exact[0] == exact[1]
-    flat = opened(send(http, {"type": CUT}, item, accept="image/jpeg;quality=95").content)
-    corner = flat.getpixel((3, 2))
+    _, outputs = read(send(http, {"type": CUT}, item, accept="image/jpeg;quality=95"))
+    corner = opened(outputs[0][2]).getpixel((6, 4))
     assert isinstance(corner, tuple)
     assert min(corner) > 245
 

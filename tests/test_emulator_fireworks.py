@@ -294,9 +294,11 @@ def test_each_json_shape(http: httpx.Client, emulator: Emulator, path: str) -> N
 @pytest.mark.parametrize("path", [SCHNELL, SDXL])
 def test_a_filtered_picture(http: httpx.Client, emulator: Emulator, path: str) -> None:
     """The word in the prompt gives 200, the reason in header or JSON, and a black picture."""
-    response = send(http, path, prompt="a [filtered] lake")
+    assert send(http, path, prompt="a [filtered] lake").headers["finish-reason"] == "SUCCESS"
+    response = send(http, path, prompt="a [filtered] lake", safety_check=True)
     assert (response.status_code, response.headers["finish-reason"]) == (200, "CONTENT_FILTERED")
     assert opened(response.content).getextrema() == ((0, 0),) * 3
+    switch(emulator, always_check_safety=True)
     answer = send(http, path, "application/json", prompt="a [filtered] lake").json()
     first = answer[0] if isinstance(answer, list) else answer
     assert first["finishReason"] == "CONTENT_FILTERED"
@@ -446,6 +448,7 @@ def test_a_body_that_is_too_large(http: httpx.Client) -> None:
 
 def test_models_and_their_paths(http: httpx.Client, emulator: Emulator) -> None:
     """A model is found on its own endpoint only; anything else is 404, GET is 405."""
+    switch(emulator, flux_on_image_generation=False)
     for path in (
         f"/image_generation{MODELS}/flux-1-schnell-fp8",
         f"/workflows{MODELS}/stable-diffusion-xl-1024-v1-0/text_to_image",

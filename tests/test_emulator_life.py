@@ -397,7 +397,7 @@ def test_small_jobs_cost_little(emulator: Emulator) -> None:
 def test_a_record(emulator: Emulator) -> None:
     """A record tells what came and what became of it."""
     target = io.BytesIO()
-    Image.new("RGB", (32, 32), "red").save(target, "PNG")
+    Image.new("RGB", (256, 256), "red").save(target, "PNG")
     job = {"type": "inference.remove-background.v1", "config": {"image": "a.png"}}
     files: list[tuple[str, Any]] = [
         ("job", ("job.json", json.dumps(job), "application/json")),

@@ -65,6 +65,10 @@ def picture(colour: str = "teal", size: tuple[int, int] = (64, 48)) -> bytes:
     return target.getvalue()
 
 
+SIDES = (256, 300)
+"""As small as every type takes them."""
+
+
 def png(name: str = "a.png", size: tuple[int, int] = (64, 48)) -> File:
     return name, picture(size=size), "image/png"
 
@@ -112,10 +116,10 @@ def valid(name: str) -> tuple[dict[str, Any] | None, list[File]]:
     config: dict[str, Any] = {"prompt": "a lake"} if "prompt" in properties else {}
     for side in ("width", "height"):
         if side in properties:
-            config[side] = 512
+            config[side] = max(512, properties[side].get("minimum", 0))
     if "first_frame" in properties:
         config["first_frame"] = "0.png"
-    content = MP4 if kind.takes == ("video",) else picture()
+    content = {"video": MP4, "audio": WAV}.get(kind.takes[0], picture(size=SIDES))
     files = [(f"{n}.png", content, "image/png") for n in range(kind.inputs[0])]
     return config, files
 
@@ -175,7 +179,8 @@ def test_aliases_are_the_same_type(http: httpx.Client) -> None:
     ("name", "config", "line"),
     [
         ("upscale.v1", {"upscale": 3}, "'/config/upscale': value must be one of 2, 4, 8"),
-        ("veo.txt2vid.v1", {"duration_seconds": 5}, "value must be one of 4, 6, 8"),
+        ("veo.txt2vid.v2", {"duration_seconds": 5}, "value must be one of 4, 6, 8"),
+        ("veo.txt2vid.v1", {"duration_seconds": 8}, "at '/config/duration_seconds': false schema"),
         ("minimax.h3.fast.txt2vid.v1", {"resolution": "720P"}, "value must be '768P'"),
         ("minimax.h3.fast.img2vid.v1", {}, "missing properties 'prompt', 'first_frame'"),
         ("sam3.segment.v1", {"prompt": "x" * 501}, "maxLength: got 501, want 500"),
@@ -313,15 +318,15 @@ def test_masks(http: httpx.Client) -> None:
     name, counts = "inference.sam3.segment.v1", []
     for threshold in (0.5, 0.7, 0.9, 1):
         config = {"prompt": "fruit", "confidence_threshold": threshold}
-        _, outputs = read(send(http, name, config, png(size=(90, 60))))
+        _, outputs = read(send(http, name, config, png(size=(300, 260))))
         counts.append(len(outputs))
         for _, media_type, content in outputs:
             mask = opened(content)
-            assert (media_type, mask.mode, mask.size) == ("image/png", "L", (90, 60))
+            assert (media_type, mask.mode, mask.size) == ("image/png", "L", (300, 260))
             assert {value for _, value in mask.getcolors() or ()} == {0, 255}
     assert counts == [3, 2, 1, 0]
     _, outputs = read(
-        send(http, name, {"prompt": "x"}, png(), accept="multipart/form-data; image/webp")
+        send(http, name, {"prompt": "x"}, png(size=SIDES), accept="multipart/form-data; image/webp")
     )
     assert [output[1] for output in outputs] == ["image/webp", "image/png", "image/png"]
 
@@ -366,11 +371,11 @@ def test_labels(http: httpx.Client) -> None:
 
 def test_a_drawing(http: httpx.Client) -> None:
     """Recraft's vector type gives well-formed SVG of the asked size, and nothing else."""
-    name, config = "inference.recraft.v4.txt2vec.v1", {"prompt": "a <b> & \0c", "size": "512x256"}
+    name, config = "inference.recraft.v4.txt2vec.v1", {"prompt": "a <b> & \0c", "size": "1536x768"}
     response = send(http, name, config, accept="image/svg+xml")
     assert response.headers["content-type"] == "image/svg+xml"
     root = ET.fromstring(response.content)
-    assert (root.get("width"), root.get("height")) == ("512", "256")
+    assert (root.get("width"), root.get("height")) == ("1536", "768")
     assert "image/png" in error(send(http, name, config, accept="multipart/form-data; image/png"))
 
 
@@ -395,7 +400,7 @@ def inside(content: bytes, *path: str) -> bytes:
     ("name", "config", "size", "frames"),
     [
         ("veo.fast.txt2vid.v2", {"duration_seconds": 4, "resolution": "1080p"}, (1920, 1080), 96),
-        ("veo.txt2vid.v1", {"aspect_ratio": "9:16"}, (720, 1280), 192),
+        ("veo.txt2vid.v1", {"aspect_ratio": "9:16"}, (720, 1280), 120),
         ("minimax.h3.fast.txt2vid.v1", {"duration": 15}, (1366, 768), 360),
         ("wan2-7.txt2vid.v1", {"ratio": "1:1"}, (720, 720), 120),
         ("wan2-2.lightning.txt2vid.v0", {}, (854, 480), 120),

@@ -800,7 +800,7 @@ async def test_filtered_refused_and_misspelt() -> None:
     """The emulator's own words, in the forms of both frameworks, arrive as typed errors."""
     async with Emulator(fireworks=SMALL, tokens=[KEY]) as emulator, of(emulator) as fireworks:
         with pytest.raises(ContentFilteredError) as caught:
-            await fireworks.text_to_image("x [filtered]")
+            await fireworks.text_to_image("x [filtered]", safety_check=True)
         assert caught.value.image is not None
         assert caught.value.image.content_type == "image/png"
         with pytest.raises(AuthenticationError, match="API key"):

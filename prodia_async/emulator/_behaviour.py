@@ -37,7 +37,11 @@ class Behaviour:
             ``None``: 0.99 when the prompt that made it has the word ``nsfw``,
             else 0.01. A score from the threshold on trips it.
         strict_filenames: Refuse inputs of one name, as documented; else they do
-            no harm unless the configuration names them (live in 2024).
+            no harm unless the configuration names them (live in 2024, when the
+            official JavaScript package sent them so).
+        strict_schemas: Look at a configuration as it came. Else the values of
+            `JobType.before` are filled in first: read strictly, a Veo job
+            without a resolution is invalid, which nobody can have meant.
         accept_unknown_types: Run job types that nobody knows, and configurations of
             any members, as what the operation in their name says (``txt2img``,
             ``img2vid``, ``txt2vec``), with any number of inputs.
@@ -63,7 +67,8 @@ class Behaviour:
     error_in_history: bool = False
     failure_status: Literal[200, 400] = 400
     moderation: float | None = None
-    strict_filenames: bool = False
+    strict_filenames: bool = True
+    strict_schemas: bool = False
     accept_unknown_types: bool = False
     film_bytes: int | None = None
     clamp_encoder: bool = False
@@ -90,7 +95,12 @@ class Behaviour:
     @classmethod
     def early_2025(cls) -> Behaviour:
         """Make what was seen in early 2025: 429 for unknown types, 60 s, errors in the history."""
-        return cls(expires_after=60.0, unknown_type_status=429, error_in_history=True)
+        return cls(
+            expires_after=60.0,
+            unknown_type_status=429,
+            error_in_history=True,
+            strict_filenames=False,
+        )
 
 
 def word(words: Words, state: str) -> str:

@@ -58,9 +58,13 @@ class FireworksBehaviour:
             ``array`` on the older path.
         doubled_path: Also answer at
             ``.../models/accounts/fireworks/models/{model}/text_to_image``.
-        flux_on_image_generation: Let the older path take the flux models.
-        filter_word: A prompt that contains it is filtered: status 200, a black
-            picture. Kontext ends in ``Content Moderated`` where it would be ``Ready``.
+        flux_on_image_generation: Let the older path take the flux models, as an
+            older page of the reference has it; a newer client sends none there.
+        filter_word: A prompt that contains it is filtered if the order has
+            ``safety_check``: status 200, a black picture. Kontext, which has no
+            such field, ends in ``Content Moderated`` where it would be ``Ready``.
+        always_check_safety: Filter without ``safety_check`` too; its default is
+            said to be off, in one capture of three.
         busy_status: What an order gets that finds no idle worker. Only a 429
             carries the emulator's `retry_after`.
         rate_limit: Orders served in `rate_window`; ``None`` for no limit and
@@ -85,8 +89,9 @@ class FireworksBehaviour:
     validation_status: Literal[400, 422] = 400
     json_shape: JsonShape | None = None
     doubled_path: bool = False
-    flux_on_image_generation: bool = False
+    flux_on_image_generation: bool = True
     filter_word: str = "[filtered]"
+    always_check_safety: bool = False
     busy_status: Literal[429, 503] = 429
     rate_limit: int | None = None
     rate_window: float = 60.0
@@ -591,10 +596,15 @@ def flux_order(
         samples=1,
         size=_shrunk(RATIOS[values["aspect_ratio"]], behaviour),
         steps=model.steps if steps is None else steps,
-        filtered=behaviour.filter_word in values["prompt"],
+        filtered=_filtered(values["prompt"], values, behaviour),
         wanted=wanted,
         sketch=behaviour.shrink > 1,
     )
+
+
+def _filtered(prompt: str, values: Mapping[str, Any], behaviour: FireworksBehaviour) -> bool:
+    checked = behaviour.always_check_safety or values["safety_check"]
+    return bool(checked) and behaviour.filter_word in prompt
 
 
 def sdxl_order(
@@ -629,7 +639,7 @@ def sdxl_order(
         samples=values["samples"],
         size=_shrunk(size, behaviour),
         steps=model.steps if values["steps"] is None else values["steps"],
-        filtered=behaviour.filter_word in prompt,
+        filtered=_filtered(prompt, values, behaviour),
         wanted=wanted,
         sketch=behaviour.shrink > 1,
     )

@@ -193,13 +193,26 @@ def plan(
             was not sent, or uses too many; an input is not what the type
             takes. 413: the inputs have more pixels than the type takes.
     """
-    if failures := check(kind.schema, job):
+    job = filled_before(kind, job, behaviour)
+    # In a family checked as one, a wrong name fails the schema like anything else.
+    sent = {item.filename for item in form.inputs} if kind.family else None
+    if failures := check(kind.schema, job, sent=sent):
         raise bad_request(report(kind.name, failures))
+    # A name that was not sent comes first: that is what is documented of a client
+    # whose inputs all bear one name while its configuration names others.
+    inputs, _ = used_inputs(kind, job.get("config") or {}, form.inputs)
     if behaviour.strict_filenames:
         refuse_equal_names(form.inputs)
-    inputs, _ = used_inputs(kind, job.get("config") or {}, form.inputs)
     sizes = [picture_size(kind, item) for item in inputs]
     return dress(kind, job, inputs, sizes, wanted=wanted, behaviour=behaviour)
+
+
+def filled_before(kind: JobType, job: Mapping[str, Any], behaviour: Behaviour) -> Mapping[str, Any]:
+    """Fill in what the service is supposed to fill in before it looks at the schema."""
+    config = job.get("config")
+    if behaviour.strict_schemas or not kind.before or not isinstance(config, dict):
+        return job
+    return {**job, "config": {**kind.before, **config}}
 
 
 def refuse_equal_names(inputs: Sequence[InputFile]) -> None:
@@ -238,9 +251,14 @@ def dress(
         raise Refused(413, f"{kind.name}: inputs over {kind.max_pixels} pixels")
     properties = kind.config.get("properties", {})
     config = dict(job.get("config") or {})
+    forbidden = kind.config.get("not", {}).get("required", ())
     for name, schema in properties.items():
-        if name not in config and "default" in schema:
-            config[name] = schema["default"]
+        if name in config or "default" not in schema:
+            continue
+        # A default is not filled in beside a field that excludes it.
+        if name in forbidden and all(each in config for each in forbidden if each != name):
+            continue
+        config[name] = schema["default"]
     config |= kind.computed
     if config.get("include_messages") and "output_message_count" in kind.computed:
         config["output_message_count"] = 1
@@ -346,6 +364,9 @@ def used_inputs(
     if count > most:
         raise bad_request("config: too many images")
     if count < fewest:
+        if not sent and not before:
+            # Observed for pictures: parts that are not called `input` do not count.
+            raise bad_request(f"input {kind.takes[0]} is required")
         # The documented text, with the name that a single picture usually has.
         raise bad_request("filename 'image' not found in request")
     _check_media(kind, found)
@@ -362,7 +383,7 @@ def _check_media(kind: JobType, inputs: Sequence[InputFile]) -> None:
     for medium, most in kind.most_of.items():
         if media.count(medium) > most:
             raise bad_request(f"config: too many {medium}s: got {media.count(medium)}, want {most}")
-    if "audio" in kind.takes and media and set(media) == {"audio"}:
+    if kind.most_of and media and set(media) == {"audio"}:
         raise bad_request("config: at least one image or video is needed beside audio")
 
 
@@ -401,14 +422,32 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def picture_size(kind: JobType, item: InputFile) -> tuple[int, int] | None:
-    """Read the size of an input picture; ``None`` for a film or a sound, where those may be."""
+    """
+    Read the size of an input picture; ``None`` for a film or a sound, where those may be.
+
+    Raises:
+        Refused: It cannot be read, or is of a format or size that the type does
+            not take. That these limits are 400 and that of bytes 413 is chosen.
+    """
+    if kind.most_bytes is not None and len(item.content) > kind.most_bytes:
+        raise Refused(413, f"input '{item.filename}': over {kind.most_bytes} bytes")
     if kind.takes != ("image",) and medium_of(item.content) != "image":
         return None
     try:
         with Image.open(io.BytesIO(item.content)) as picture:
-            return picture.size
+            size, media_type = picture.size, picture.get_format_mimetype()
     except (*UNREADABLE, Image.DecompressionBombWarning) as exc:
         raise unreadable(item) from exc
+    if kind.formats and media_type not in kind.formats:
+        formats = ", ".join(kind.formats)
+        raise bad_request(f"input '{item.filename}': got {media_type}, want one of {formats}")
+    if kind.sides is not None and not all(kind.sides[0] <= side <= kind.sides[1] for side in size):
+        fewest, most = kind.sides
+        raise bad_request(
+            f"input '{item.filename}': got {size[0]}x{size[1]} pixels, "
+            f"want {fewest} to {most} a side"
+        )
+    return size
 
 
 def unreadable(item: InputFile) -> Refused:
@@ -476,6 +515,9 @@ def _enlarged(kind: JobType, size: tuple[int, int], factor: int) -> tuple[int, i
 
 
 def _film_size(config: Mapping[str, Any], inputs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    exact = re.fullmatch(r"([0-9]{3,4}):([0-9]{3,4})", str(config.get("aspect_ratio")))
+    if exact:
+        return int(exact[1]), int(exact[2])
     digits = re.fullmatch(r"([0-9]{3,4})[pP]", str(config.get("resolution")))
     side = int(digits[1]) if digits else _FILM_SIDE
     across, down = 16, 9
@@ -580,7 +622,11 @@ def failed(
 def _filled(plan: Plan) -> dict[str, Any]:
     """Make the members in which a result differs from its request."""
     if plan.steps:
-        return {"jobs": [{**step.request, **_filled(step)} for step in plan.steps]}
+        jobs = [{**step.request, **_filled(step)} for step in plan.steps]
+        # Where the request had them: at the top as documented, or in its config.
+        if "jobs" in plan.request:
+            return {"jobs": jobs}
+        return {"config": {**plan.request["config"], "jobs": jobs}}
     return {"config": plan.config} if plan.config or "config" in plan.request else {}
 
 

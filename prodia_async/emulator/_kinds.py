@@ -1,12 +1,12 @@
-"""What a job type is, and short ways to write its schema."""
+"""What a job type is, and its schema."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ._schema import Schema
 
@@ -37,6 +37,13 @@ PICTURES = ("image/jpeg", "image/png", "image/webp")
 """The types a picture can be asked for in. Source: guide "Output Image Formats"."""
 
 
+Closed = Literal["", "config", "everywhere", "unevaluated"]
+"""
+Where a schema refuses unknown members: nowhere, in ``config``, at the top too,
+or at both by ``unevaluatedProperties``, which has words of its own.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobType:
     """
@@ -47,10 +54,16 @@ class JobType:
         aliases: Other names its schema takes for the same thing.
         work: How its outputs are made.
         config: JSON Schema of ``config``; ``default`` members fill the result.
+        closed: Where unknown members are refused.
         computed: Constants the service adds to the result's ``config``.
+        before: Values that are filled in before the schema is looked at, unless
+            `Behaviour.strict_schemas` says otherwise.
         inputs: Fewest and most input files one job may use.
         takes: What those files may be.
         most_of: The most files of one medium, where that is limited too.
+        formats: File types that an input picture may have; empty: any that can be read.
+        sides: Fewest and most pixels of either side of an input picture, if limited.
+        most_bytes: Of one input, if limited (413 beyond).
         max_pixels: Most pixels of all input pictures together (413 beyond), if limited.
         seeded: Whether a seed is made when none is given.
         native: Media type of the first output when none is asked for.
@@ -58,7 +71,11 @@ class JobType:
         product: Product code in ``price``; ``{size}`` and ``{steps}`` are filled.
         dollars: Price of one job.
         dollars_by: A config field and the prices by its value, where they differ.
-        siblings: Schemas of other types that are checked in one ``oneOf`` with its own.
+        seconds: How long the pages say that it takes, where they do.
+        page: Where its facts come from, below docs.prodia.com; empty: from clients alone.
+        invented: What of it is made up, because no page tells.
+        family: Its schema is checked in one ``oneOf`` with those of this family, if any.
+        siblings: Their schemas.
         schema: JSON Schema of the whole job; made from the others.
     """
 
@@ -66,35 +83,38 @@ class JobType:
     aliases: tuple[str, ...] = ()
     work: Work
     config: Schema = field(default_factory=dict)
+    closed: Closed = ""
     computed: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[int, int] = (0, 0)
     takes: tuple[Medium, ...] = ("image",)
     most_of: Mapping[Medium, int] = field(default_factory=dict)
+    formats: tuple[str, ...] = ()
+    sides: tuple[int, ...] | None = None
+    most_bytes: int | None = None
     max_pixels: int | None = None
     seeded: bool = False
     native: str = "image/jpeg"
     permits_async: bool = True
     product: str
     dollars: float
-    dollars_by: tuple[str, Mapping[Any, float]] | None = None
+    dollars_by: tuple[str, Mapping[str, float]] | None = None
+    seconds: float | None = None
+    page: str = ""
+    invented: str = ""
+    family: str = ""
     siblings: tuple[Schema, ...] = field(default=(), repr=False)
     schema: Schema = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        names = [self.name, *self.aliases]
-        body = "jobs" if self.work == "serial" else "config"
-        required = ["type", body] if self.config.get("required") else ["type"]
-        schema: dict[str, Any] = {
-            "type": "object",
-            "required": ["type", "jobs"] if body == "jobs" else required,
-            "properties": {"type": {"enum": names}, body: self.config},
-        }
-        if self.config.get("additionalProperties") is False:
-            # The pages that forbid unknown fields do so on both levels.
-            schema["additionalProperties"] = False
+        schema = job_schema(self)
         if self.siblings:
             schema = {"oneOf": [schema, *self.siblings]}
         object.__setattr__(self, "schema", schema)
+
+    def with_siblings(self, schemas: Sequence[Schema]) -> JobType:
+        """Make the same type, checked together with others."""
+        return replace(self, siblings=tuple(schemas))
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -115,59 +135,35 @@ class JobType:
         if self.dollars_by is None:
             return self.dollars
         name, prices = self.dollars_by
-        return prices.get(config.get(name), self.dollars)
+        return prices.get(str(config.get(name)), self.dollars)
 
 
-# Schemas.
+def config_schema(
+    properties: Mapping[str, Schema],
+    required: Sequence[str],
+    closed: Closed,
+    rules: Schema,
+) -> Schema:
+    """Make the schema of a ``config``."""
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = list(required)
+    return {**schema, **rules, **_closing(bool(closed), closed)}
 
 
-def table(*required: str, **members: Schema) -> Schema:
-    """An object that takes unknown members too."""
-    return {"type": "object", "properties": members, "required": list(required)}
-
-
-def closed(schema: Schema, **more: Any) -> Schema:
-    """Forbid unknown members."""
-    return {**schema, "additionalProperties": False, **more}
-
-
-def integer(low: int | None = None, high: int | None = None, **more: Any) -> Schema:
-    """A whole number, bounds included."""
-    bounds = {"minimum": low, "maximum": high}
+def job_schema(kind: JobType) -> Schema:
+    """Make the schema of a whole job of a type, without its siblings."""
+    body = "jobs" if kind.work == "serial" else "config"
+    required = ["type", body] if kind.config.get("required") or body == "jobs" else ["type"]
     return {
-        "type": "integer",
-        **{name: bound for name, bound in bounds.items() if bound is not None},
-        **more,
+        "type": "object",
+        "required": required,
+        "properties": {"type": {"enum": [kind.name, *kind.aliases]}, body: kind.config},
+        **_closing(kind.closed in {"everywhere", "unevaluated"}, kind.closed),
     }
 
 
-def number(low: float, high: float, default: float | None = None) -> Schema:
-    """Any number, bounds included."""
-    bounds = {"type": "number", "minimum": low, "maximum": high}
-    return bounds if default is None else {**bounds, "default": default}
-
-
-def text(longest: int, shortest: int = 1) -> Schema:
-    """Text of so many characters."""
-    return {"type": "string", "minLength": shortest, "maxLength": longest}
-
-
-def choice(*options: str | int, **more: Any) -> Schema:
-    """One of a few values of one type."""
-    kind = "string" if isinstance(options[0], str) else "integer"
-    return {"type": kind, "enum": list(options), **more}
-
-
-def boolean(default: bool | None = None) -> Schema:
-    """True or false."""
-    return {"type": "boolean"} if default is None else {"type": "boolean", "default": default}
-
-
-def filenames(most: int | None = None) -> Schema:
-    """Names of input files."""
-    schema: dict[str, Any] = {"type": "array", "items": FILENAME, "minItems": 1}
-    return schema if most is None else {**schema, "maxItems": most}
-
-
-FILENAME: Schema = {"type": "string", "format": "filename"}
-SEED = integer(0)
+def _closing(is_closed: bool, closed: Closed) -> Schema:
+    if not is_closed:
+        return {}
+    return {"unevaluatedProperties" if closed == "unevaluated" else "additionalProperties": False}

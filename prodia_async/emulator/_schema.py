@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 Schema = Mapping[str, Any]
 """A JSON Schema object; see `check` for the keywords that count."""
 
 
-def check(schema: Schema, value: Any, where: str = "") -> list[str]:
+def check(
+    schema: Schema, value: Any, where: str = "", sent: Collection[str] | None = None
+) -> list[str]:
     """
     List what is wrong with a value.
 
@@ -26,9 +29,12 @@ def check(schema: Schema, value: Any, where: str = "") -> list[str]:
         schema: Keywords understood: ``type``, ``enum``, ``const``, ``minimum``,
             ``maximum``, ``multipleOf``, ``minLength``, ``maxLength``,
             ``minItems``, ``maxItems``, ``items``, ``properties``, ``required``,
-            ``additionalProperties`` (``False`` only), ``oneOf`` and ``not``.
+            ``additionalProperties`` and ``unevaluatedProperties`` (``False``
+            only), ``oneOf``, ``not``, and the formats ``uuid`` and ``filename``.
         value: The parsed JSON.
         where: JSON pointer of the value; empty for the root.
+        sent: Names of the files that were sent, of which a ``filename`` must be
+            one; ``None`` leaves those to the caller.
 
     Returns:
         One line per failure, ``at '/config/steps': maximum: got 1,000, want 4``;
@@ -40,15 +46,20 @@ def check(schema: Schema, value: Any, where: str = "") -> list[str]:
     if wanted is not None and not _is(wanted, value):
         return [f"at '{where}': got {_kind(value)}, want {wanted}"]
     failures = [f"at '{where}': {text}" for text in _value_failures(schema, value)]
+    failures += (f"at '{where}': {text}" for text in _format_failures(schema, value, sent))
     if isinstance(value, dict):
         properties: Mapping[str, Schema] = schema.get("properties", {})
         for name, inner in properties.items():
             if name in value:
-                failures += check(inner, value[name], f"{where}/{name}")
+                failures += check(inner, value[name], f"{where}/{name}", sent)
+        if schema.get("unevaluatedProperties") is False:
+            # This keyword is itself a schema that nothing matches, and says so.
+            extra = (name for name in value if name not in properties)
+            failures += (f"at '{where}/{name}': false schema" for name in extra)
     if isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
-            failures += check(schema["items"], item, f"{where}/{index}")
-    return failures + _branch_failures(schema, value, where)
+            failures += check(schema["items"], item, f"{where}/{index}", sent)
+    return failures + _branch_failures(schema, value, where, sent)
 
 
 def report(name: str, failures: list[str]) -> str:
@@ -56,12 +67,14 @@ def report(name: str, failures: list[str]) -> str:
     return "\n- ".join([f"jsonschema validation failed with '{name}#'", *failures])
 
 
-def _branch_failures(schema: Schema, value: Any, where: str) -> list[str]:
+def _branch_failures(
+    schema: Schema, value: Any, where: str, sent: Collection[str] | None
+) -> list[str]:
     failures = []
-    if "not" in schema and not check(schema["not"], value, where):
+    if "not" in schema and not check(schema["not"], value, where, sent):
         failures.append(f"at '{where}': not failed")
     if "oneOf" in schema:
-        branches = [check(branch, value, where) for branch in schema["oneOf"]]
+        branches = [check(branch, value, where, sent) for branch in schema["oneOf"]]
         matched = [str(index) for index, found in enumerate(branches) if not found]
         if not matched:
             failures.append(
@@ -76,6 +89,21 @@ def _branch_failures(schema: Schema, value: Any, where: str) -> list[str]:
             numbers = ", ".join(matched)
             failures.append(f"at '{where}': oneOf failed, subschemas {numbers} matched")
     return failures
+
+
+def _format_failures(schema: Schema, value: Any, sent: Collection[str] | None) -> list[str]:
+    if not isinstance(value, str):
+        return []
+    match schema.get("format"):
+        case "uuid":
+            try:
+                UUID(value)
+            except ValueError:
+                return [f"'{value}' is not valid uuid: want 8-4-4-4-12 hex digits"]
+        case "filename" if sent is not None and value not in sent:
+            text = f"filename '{value}' not found in request"
+            return [f"'{value}' is not valid filename: {text}"]
+    return []
 
 
 def _value_failures(schema: Schema, value: Any) -> list[str]:

@@ -155,6 +155,12 @@ class Studio:
         encoding = plan.first
         picture = self._drawn(plan, lambda: self._draw(plan))
         outputs = [Output(None, encoding.media_type, encode(picture, encoding))]
+        if plan.kind.work == "scene" and plan.config.get("n") == 2:
+            other = self._draw(replace(plan, seed=plan.seed + 1))
+            # Only the first output takes the type that was asked for.
+            outputs.append(
+                Output(None, plan.kind.native, encode(other, Encoding(plan.kind.native)))
+            )
         if plan.config.get("output_message_count"):
             text = f"Here is your picture: {plan.prompt}\n"
             outputs.append(Output("message.txt", "text/plain", text.encode()))
@@ -173,7 +179,8 @@ class Studio:
 
     def _masks(self, plan: Plan) -> tuple[Output, ...]:
         """Make a mask for each thing that was found: so many that the threshold can be seen."""
-        threshold = plan.config["confidence_threshold"]
+        # SAM 2 finds everything; it has neither a prompt nor a threshold.
+        threshold = plan.config.get("confidence_threshold", 0)
         count = sum(confidence >= threshold for confidence in _CONFIDENCES)
         masks = _pictures.masks(plan.prompt, plan.size, count)
         return tuple(
@@ -226,7 +233,7 @@ class Studio:
             case "restyle":
                 # An inpainting type has a mask after the picture.
                 picture, *masks = self._inputs(plan, "RGB")
-                strength = float(plan.config["strength"])
+                strength = float(plan.config.get("strength", 0.5))
                 restyled = _pictures.restyle(picture, look, plan.seed, size, strength)
                 if not masks:
                     return restyled

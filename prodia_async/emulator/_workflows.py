@@ -19,6 +19,7 @@ from ._catalogue import CATALOGUE
 from ._jobs import (
     Plan,
     dress,
+    filled_before,
     picture_size,
     plan,
     refuse_equal_names,
@@ -57,8 +58,16 @@ def offers(kind: JobType, job: Mapping[str, Any]) -> tuple[str, ...]:
     return making[-1].offers if making else PICTURES
 
 
+def members(job: Mapping[str, Any]) -> Any:
+    """Find the list of a workflow: at the top as documented, or in ``config``, as was seen live."""
+    config = job.get("config")
+    if "jobs" in job or not isinstance(config, dict):
+        return job.get("jobs")
+    return config.get("jobs")
+
+
 def _members(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    jobs = job.get("jobs")
+    jobs = members(job)
     return [step for step in jobs if isinstance(step, dict)] if isinstance(jobs, list) else []
 
 
@@ -102,12 +111,16 @@ def _serial(
     behaviour: Behaviour,
     privileged: Collection[str],
 ) -> Plan:
+    given = job
+    if "jobs" not in job and (found := members(job)) is not None:
+        job = {"type": job["type"], "jobs": found}
     failures = check(kind.schema, job)
     kinds: list[JobType] = []
     if not failures:
         for index, member in enumerate(job["jobs"]):
             kinds.append(route(member, privileged, behaviour))
-            failures += check(kinds[-1].schema, member, f"/jobs/{index}")
+            filled = filled_before(kinds[-1], member, behaviour)
+            failures += check(kinds[-1].schema, filled, f"/jobs/{index}")
     if failures:
         raise bad_request(report(kind.name, failures))
     if any(inner.work == "serial" for inner in kinds):
@@ -154,7 +167,7 @@ def _serial(
         before = _handed_on(step, before)
     return Plan(
         kind=kind,
-        request=job,
+        request=given,
         config={},
         wanted=wanted,
         failure=next((step.failure for step in steps if step.failure), None),
