@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -432,12 +432,12 @@ class _Flight(Generic[T]):
         self._tried = self.was_sent = True
         self._attempts.start(self._clock())
         self._sending = Sending()
-        self._tell("started", None)
+        request = self._tell("started", None)
         try:
             authorization = Secret(await self._terms.authorize())
             self._secret = Secret(authorization.rpartition(" ")[2])
             reply = await self._session.sender.send(
-                self._request, authorization, self._sending, self._terms.timeout
+                request, authorization, self._sending, self._terms.timeout
             )
             if 200 <= reply.status_code < 300:
                 self._reply = reply
@@ -658,12 +658,14 @@ class _Flight(Generic[T]):
             seconds_queued=self._ticket.seconds_queued,
             index=self._terms.index,
             tag=self._terms.tag,
+            key=id(self),
             dollars=dollars,
             error=error,
             seconds=seconds,
         )
 
-    def _tell(self, event: Event, attempt: Attempt | None) -> None:
+    def _tell(self, event: Event, attempt: Attempt | None) -> WireRequest:
+        """Tell the hook; return the request, with the headers that the hook added."""
         if self._terms.hook is not None:
             details = AttemptDetails(
                 event=event,
@@ -673,8 +675,13 @@ class _Flight(Generic[T]):
                 seconds_queued=self._ticket.seconds_queued,
                 index=self._terms.index,
                 tag=self._terms.tag,
+                key=id(self),
             )
             tell(self._terms.hook, details)
+            if details.headers:
+                more = tuple(details.headers.items())
+                return replace(self._request, headers=(*self._request.headers, *more))
+        return self._request
 
     def _log(self, level: int, message: str, attempt: Attempt | None, *more: object) -> None:
         last = attempt or self._attempts.last

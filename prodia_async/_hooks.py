@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class AttemptDetails:
             the time it waited out refusals.
         index: The job's place in a ``map``, from 0; ``None`` for a job alone.
         tag: The `tag` of its `JobRequest`.
+        key: The same in all that is told of one job, and of no other while it goes on.
+        headers: What is put here when it has ``"started"`` is sent with the attempt.
     """
 
     event: Literal["queued", "started", "finished", "waiting"]
@@ -41,6 +43,8 @@ class AttemptDetails:
     seconds_queued: float
     index: int | None = None
     tag: object = None
+    key: int = 0
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def request_id(self) -> str | None:

@@ -36,6 +36,7 @@ _CARD = (
     "display:inline-block;vertical-align:top;margin:0 8px 8px 0;"
     "border:1px solid rgba(128,128,128,.4);border-radius:6px;overflow:hidden"
 )
+_BOUND = f"max-width:min(100%,{MOST}px)"  # of what is around a picture, or it would be as wide
 _CAPTION = "padding:4px 8px;font-size:12px;line-height:1.5;opacity:.8;overflow-wrap:anywhere"
 _WRONG = "padding:8px;font-size:12px;line-height:1.5;color:#c0392b;overflow-wrap:anywhere"
 
@@ -57,7 +58,7 @@ def media_html(output: Any, width: int | None = None) -> str:
     # The type is the server's word, and must not become markup.
     source = f"data:{escape(kind)};base64,{b64encode(output.content).decode()}"
     if kind.startswith("image/"):
-        size = f"width:{width}px" if width else f"min-width:{LEAST}px;max-width:min(100%,{MOST}px)"
+        size = f"width:{width}px" if width else f"min-width:{LEAST}px;max-width:100%"
         return f'<img src="{source}" alt="" style="display:block;{size}">'
     if kind.startswith("video/"):
         size = f"width:{width or FILM}px;max-width:100%"
@@ -81,7 +82,7 @@ def output_bundle(output: Any) -> dict[str, bytes | str]:
             bundle[kind] = output.content
         elif kind == "image/svg+xml":
             bundle[kind] = output.content.decode(errors="replace")
-        bundle["text/html"] = media_html(output)
+        bundle["text/html"] = f'<div style="{_BOUND}">{media_html(output)}</div>'
     elif kind.startswith("text/"):
         bundle["text/plain"] = output.content.decode(errors="replace")
     return bundle
@@ -125,7 +126,8 @@ def response_html(response: Any, width: int | None = None, label: str = "") -> s
     shown = "".join(media_html(each, width) for each in outputs_of(response))
     if not shown:
         shown = f'<div style="{_CAPTION}">no outputs</div>'
-    return f'<div style="{_CARD}">{shown}{caption(response, label)}</div>'
+    bound = "" if width else f";{_BOUND}"
+    return f'<div style="{_CARD}{bound}">{shown}{caption(response, label)}</div>'
 
 
 def error_html(error: BaseException, label: str = "", width: int | None = None) -> str:
@@ -240,8 +242,8 @@ def grid_html(
     cells: Mapping[tuple[int, int], str],
 ) -> str:
     """Show a table of cells that may be there or not yet."""
-    line = "border:1px solid rgba(128,128,128,.3);padding:4px;vertical-align:top"
-    wide = f"{line};text-align:left;max-width:{THUMB}px;overflow-wrap:anywhere"
+    line = "border:1px solid rgba(128,128,128,.3);padding:4px;vertical-align:top;text-align:left"
+    wide = f"{line};max-width:{THUMB}px;overflow-wrap:anywhere"
     waits = f'<div style="width:{THUMB}px;height:{THUMB // 2}px;opacity:.4">…</div>'
     head = "".join(f'<th style="{wide}">{escape(name)}</th>' for name in ["", *columns])
     body = "".join(

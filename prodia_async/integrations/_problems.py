@@ -111,6 +111,19 @@ def problem_of(error: ProdiaError) -> Problem:
     return Problem(status, headers, body)
 
 
+def no_rest() -> Problem:
+    """Return the answer to a reader that wants the rest of an output that is not kept."""
+    body = {
+        "type": "urn:prodia-async:range",
+        "title": "An output that is streamed cannot be asked for in ranges",
+        "status": 416,
+        "detail": "It is made anew, and charged anew, each time; nothing was sent now",
+        "may_have_run": False,
+        "request_id": None,
+    }
+    return Problem(416, {"content-type": PROBLEM_JSON, "cache-control": "no-store"}, body)
+
+
 def _status_of(error: ProdiaError) -> tuple[int, str]:
     match error:
         case InvalidRequestError():

@@ -77,6 +77,16 @@ def stream_headers(job: JobResult | None, request_id: str | None) -> dict[str, s
     return headers
 
 
+def asks_for_a_rest(wanted: str | None) -> bool:
+    """
+    Return whether a Range header asks for anything but all of it.
+
+    Measured: under ``<video>`` Chromium asks for the rest of a film that broke
+    off, some once a second for as long as the page is there. Each would be a job.
+    """
+    return wanted is not None and wanted.replace(" ", "") != "bytes=0-"
+
+
 def ascii_of(value: object) -> str:
     """Write something that came over the network for a header."""
     return "".join(letter for letter in str(value) if " " <= letter <= "~")[:200]
@@ -238,7 +248,7 @@ def log_problem(error: ProdiaError) -> None:
 
 async def shut_down(client: AsyncProdia, seconds: float) -> tuple[object, ...]:
     """Drain a client, and log what was left without an answer."""
-    left = await _drain(client, seconds)
+    left = await client.drain(timeout=seconds)
     if left:
         logger.warning(
             "%d jobs were left without an answer and may have been charged: %s",
@@ -246,15 +256,3 @@ async def shut_down(client: AsyncProdia, seconds: float) -> tuple[object, ...]:
             ", ".join(map(repr, left)),
         )
     return left
-
-
-async def _drain(client: AsyncProdia, seconds: float) -> tuple[object, ...]:
-    drain = getattr(client, "drain", None)
-    if drain is not None:
-        left: tuple[object, ...] = await drain(timeout=seconds)
-        return left
-    with anyio.move_on_after(seconds):
-        while client.statistics().in_flight:  # noqa: ASYNC110
-            await anyio.sleep(0.02)
-    await client.aclose()
-    return ()

@@ -30,13 +30,14 @@ import anyio.from_thread
 import anyio.lowlevel
 
 from .._errors import ProdiaError
-from ._problems import problem_of
+from ._problems import no_rest, problem_of
 from ._service import (
     ALIVE_SECONDS,
     CLIENT_CLOSED,
     DRAIN_SECONDS,
     EVENT_STREAM,
     Opened,
+    asks_for_a_rest,
     events_of,
     headers_of,
     log_problem,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 
     from .._client import AsyncProdia, JobLike
     from .._models import JobRequest
+    from ._problems import Problem
     from ._service import Render
 
 __all__ = ["install", "job_response", "map_events", "problem_response", "stream_response"]
@@ -148,7 +150,10 @@ def _told_at_signals(stopping: anyio.Event) -> Generator[None, None, None]:
 
 def problem_response(error: ProdiaError) -> Response:
     """Return the answer of RFC 9457 for an error: status, ``may_have_run``, ``request_id``."""
-    problem = problem_of(error)
+    return _response_of(problem_of(error))
+
+
+def _response_of(problem: Problem) -> Response:
     return Response(problem.content, problem.status, headers=dict(problem.headers))
 
 
@@ -227,11 +232,17 @@ async def stream_response(
     them. An output that breaks off breaks the answer off, so that no caller
     takes a piece for the whole. A caller that leaves frees the slot.
 
+    Nothing is kept, so a reader that asks for a range (browsers do, again and
+    again, for the rest of a film that broke off) is answered 416, and no job is
+    run for it. Safari plays only what comes in ranges: save a film for it first.
+
     Args: as `job_response` takes them.
 
     Raises:
         ProdiaError: As on entering `AsyncProdia.stream`.
     """
+    if asks_for_a_rest(request.headers.get("range")):
+        return _response_of(no_rest())
     opened = await _while_caller_is_there(request.receive, lambda: Opened.of(client, job, options))
     if opened is None:
         return Response(status_code=CLIENT_CLOSED)

@@ -22,7 +22,7 @@ async def test_a_busy_server(prodia):
     prodia.emulator.fail_next(2, 429, retry_after=30)
     picture = await app.make("a cat", client=prodia.client)
     assert picture.startswith(b"\xff\xd8")
-    assert [each.config["prompt"] for each in prodia.emulator.ledger if each.ran] == ["a cat"]
+    assert [each.config["prompt"] for each in prodia.emulator.jobs] == ["a cat"]
     assert prodia.waited >= 60
     assert time.monotonic() - began < 5
 
