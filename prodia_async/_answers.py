@@ -7,6 +7,7 @@ reference "Inference", responses and status codes.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
@@ -21,6 +22,7 @@ from ._errors import (
     shown,
 )
 from ._formats import MULTIPART
+from ._hooks import log
 from ._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
 from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished
 from ._outputs import Output
@@ -100,14 +102,15 @@ class AnswerReader:
             without one is a fault.
 
     Attributes:
-        is_delimited: Whether HTTP itself tells where the body ends.
+        is_proven: Whether a body that ended is whole: HTTP tells where it
+            ends, or it is multipart, which ends in a delimiter.
 
     Raises:
         MalformedResponseError: An encoding came that was not asked for, or
             Content-Type names no boundary.
     """
 
-    __slots__ = ("_body", "_fault", "bytes_received", "finished", "is_delimited")
+    __slots__ = ("_body", "_fault", "bytes_received", "finished", "is_proven")
 
     def __init__(self, headers: Headers, *, multipart: bool) -> None:
         encoding = encoding_of(headers)
@@ -116,14 +119,15 @@ class AnswerReader:
                 f"the answer is encoded as {shown(encoding)}, which was not asked for"
             )
         content_type = headers.get("content-type")
-        self.is_delimited = is_delimited(headers)
         self._body: _MultipartAnswer | _DirectAnswer
         kind = bare_type(content_type) or ""
         # Another multipart type is no output either; the decoder says what it expected.
         if kind.startswith("multipart/"):
             self._body = _MultipartAnswer(content_type or "")
+            self.is_proven = True
         else:
             self._body = _DirectAnswer(kind, multipart=multipart, length=_length_of(headers))
+            self.is_proven = is_delimited(headers)
         self._fault: ProdiaError | None = None
         self.bytes_received = 0
         self.finished = False
@@ -384,13 +388,18 @@ class Collector:
         self._started: OutputStarted | None = None
         self._chunks: list[bytes | bytearray | memoryview] = []
 
-    def add(self, events: Iterable[AnswerEvent]) -> None:
+    def add(self, events: Iterable[AnswerEvent] | None) -> bool:
         """
         Take the next events.
+
+        Returns:
+            Whether there may be more: ``None`` is the end.
 
         Raises:
             ResponseTooLargeError: The outputs are larger than ``max_bytes`` together.
         """
+        if events is None:
+            return False
         for event in events:
             match event:
                 case OutputData(data):
@@ -412,6 +421,12 @@ class Collector:
                     self.job = job
                 case _:
                     assert_never(event)
+
+        return True
+
+    def drop(self) -> None:
+        """Let go of the output that is not complete: it never will be."""
+        self._chunks = []
 
     def _keep(self, data: bytes | memoryview) -> None:
         last = self._chunks[-1] if self._chunks else None
@@ -443,7 +458,7 @@ def check_answer(
     outputs: Sequence[Output],
     *,
     multipart: bool,
-    is_delimited: bool = False,
+    is_proven: bool = False,
 ) -> ProdiaError | None:
     """
     Judge a complete answer.
@@ -452,8 +467,8 @@ def check_answer(
         job: Its job result, if one came.
         outputs: Its outputs.
         multipart: Whether the job result was asked for.
-        is_delimited: Whether HTTP itself told where it ends: then it is
-            whole, and no look at the file takes that back.
+        is_proven: Whether it is known to be whole, so that no look at the
+            file takes that back.
 
     Returns:
         What is wrong with it, or ``None``.
@@ -461,7 +476,7 @@ def check_answer(
     if job is not None and (failure := failure_of(job, outputs)) is not None:
         return failure
     wrong = check_parts(job, outputs, multipart=multipart)
-    if wrong is not None or job is not None or is_delimited or not outputs:
+    if wrong is not None or job is not None or is_proven or not outputs:
         return wrong
     output = outputs[0]
     return cut_short(output, outputs) if is_cut_short(output.content, output.content_type) else None
@@ -509,6 +524,29 @@ def cut_short(file: object, outputs: Sequence[Output] = ()) -> TruncatedResponse
         "prescribes; the server did not say how long it is",
         outputs=outputs,
     )
+
+
+def warn_of_type(asked: str | None, job: JobResult | None, request_id: str | None) -> None:
+    """
+    Log a warning where an answer is of another job type than was asked for.
+
+    It may be somebody else's answer; nothing in HTTP tells which request one belongs to.
+    """
+    if asked and job is not None and job.type and job.type != asked:
+        log(
+            logging.WARNING,
+            "%s: the answer is of type %s; it may be another job's",
+            asked,
+            shown(job.type),
+            extra={"job_type": asked, "request_id": request_id, "job_id": job.id},
+        )
+
+
+def warn_of_format(asked: str | None, came: str) -> None:
+    """Log a warning where an output is of another media type than was asked for."""
+    wanted, kind = bare_type(asked), bare_type(came)
+    if wanted and "*" not in wanted and wanted != kind:
+        log(logging.WARNING, "asked for %s, and the answer is %s", shown(wanted), shown(came))
 
 
 ADVICE: Mapping[int, str] = {401: "check the token (PRODIA_TOKEN, or token=)"}

@@ -33,7 +33,7 @@ from ._polling import RESULT_SECONDS, Pace, Patience, ask, free
 from ._requests import ASYNC_PATH
 from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
 from ._retry import check_seconds
-from ._stream import JobStream, OutputPart
+from ._stream import JobStream, OutputPart, StreamBlock
 from ._vocabulary import Finished, Terms, Vocabulary
 from ._wire import WireRequest
 
@@ -309,7 +309,7 @@ class AsyncJob:
             DeadlineExceededError: On entering or while reading.
         """
         check_output_name(name)
-        return self._stream(name)
+        return StreamBlock(self._stream(name))
 
     async def result(
         self, *, poll: float = POLL_SECONDS, deadline: float | None = None
@@ -590,7 +590,7 @@ class _Whole(_Asking["Output"]):
                     f"max_response_bytes={self._most} together; stream() has no such limit"
                 )
         output = make_output(started, b"".join(pieces))
-        if not feed.is_proven and is_cut_short(output.content):
+        if not feed.is_proven and is_cut_short(output.content, output.content_type):
             fault = TruncatedResponseError(
                 f"the output {shown(self._name)} is cut short: its last bytes are not an end"
             )

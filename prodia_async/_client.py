@@ -23,9 +23,10 @@ from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
 from ._polling import EndedJobs
 from ._progress import bar
+from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job, extra_headers
 from ._show import one_line, shown
-from ._stream import AnswerFeed, CollectedAnswer, JobStream
+from ._stream import JobStream, StreamBlock
 from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from ._httpx import httpx
     from ._map import Outcomes
     from ._models import InputLike
-    from ._results import JobResult
     from ._retry import RetryPolicy
     from ._source import Source
     from ._vocabulary import Finished, Terms
@@ -401,7 +401,7 @@ class AsyncProdia(BaseClient):
             ProdiaError: As `job` does; on entering the block what concerns
                 the request, while reading what concerns the answer.
         """
-        return self._stream(JobRequest(job, **options))
+        return StreamBlock(self._stream(JobRequest(job, **options)))
 
     def map(
         self,
@@ -558,9 +558,13 @@ class AsyncProdia(BaseClient):
         self, request: JobRequest, source: Source | None, index: int | None
     ) -> JobResponse:
         wire, terms = await self._prepare(request, source, index)
-        answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
+        answer = CollectedAnswer(
+            multipart=request.multipart,
+            max_bytes=self._max_response_bytes,
+            job_type=wire.kind,
+            accept=str(request.accept or self._options.accept or ""),
+        )
         collected, finished = await self._engine.run(wire, answer, terms)
-        _compare_types(wire.kind, collected.job, finished.request_id)
         return _response(collected, finished)
 
     async def _run_async(
@@ -654,7 +658,14 @@ class AsyncProdia(BaseClient):
         stream: JobStream | None = None
         try:
             feed = AnswerFeed(reply, multipart=request.multipart)
-            stream = JobStream(feed, exchange.within, request_id=reply.request_id)
+            stream = JobStream(
+                feed,
+                exchange.within,
+                request_id=reply.request_id,
+                multipart=request.multipart,
+                job_type=wire.kind,
+                give_back=exchange.give_back,
+            )
             yield stream
         except BaseException as error:
             # What the block itself raised says nothing of this job.
@@ -663,7 +674,6 @@ class AsyncProdia(BaseClient):
             await exchange.end(error, own=own)
             raise
         answer.note(stream.job)
-        _compare_types(wire.kind, stream.job, reply.request_id)
         # An error that the block swallowed counts all the same.
         await exchange.end(stream.error)
 
@@ -706,18 +716,6 @@ def _with_defaults(
         theirs = {name.lower(): value for name, value in extra_headers.items()}
         changes["extra_headers"] = {**theirs, **own}
     return replace(request, **changes) if changes else request
-
-
-def _compare_types(asked: str, job: JobResult | None, request_id: str | None) -> None:
-    """Warn of an answer to another job than was asked: somebody before the server mixed them up."""
-    if job is not None and job.type is not None and job.type != asked:
-        log(
-            logging.WARNING,
-            "%s: the answer is of type %s; it may be another job's",
-            asked,
-            shown(job.type),
-            extra={"job_type": asked, "request_id": request_id, "job_id": job.id},
-        )
 
 
 def _job_type_of(item: JobLike | JobRequest) -> str | None:

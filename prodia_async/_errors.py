@@ -42,6 +42,7 @@ from ._show import shown as shown  # noqa: PLC0414  (its home until lately; othe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ._outputs import Output
     from ._results import JobResult
@@ -405,7 +406,15 @@ class MalformedResponseError(ResponseError):
 
 
 class TruncatedResponseError(ResponseError):
-    """The answer ended before it was complete."""
+    """
+    The answer ended before it was complete.
+
+    Attributes:
+        path: Where an output was saved that came to an end but seems to lack
+            that of its format; ``None`` where nothing was saved.
+    """
+
+    path: Path | None = None
 
 
 class ResponseTooLargeError(ResponseError):

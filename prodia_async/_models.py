@@ -338,7 +338,7 @@ class Timing:
     total: float
 
 
-class _NoOutputError(ResponseError):
+class NoOutputError(ResponseError):
     """The job has completed and made nothing; what it cost and said is in its response."""
 
     _advice = ""
@@ -381,7 +381,7 @@ class JobResponse:
             ResponseError: The job made none.
         """
         if not self.outputs:
-            raise _NoOutputError(
+            raise NoOutputError(
                 "the job completed without an output; what it said is in response.job",
                 job=self.job,
                 attempts=self.attempts,

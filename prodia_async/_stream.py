@@ -1,59 +1,54 @@
 """
 An answer while it comes: the job result, then outputs one after another, as fast as they are read.
 
-`AnswerFeed` is the one way from a reply to events; `AsyncProdia.job` collects
-them, a `JobStream` hands them on. No cancel scope and no task is open between
-two steps, so a stream may be left anywhere.
+No cancel scope and no task is open between two steps, so a stream may be left
+anywhere. Time passes only within a step: what a reader does between two is its
+own affair, and costs neither its deadline nor, once the server has finished,
+a slot.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from ._answers import (
-    JSON_TYPE,
-    MAX_JOB_BYTES,
     AnswerEvent,
-    AnswerReader,
-    Collector,
     JobReceived,
     OutputData,
     OutputFinished,
     OutputStarted,
-    check_answer,
-    error_for,
+    check_parts,
+    cut_short,
     failure_of,
-    fault_of,
+    warn_of_type,
 )
-from ._errors import ProdiaError, ResponseError, TruncatedResponseError
+from ._errors import ProdiaError, TruncatedResponseError
 from ._files import Saving
-from ._formats import MULTIPART
-from ._media import OCTET_STREAM, SNIFF_BYTES, EndCheck, bare_type, sniff, suffix_of
-from ._statuses import MAX_ERROR_BYTES, encoding_of
-from ._vocabulary import Partial, Vocabulary
+from ._media import OCTET_STREAM, SNIFF_BYTES, EndCheck, sniff, suffix_of
+from ._models import NoOutputError
+from ._outputs import Output
+from ._show import MAX_SHOWN, one_line, shown
 
 if TYPE_CHECKING:
     import os
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+    from types import TracebackType
 
     from ._results import JobResult
-    from ._transport import Reply
-    from ._wire import Headers
 
 S = TypeVar("S")
 
-DRAIN_SECONDS = 0.1
-"""How long we wait for the end of an answer whose closing boundary has come. Chosen."""
+T = TypeVar("T", bound="Left")
 
-DRAIN_MARGIN = 0.05
-"""How long before a deadline that waiting ends, so that it never costs the answer. Chosen."""
+SHOWN_PARTS = 3
+"""How many outputs an error names. Chosen."""
 
 WRITE_BYTES = 512 * 1024
 """
@@ -64,220 +59,15 @@ beside so much.
 """
 
 
-class AnswerFeed:
-    """
-    Reads a reply to its end, in steps.
+class Left(Protocol):
+    """What is read in a block, and not after it."""
 
-    Args:
-        reply: A success.
-        multipart: Whether the job result was asked for.
-
-    Attributes:
-        bytes_received: Body bytes so far.
-
-    Raises:
-        MalformedResponseError: Its headers are not what the API promises.
-    """
-
-    __slots__ = ("_cut_off", "_drained", "_ended", "_reader", "_reply")
-
-    def __init__(self, reply: Reply | _Heard, *, multipart: bool) -> None:
-        self._reader = AnswerReader(reply.headers, multipart=multipart)
-        self._reply = reply
-        self._ended = self._drained = self._cut_off = False
-
-    @property
-    def bytes_received(self) -> int:
-        """Body bytes so far."""
-        return self._reader.bytes_received
-
-    async def next(self) -> list[AnswerEvent] | None:
-        """
-        Return the events of the next piece of the body, often none; ``None`` after the end.
-
-        Raises:
-            ResponseError: The answer broke off, or is not what the API promises.
-        """
-        try:
-            self._reader.check()
-            if not self._ended:
-                return await self._step()
-        except ResponseError as fault:
-            fault.bytes_received = self._reader.bytes_received
-            raise
-        if self._reader.finished and not self._drained:
-            self._drained = True
-            await self._drain()
-        return None
-
-    async def _step(self) -> list[AnswerEvent]:
-        if self._cut_off:
-            # Whoever was cancelled while it read left a connection that is closed, and the
-            # next look at it would see an end that is none.
-            raise TruncatedResponseError("reading was cut off before, and the rest is lost")
-        self._cut_off = True
-        chunk = await anext(self._reply, None)
-        self._cut_off = False
-        if chunk is None:
-            self._ended = True
-            return self._reader.receive_eof()
-        events = self._reader.receive_data(chunk)
-        # What follows the closing boundary is read later: the events do not wait for it.
-        self._ended = self._reader.finished
-        return events
-
-    async def _drain(self) -> None:
-        """
-        Read on to the end of the body, though all that counts is here.
-
-        The connection can then be used again. What goes wrong here costs
-        nobody the answer.
-        """
-        try:
-            if self._reply.headers.get("content-length") == str(self._reader.bytes_received):
-                await anext(self._reply, None)  # the end, which is here already
-                return
-            left = anyio.current_effective_deadline() - anyio.current_time() - DRAIN_MARGIN
-            with anyio.move_on_after(max(0.0, min(DRAIN_SECONDS, left))):
-                async for chunk in self._reply:
-                    self._reader.receive_data(chunk)
-        except ResponseError:
-            pass
+    def leave(self) -> None:
+        """Say that the block was left."""
 
 
-class CollectedAnswer(Vocabulary[Collector]):
-    """
-    What Prodia's vocabulary makes of one answer, for the engine: a job result and outputs.
-
-    Args:
-        multipart: Whether the job result was asked for.
-        max_bytes: The most bytes of outputs that are collected.
-        final: Whether the job must have ended; after a submission it has only begun.
-    """
-
-    __slots__ = ("_collector", "_final", "_multipart")
-
-    def __init__(self, *, multipart: bool, max_bytes: int, final: bool = True) -> None:
-        self._multipart = multipart
-        self._final = final
-        self._collector = Collector(max_bytes=max_bytes)
-
-    async def read(self, reply: Reply) -> Collector:
-        """
-        Read a success answer to its end.
-
-        Raises:
-            ResponseError: It is not what the API promises; what was whole is on the error.
-            JobFailedError: The job failed.
-        """
-        collector = self._collector
-        try:
-            feed = AnswerFeed(reply, multipart=self._multipart)
-            while (events := await feed.next()) is not None:
-                collector.add(events)
-            wrong: ProdiaError | None
-            if self._final:
-                wrong = check_answer(collector.job, collector.outputs, multipart=self._multipart)
-            else:
-                wrong = failure_of(collector.job) if collector.job else None
-            if wrong is not None:
-                raise wrong
-        except ProdiaError as error:
-            error.tell(**self.partial())
-            raise
-        return collector
-
-    async def read_error(
-        self, reply: Reply, headers: Headers, blot: Callable[[bytes], bytes]
-    ) -> ProdiaError | None:
-        """
-        Read a 5xx that may hold a job result: if it says that the job ran, it was paid for.
-
-        Read to its end, the outputs with it; a proxy's page is left to the engine.
-        """
-        kind = bare_type(headers.get("content-type"))
-        if reply.status_code < 500 or encoding_of(headers):
-            return None
-        if kind == JSON_TYPE:
-            return await self._read_json_error(reply, headers, blot)
-        if kind != MULTIPART:
-            return None
-        is_whole = False
-        heard = _Heard(reply)
-        with contextlib.suppress(ResponseError):
-            feed = AnswerFeed(heard, multipart=True)
-            while (events := await feed.next()) is not None:
-                self._collector.add(events)
-            is_whole = True
-        start = bytes(heard.start)
-        error = fault_of(reply.status_code, headers, self._collector.job, blot(start))
-        # Without any delimiter it is no multipart body at all, but a page of somebody's.
-        if not is_whole and b"--" in start and error.fate == "server fault":
-            # What was cut off may have said that the job ran.
-            error.tell(fate="uncertain", besides="; the answer was cut short")
-        return error.tell(**self.partial())
-
-    async def _read_json_error(
-        self, reply: Reply, headers: Headers, blot: Callable[[bytes], bytes]
-    ) -> ProdiaError:
-        body = bytearray()
-        is_whole = False
-        with contextlib.suppress(ResponseError):
-            async for chunk in reply:
-                body += chunk
-                if len(body) > MAX_JOB_BYTES:
-                    break
-            else:
-                is_whole = True
-        error = error_for(reply.status_code, headers, blot(bytes(body)))
-        if not is_whole and body and error.fate == "server fault":
-            error.tell(fate="uncertain", besides="; the answer was cut short")
-        return error
-
-    def note(self, job: JobResult | None) -> None:
-        """Take a job result that was read elsewhere, for its price."""
-        self._collector.job = job
-
-    def forget(self) -> None:
-        """Let go of what was collected; what was whole is on the error."""
-        self._collector = Collector(max_bytes=0)
-
-    def partial(self) -> Partial:
-        """Return what was complete so far, as attributes for an error."""
-        job = self._collector.job
-        return {
-            "job": job,
-            "outputs": tuple(self._collector.outputs),
-            "job_id": job.id if job else None,
-        }
-
-    def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
-        """Turn an error status into the error to raise."""
-        return error_for(status_code, headers, body)
-
-    def dollars(self) -> float:
-        """Return what the job cost, as far as the answer said."""
-        job = self._collector.job
-        return (job.price.dollars or 0.0) if job and job.price else 0.0
-
-
-class _Heard:
-    """A reply whose first bytes are kept, for an error that quotes them."""
-
-    __slots__ = ("_reply", "headers", "start")
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self.headers = reply.headers
-        self.start = bytearray()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await anext(self._reply)
-        self.start += chunk[: MAX_ERROR_BYTES - len(self.start)]
-        return chunk
+def _do_nothing() -> None:
+    pass
 
 
 class Feed(Protocol):
@@ -286,6 +76,10 @@ class Feed(Protocol):
     @property
     def bytes_received(self) -> int:
         """Body bytes so far."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a body that ended is whole, so that no output need be looked at for its end."""
 
     async def next(self) -> list[AnswerEvent] | None:
         """Return the next events, often none; ``None`` after the end."""
@@ -318,11 +112,37 @@ class JobStream:
         DeadlineExceededError: While iterating or reading.
     """
 
-    def __init__(self, feed: Feed, within: Within, *, request_id: str | None) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        within: Within,
+        *,
+        request_id: str | None,
+        multipart: bool = False,
+        job_type: str | None = None,
+        give_back: Callable[[], None] = _do_nothing,
+    ) -> None:
+        """
+        Begin to read.
+
+        Args:
+            feed: Where the events come from.
+            within: Does one step within what is left of the deadline.
+            request_id: As the attribute.
+            multipart: Whether the job result was asked for, and must come.
+            job_type: What was asked for.
+            give_back: Called once the server has said that the job is done:
+                its worker is idle, though the answer is still being read.
+        """
         self._feed = feed
         self._within = within
+        self._multipart = multipart
+        self._job_type = job_type
+        self._give_back = give_back
         self._events: deque[AnswerEvent] = deque()
         self._part: OutputPart | None = None
+        self._parts: list[OutputPart] = []  # the first few, to be named in an error
+        self._was_left = False
         self.request_id = request_id
         self.job: JobResult | None = None
         self.is_complete = False
@@ -343,19 +163,66 @@ class JobStream:
         while (event := await self._next_event()) is not None:
             match event:
                 case JobReceived(job):
-                    self.job = job
-                    failure = failure_of(job)
-                    if failure is not None:
-                        self.error = failure
-                        raise failure
-                    return job
+                    return self._take_job(job)
                 case OutputStarted():
                     self._part = await self._start(event)
+                    if len(self._parts) < SHOWN_PARTS:
+                        self._parts.append(self._part)
                     return self._part
                 case _:  # the data of no part: nothing of ours
                     continue
-        self.is_complete = True
+        if not self.is_complete:
+            wrong = check_parts(self.job, self._parts, multipart=self._multipart)
+            if wrong is not None:
+                raise self.told(wrong)
+            self.is_complete = True
         raise StopAsyncIteration
+
+    async def output(self) -> OutputPart:
+        """
+        Return the next output, which is the first unless one was taken before.
+
+        Raises:
+            ResponseError: There is none (any more), or the answer is damaged.
+            JobFailedError: The job failed.
+        """
+        async for part in self:
+            if isinstance(part, OutputPart):
+                return part
+        more = " further" if self._parts else "out an"
+        raise NoOutputError(
+            f"the job completed with{'out a' if self._parts else ''}{more} output",
+            job=self.job,
+            request_id=self.request_id,
+        )
+
+    def leave(self) -> None:
+        """Say that the block was left: nothing can be read any more."""
+        self._was_left = True
+
+    def check_entered(self) -> None:
+        """
+        Raise a mistake of the reader's as such.
+
+        Raises:
+            RuntimeError: The block was left.
+        """
+        if self._was_left and not self.is_complete:
+            raise RuntimeError(
+                "the block of this stream was left, and its answer with it; read and save inside "
+                "`async with`"
+            )
+
+    def _take_job(self, job: JobResult) -> JobResult:
+        self.job = job
+        warn_of_type(self._job_type, job, self.request_id)
+        failure = failure_of(job)
+        if failure is not None:
+            self.error = failure
+            raise failure
+        if job.succeeded:
+            self._give_back()
+        return job
 
     async def _start(self, event: OutputStarted) -> OutputPart:
         content_type = event.content_type
@@ -364,19 +231,15 @@ class JobStream:
             first = self._events[0] if self._events else None
             head = bytes(first.data[:SNIFF_BYTES]) if isinstance(first, OutputData) else b""
             content_type = sniff(head) or OCTET_STREAM
-        return OutputPart(self, event.filename, content_type)
+        check = None if self._feed.is_proven else EndCheck(content_type)
+        return OutputPart(self, event.filename, content_type, check)
 
-    async def next_data(self, check: EndCheck) -> bytes | memoryview | None:
+    async def next_data(self) -> bytes | memoryview | None:
         """Return the next bytes of the part at hand, or ``None`` at its end."""
         event = await self._next_event()
         if isinstance(event, OutputData):
-            check.add(event.data)
             return event.data
         assert isinstance(event, OutputFinished)  # noqa: S101  (or reading had raised)
-        if self.job is None and check.is_cut_short():
-            raise self._told(
-                TruncatedResponseError("the output is cut short: its last bytes are not an end")
-            )
         return None
 
     async def _next_event(self) -> AnswerEvent | None:
@@ -385,19 +248,19 @@ class JobStream:
 
     async def _fill(self) -> None:
         """Read until there is an event, or the answer is over."""
+        self.check_entered()
         while not self._events:
             try:
                 events = await self._within(self._feed.next)
             except ProdiaError as error:
-                raise self._told(error) from error.__cause__
+                raise self.told(error) from error.__cause__
             if events is None:
                 return
             self._events.extend(events)
 
-    def _told(self, error: ProdiaError) -> ProdiaError:
-        error.job = self.job
-        error.job_id = self.job.id if self.job else None
-        self.error = error
+    def told(self, error: ProdiaError) -> ProdiaError:
+        """Note what reading ended with, and tell the error of the job."""
+        self.error = error.tell(job=self.job, request_id=self.request_id)
         return error
 
 
@@ -410,9 +273,15 @@ class OutputPart:
         content_type: As the server said it, else what the first bytes tell.
     """
 
-    def __init__(self, stream: JobStream, filename: str | None, content_type: str) -> None:
+    def __init__(
+        self,
+        stream: JobStream,
+        filename: str | None,
+        content_type: str,
+        check: EndCheck | None = None,
+    ) -> None:
         self._stream = stream
-        self._check = EndCheck()
+        self._check = check
         self._is_over = False
         self._is_passed_over = False
         self._is_taken = False
@@ -420,8 +289,8 @@ class OutputPart:
         self.content_type = content_type
 
     def __repr__(self) -> str:
-        name = f" {self.filename!r}" if self.filename else ""
-        return f"<OutputPart {self.content_type}{name}>"
+        name = f" {shown(self.filename)}" if self.filename else ""
+        return f"<OutputPart {one_line(self.content_type, longest=MAX_SHOWN)}{name}>"
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
         """
@@ -438,7 +307,11 @@ class OutputPart:
         pieces = []
         while (data := await self.next_data()) is not None:
             pieces.append(data)
-        return b"".join(pieces)
+        content = b"".join(pieces)
+        if (doubt := self.doubt()) is not None:
+            # It may well be whole, and is paid for.
+            raise doubt.tell(outputs=[Output(content, self.content_type, self.filename)])
+        return content
 
     async def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """
@@ -458,6 +331,9 @@ class OutputPart:
         Raises:
             OSError: It cannot be written there, or the disk is full. Nothing
                 is left under the final name then. It names the path as given.
+            TruncatedResponseError: It broke off, and nothing is left; or its
+                format says that it lacks its end, and nobody said how long it
+                is: then it is saved, and `path` says where.
         """
         self._check_untaken()
         run = anyio.to_thread.run_sync
@@ -466,9 +342,25 @@ class OutputPart:
             await run(saving.open, abandon_on_cancel=True)
             self._take()
             await self._pour(saving)
-            return await run(saving.publish)
+            saved = await run(saving.publish)
         finally:
             saving.discard()
+        if (doubt := self.doubt()) is not None:
+            doubt.path = saved
+            raise doubt
+        return saved
+
+    def doubt(self) -> TruncatedResponseError | None:
+        """
+        Return the error for an output that has ended and seems to lack its end.
+
+        Only where nothing proves that it is whole: its format is a guess.
+        """
+        if self._check is None or not self._check.is_cut_short():
+            return None
+        error = cut_short(self)
+        self._stream.told(error)
+        return error
 
     async def _pour(self, saving: Saving) -> None:
         batch: list[bytes | memoryview] = []
@@ -499,15 +391,23 @@ class OutputPart:
             raise RuntimeError("the stream went on to its next part before this one was read")
         if self._is_over:
             return None
-        data = await self._stream.next_data(self._check)
-        self._is_over = data is None
+        data = await self._stream.next_data()
+        if data is None:
+            self._is_over = True
+        elif self._check is not None:
+            self._check.add(data)
         return data
 
     def _take(self) -> None:
         self._check_untaken()
         self._is_taken = True
 
+    def leave(self) -> None:
+        """Say that the block was left."""
+        self._stream.leave()
+
     def _check_untaken(self) -> None:
+        self._stream.check_entered()
         if self._is_taken or self._is_over:
             raise RuntimeError(
                 "an output of a stream can be read once, and before the next part is asked for"
@@ -522,6 +422,46 @@ class _Bytes(AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         data = await self._part.next_data()
-        if data is None:
-            raise StopAsyncIteration
-        return bytes(data)
+        if data is not None:
+            return bytes(data)
+        if (doubt := self._part.doubt()) is not None:
+            raise doubt
+        raise StopAsyncIteration
+
+
+class StreamBlock(Generic[T]):
+    """
+    What gives a stream: a block, and a helpful word for who takes it for the stream itself.
+
+    Args:
+        block: Opens the stream and ends it.
+    """
+
+    def __init__(self, block: AbstractAsyncContextManager[T]) -> None:
+        self._block = block
+        self._stream: T | None = None
+
+    async def __aenter__(self) -> T:
+        self._stream = await self._block.__aenter__()
+        return self._stream
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._stream is not None  # noqa: S101  (entered)
+        self._stream.leave()
+        return await self._block.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError(
+            "a stream is read in a block: `async with client.stream(...) as stream:` and in it "
+            "`async for part in stream:`"
+        )
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(
+            "a stream is opened by a block, not awaited: `async with client.stream(...) as stream:`"
+        )

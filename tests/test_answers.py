@@ -131,7 +131,7 @@ def collect(
         collector.job,
         collector.outputs,
         multipart=multipart,
-        is_delimited=reader.is_delimited,
+        is_proven=reader.is_proven,
     )
     return collector, wrong
 

@@ -28,7 +28,7 @@ FLOORS: dict[int, set[str]] = {
     5: {"_requests", "_statuses", "_connections", "job_types"},
     6: {"_answers", "_transport"},
     7: {"_vocabulary", "_sessions"},
-    8: {"_engine", "_map", "_polling", "_stream"},
+    8: {"_engine", "_map", "_polling", "_reading", "_stream"},
     9: {"_base", "_async_jobs", "_grid", "_cache", "_progress"},
     10: {"_client", "fireworks", "transports"},
     11: {"batch"},

@@ -7,8 +7,9 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -35,6 +36,7 @@ from prodia_async import (
     MalformedResponseError,
     OutputPart,
     ProdiaError,
+    ResponseError,
     TruncatedResponseError,
 )
 
@@ -370,16 +372,160 @@ async def test_a_deadline_covers_reading() -> None:
 
 @on_both_loops
 async def test_a_direct_answer_streams_too() -> None:
-    """With multipart=False the one output comes without a job result; its end is checked."""
-    whole = PICTURE + b"IEND\xaeB`\x82"
-    answers = [say(http(body=each, content_type="image/png")) for each in (whole, PICTURE)]
-    with RawServer(answers) as server:
+    """With multipart=False the one output comes without a job result; HTTP proves it whole."""
+    whole = PICTURE + b"IEND\xaeB`\x82" + bytes(100)
+    with RawServer([say(http(body=whole, content_type="image/png"))]) as server:
         async with client(server) as prodia:
             async with prodia.stream(VIDEO, multipart=False) as stream:
                 assert await collect(stream) == [whole]
-            with pytest.raises(TruncatedResponseError, match="cut short"):
+
+
+@on_both_loops
+async def test_an_output_that_may_be_cut_is_handed_over_with_the_error(tmp_path: Path) -> None:
+    """Nobody said how long it is, and its format says it lacks its end: it is not thrown away."""
+    answer = say(http(body=PICTURE, content_type="image/png", length=None), close=True)
+    with RawServer([answer] * 4) as server:
+        async with client(server) as prodia:
+            with pytest.raises(TruncatedResponseError, match="lacks the end") as caught:
                 async with prodia.stream(VIDEO, multipart=False) as stream:
+                    await (await stream.output()).read()
+            assert [each.content for each in caught.value.outputs] == [PICTURE]
+            assert caught.value.path is None
+            with pytest.raises(TruncatedResponseError, match="lacks the end") as caught:
+                async with prodia.stream(VIDEO, multipart=False) as stream:
+                    await (await stream.output()).save(tmp_path / "a.png")
+            assert caught.value.path == tmp_path / "a.png"
+            assert await anyio.Path(tmp_path / "a.png").read_bytes() == PICTURE
+            seen = b""
+            with pytest.raises(TruncatedResponseError, match="lacks the end"):
+                async with prodia.stream(VIDEO, multipart=False) as stream:
+                    async for chunk in (await stream.output()).aiter_bytes():
+                        seen += chunk
+            assert seen == PICTURE
+            # Who does not read it does not ask.
+            async with prodia.stream(VIDEO, multipart=False) as stream:
+                assert len([each async for each in stream]) == 1
+            assert prodia.statistics().failed == 3
+
+
+@on_both_loops
+async def test_a_stream_judges_as_a_job_does(tmp_path: Path) -> None:
+    """A portal's page is no film, and a job that has not ended is no answer (finding 10)."""
+    page = http(body=b"Please log in", content_type="text/plain")
+    unfinished = multipart(
+        part("job", None, None, JOB_JSON.replace(b'"completed"', b'"processing"'))
+    )
+    picture = http(body=PICTURE, content_type="image/png")
+    with RawServer([say(page), say(http(body=unfinished)), say(picture)]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError, match="beginning b'Please log in'"):
+                async with prodia.stream(VIDEO) as stream:
+                    await (await stream.output()).save(tmp_path / "clip.mp4")
+            with pytest.raises(MalformedResponseError, match="must be final") as caught:
+                async with prodia.stream(VIDEO) as stream:
                     await collect(stream)
+            assert caught.value.job_id is not None
+            # A picture is paid for: it is handed over first.
+            with pytest.raises(MalformedResponseError, match=r"brought <OutputPart image/png>"):
+                async with prodia.stream(VIDEO) as stream:
+                    async for each in stream:
+                        assert isinstance(each, OutputPart)
+                        assert await each.read() == PICTURE
+            assert prodia.statistics().failed == 3
+    assert os.listdir(tmp_path) == []
+
+
+@on_both_loops
+async def test_the_first_output() -> None:
+    """One line for the usual case; what is not there is said in one, too."""
+    only_job = say(http(body=multipart(JOB_PART)))
+    with RawServer([say(http()), only_job]) as server:
+        async with client(server) as prodia:
+            async with prodia.stream(VIDEO) as stream:
+                assert await (await stream.output()).read() == PICTURE
+                with pytest.raises(ResponseError, match="without a further output"):
+                    await stream.output()
+            async with prodia.stream(VIDEO) as stream:
+                with pytest.raises(ResponseError, match="without an output"):
+                    await stream.output()
+            assert prodia.statistics().completed == 2
+
+
+@on_both_loops
+async def test_a_stream_is_a_block() -> None:
+    """Taken for the stream itself, or awaited, it says how it is meant; nothing was sent."""
+    with RawServer() as server:
+        async with client(server) as prodia:
+            block: Any = prodia.stream(VIDEO)
+            with pytest.raises(TypeError, match=r"async with client\.stream"):
+                async for _ in block:
+                    pass
+            with pytest.raises(TypeError, match="opened by a block, not awaited"):
+                await block
+    assert server.requests == []
+
+
+@on_both_loops
+async def test_reading_after_the_block(tmp_path: Path) -> None:
+    """That is a mistake of the reader's, and is called one; the server is not blamed."""
+    with RawServer() as server:
+        async with client(server) as prodia:
+            async with prodia.stream(VIDEO) as stream:
+                part = await stream.output()
+            for reading in (part.read, lambda: part.save(tmp_path), lambda: anext(aiter(stream))):
+                with pytest.raises(RuntimeError, match="the block of this stream was left"):
+                    await reading()
+            assert os.listdir(tmp_path) == []
+            async with prodia.stream(VIDEO) as stream:
+                await collect(stream)
+            assert [each async for each in stream] == []  # complete, and stays so
+            part.leave()
+
+
+@on_both_loops
+async def test_slow_readers_hold_no_slots() -> None:
+    """The job part says that the server has finished: the next job starts while one reads on."""
+    big = bytes(5_000_000)
+    body = multipart(JOB_PART, part("output", "a", "video/mp4", big))
+    with RawServer([say(http(body=body))] * 4) as server:
+        async with client(server) as prodia, AsyncExitStack() as stack:
+            parts = []
+            for _ in range(4):  # max_concurrency is 1
+                with anyio.fail_after(5):
+                    stream = await stack.enter_async_context(prodia.stream(VIDEO))
+                    parts.append(await stream.output())
+            assert prodia.statistics().in_flight == 0
+            assert [await each.read() for each in parts] == [big] * 4
+        assert prodia.statistics().completed == 4
+
+
+@on_both_loops
+async def test_a_job_that_goes_on_keeps_its_slot() -> None:
+    """A job part that does not say that the job has ended frees nothing."""
+    going = JOB_JSON.replace(b'"completed"', b'"processing"')
+    body = multipart(part("job", None, None, going), OUTPUT_PART)
+    with RawServer([say(http(body=body))]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            assert await (await stream.output()).read() == PICTURE
+            assert prodia.statistics().in_flight == 1
+
+
+@on_both_loops
+async def test_the_readers_own_time_does_not_count() -> None:
+    """A film that is handed over whole is no error, however long its reader took."""
+    big = os.urandom(3_000_000)
+    body = multipart(JOB_PART, part("output", "a", "video/mp4", big))
+    with RawServer([say(http(body=body))]) as server:
+        async with client(server) as prodia:
+            async with prodia.stream(VIDEO, deadline=0.6) as stream:
+                content = b""
+                async for chunk in (await stream.output()).aiter_bytes():
+                    if len(content) < 1_000_000 <= len(content) + len(chunk):
+                        await anyio.sleep(0.8)
+                    content += chunk
+                assert content == big
+                assert [each async for each in stream] == []
+            assert prodia.statistics().completed == 1
 
 
 @on_both_loops

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 import resource
 import time
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -310,12 +312,86 @@ async def test_an_early_answer_is_seen(status: str, kind: type[ProdiaError]) -> 
 
 @on_both_loops
 async def test_a_direct_picture_that_lacks_its_end() -> None:
-    """Without multipart only the format's own end mark tells that a picture is whole."""
-    answer = http(body=PICTURE, content_type="image/png")
-    with RawServer([say(answer)]) as server:
+    """Without multipart and without a length only its format's end tells that it is whole."""
+    answer = http(body=PICTURE, content_type="image/png", length=None)
+    with RawServer([say(answer, close=True)]) as server:
         error, _ = await ask(server, multipart=False, accept="image/png")
     assert isinstance(error, TruncatedResponseError)
     assert error.outputs[0].content == PICTURE
+
+
+@on_both_loops
+async def test_what_http_proves_whole_is_not_taken_away() -> None:
+    """With a length, or in chunks, it is handed over whatever its last bytes are (finding 12)."""
+    padded = PICTURE + b"IEND\xaeB`\x82" + bytes(100)
+    answers = [
+        http(body=padded, content_type="image/png"),
+        chunked(padded, end=True).replace(MULTIPART_TYPE.encode(), b"image/png"),
+    ]
+    with RawServer([say(answer, charge=True) for answer in answers]) as server:
+        async with AsyncProdia("secret-token", base_url=server.url) as prodia:
+            for _ in answers:
+                response = await prodia.job(PING, multipart=False, accept="image/png")
+                assert response.content == padded
+    assert server.charges == 2
+
+
+@on_both_loops
+async def test_the_last_chunk_is_withheld() -> None:
+    """All that counts is here, and its length is told too: the answer does not wait (27)."""
+    answer = chunked(GOOD_BODY, end=False).replace(
+        b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(GOOD_BODY), 1
+    )
+
+    def reply(conversation: Conversation) -> None:
+        conversation.send(answer)
+        conversation.stall()
+
+    with RawServer([reply]) as server:
+        async with AsyncProdia("secret-token", base_url=server.url, timeout=30) as prodia:
+            began = time.monotonic()
+            assert (await prodia.job(PING)).content == PICTURE
+            assert time.monotonic() - began < 2
+
+
+@on_both_loops
+async def test_an_answer_of_another_type_is_worth_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Somebody else's answer, or a portal's page for a picture: used, and said."""
+    page = http(body=b"Please log in", content_type="text/plain")
+    with RawServer([say(http()), say(page), say(http())]) as server:
+        async with AsyncProdia("secret-token", base_url=server.url) as prodia:
+            await prodia.job({"type": "inference.other.v1"})
+            await prodia.job(PING, multipart=False, accept="image/png")
+            await prodia.job(PING)
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 2
+    assert "inference.other.v1: the answer is of type 'inference.ping.v1'" in warnings[0]
+    assert "asked for 'image/png', and the answer is 'text/plain'" in warnings[1]
+
+
+async def test_errors_keep_no_answers_alive() -> None:
+    """A map that collects its failures does not collect the bytes of their answers (24)."""
+    big = JOB_PART + part("output", "a", "image/png", bytes(200_000))
+    cut = say(http(body=big[:-10], length=None), close=True)
+    bad = say(http(body=big + b"--" + BOUNDARY.encode() + b"\r\nnonsense\r\n\r\n"), close=True)
+    with RawServer([cut, bad] * 50) as server:
+        async with AsyncProdia("secret-token", base_url=server.url) as prodia:
+            errors = []
+            tracemalloc.start()
+            try:
+                for _ in range(100):
+                    with pytest.raises(ResponseError) as caught:
+                        await prodia.job(PING)
+                    caught.value.outputs = ()  # what came whole may be had, and is asked for
+                    errors.append(caught.value)
+                    del caught
+                gc.collect()
+                kept = tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+    assert kept < 100 * 40_000
 
 
 @on_both_loops
