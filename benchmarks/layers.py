@@ -41,7 +41,7 @@ from _peers import HEADERS
 from _server import OUTPUT_BYTES, serving
 
 from prodia_async import AsyncProdia
-from prodia_async._connections import DirectTransport
+from prodia_async.transports._direct import DirectTransport
 
 DELAY_MS = 50
 CONCURRENCY = 100

@@ -50,7 +50,7 @@ from _peers import HEADERS
 from _server import CERTIFICATE, serving
 
 from prodia_async import AsyncProdia, JobResult, OutputPart
-from prodia_async._connections import DirectTransport
+from prodia_async.transports._direct import DirectTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

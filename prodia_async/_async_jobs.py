@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from ._answers import AnswerEvent
     from ._attempts import Attempt
     from ._engine import Engine, Exchange
+    from ._exchange import Reply
     from ._outputs import Output
     from ._results import JobResult
-    from ._transport import Reply
     from ._wire import Headers
 
 T = TypeVar("T")

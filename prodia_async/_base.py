@@ -10,20 +10,21 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
+import httpx
+
 from ._checks import flag, integer, seconds
-from ._connections import default_transport
 from ._engine import Engine, Unfinished
 from ._errors import InvalidRequestError
-from ._httpx import httpx
+from ._exchange import Sender, check_client, check_transport
 from ._map import Outcomes
 from ._notebook import show_lists
 from ._retry import RetryPolicy
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._show import shown
-from ._transport import Sender
 from ._vocabulary import Terms
 from ._waiting import watch
 from ._wire import Secret, is_this_machine
+from .transports import default_transport
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -121,6 +122,10 @@ class BaseClient:
     ) -> None:
         if transport is not None and http_client is not None:
             raise InvalidRequestError("give transport or http_client, not both")
+        if transport is not None:
+            check_transport(transport)
+        if http_client is not None:
+            check_client(http_client)
         seconds("connect_timeout", connect_timeout)
         flag("adaptive", adaptive)
         flag("allow_http", allow_http)

@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
 
+    import httpx
+
     from ._answers import Collector
     from ._formats import Format
     from ._hooks import AttemptHook
-    from ._httpx import httpx
     from ._map import Outcomes
     from ._models import InputLike
     from ._retry import RetryPolicy

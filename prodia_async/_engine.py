@@ -7,7 +7,7 @@ The path of one request: slot, attempts, reply. Not a word of any API's vocabula
       begin                  until an answer of success has begun: an Exchange
         retrying             decides after each attempt (_retry)
           ticket.start       waits for its turn (_scheduler)
-          sender.send        one exchange (_transport)
+          sender.send        one exchange (_exchange)
           error_for          an error status, in the vocabulary's words
       vocabulary.read        the answer; from here on nothing is sent again
       Exchange.end           gives the slot back, counts
@@ -44,10 +44,9 @@ from ._errors import (
 from ._hooks import AttemptDetails, JobDetails, log, logger, tell
 from ._retry import Decision, RetryBudget, retrying
 from ._sessions import MAX_QUESTIONS, Session, Sessions
-from ._transport import Reply, Sender, Sending
 from ._vocabulary import Finished, Terms, Vocabulary
 from ._waiting import until
-from ._wire import REDACTED, Headers, Secret
+from ._wire import REDACTED, Headers, Secret, Sending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
 
     from ._admission import Reason, Trouble
     from ._attempts import Attempt
+    from ._exchange import Reply, Sender
     from ._scheduler import Scheduler, SchedulerStatistics, Ticket
     from ._wire import WireRequest
 

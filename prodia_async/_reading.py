@@ -37,8 +37,8 @@ from ._vocabulary import Partial, Vocabulary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._exchange import Reply
     from ._results import JobResult
-    from ._transport import Reply
     from ._wire import Headers
 
 DRAIN_SECONDS = 0.1

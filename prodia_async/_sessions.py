@@ -26,7 +26,7 @@ from ._waiting import clock_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ._transport import Sender
+    from ._exchange import Sender
 
 MAX_QUESTIONS = 32
 """

@@ -138,19 +138,19 @@ class FormPart:
 class BytesBody:
     """A body that is in memory."""
 
-    __slots__ = ("_content", "content_type")
+    __slots__ = ("content", "content_type")
 
     def __init__(self, content: bytes, content_type: str) -> None:
-        self._content = content
+        self.content = content
         self.content_type = content_type
 
     @property
     def content_length(self) -> int:
         """Bytes in all."""
-        return len(self._content)
+        return len(self.content)
 
     async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
-        for view in _views(self._content):
+        for view in _views(self.content):
             yield view
 
 

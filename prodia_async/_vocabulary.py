@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from ._attempts import Attempt
     from ._errors import ProdiaError
+    from ._exchange import Reply
     from ._hooks import AttemptHook
     from ._outputs import Output
     from ._results import JobResult
     from ._retry import RetryPolicy
     from ._source import Source
-    from ._transport import Reply
     from ._wire import Headers
 
 T_co = TypeVar("T_co", covariant=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+SendingStage: TypeAlias = Literal["connecting", "sending", "running", "reading"]
+"""Where an attempt is: before its first byte, before its last, before the answer, in it."""
 
 REDACTED = "[token]"
 
@@ -108,6 +111,85 @@ class WireRequest:
         # Header values may be secrets of the caller's.
         size = self.body.content_length if self.body else 0
         return f"<WireRequest {self.method} {self.path} {self.kind} {size} bytes>"
+
+
+class Sending:
+    """
+    How far one attempt has come: our own record of it, read when it fails or is cut off.
+
+    Attributes:
+        stage: Where it is.
+        may_have_run: Whether the server may have the whole request.
+    """
+
+    __slots__ = ("may_have_run", "stage")
+
+    def __init__(self) -> None:
+        self.stage: SendingStage = "connecting"
+        self.may_have_run = False
+
+    def __repr__(self) -> str:
+        return f"<Sending {self.stage}{', may have run' if self.may_have_run else ''}>"
+
+
+class Target(NamedTuple):
+    """Where a request goes, taken apart once."""
+
+    scheme: str
+    host: str
+    port: int
+    path: bytes
+    """With the query."""
+    url: str = ""
+    """The whole, as it was given."""
+
+
+class Order:
+    """
+    One request as a transport of ours takes it, with all that the attempt adds.
+
+    Attributes:
+        method: The HTTP method.
+        target: Where to.
+        headers: Names and values, all of them.
+        body: At hand, or in pieces; ``None`` for none.
+        length: Bytes of the body; ``None`` if nobody knows (then it is sent in chunks).
+        sending: Told how far it came.
+        connect: Seconds that connecting may take, or ``None``.
+        read: Seconds of silence allowed while it is answered, or ``None``.
+        write: Seconds that the network may take nothing of it, or ``None``.
+    """
+
+    __slots__ = (
+        "body", "connect", "headers", "length", "method", "read", "sending", "target", "write",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: str,
+        target: Target,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        body: bytes | AsyncIterable[bytes | memoryview] | None,
+        length: int | None,
+        sending: Sending,
+        connect: float | None,
+        read: float | None,
+        write: float | None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.length = length
+        self.sending = sending
+        self.connect = connect
+        self.read = read
+        self.write = write
+
+    def __repr__(self) -> str:
+        # Without the headers: the token is among them.
+        return f"<Order {self.method} to {self.target.host}>"
 
 
 def is_this_machine(host: str) -> bool:

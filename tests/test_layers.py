@@ -15,7 +15,7 @@ HOUSE = Path(prodia_async.__file__).parent
 FLOORS: dict[int, set[str]] = {
     0: {
         "_notebook",
-        "_waiting", "_show", "_media", "_files", "_version", "_httpx", "_catalogue_data",
+        "_waiting", "_show", "_media", "_files", "_version", "_closing", "_catalogue_data",
         "_attempts", "_limit", "_admission",
     },
     1: {"_results", "_outputs", "_line"},
@@ -23,14 +23,14 @@ FLOORS: dict[int, set[str]] = {
     3: {"_checks", "_part_headers", "_sources"},
     4: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
-        "_network", "_hooks", "_catalogue", "_keys",
+        "_hooks", "_catalogue", "_keys",
     },
-    5: {"_requests", "_statuses", "_connections", "job_types"},
-    6: {"_answers", "_transport"},
+    5: {"_requests", "_statuses", "transports", "job_types"},
+    6: {"_answers", "_exchange"},
     7: {"_vocabulary", "_sessions"},
     8: {"_engine", "_map", "_polling", "_reading", "_stream"},
     9: {"_base", "_async_jobs", "_grid", "_cache", "_progress"},
-    10: {"_client", "fireworks", "transports"},
+    10: {"_client", "fireworks"},
     11: {"batch"},
     12: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},
 }  # fmt: skip
@@ -40,8 +40,8 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 TOP_FLOOR = 12
 
 OWNERS: dict[str, set[str]] = {
-    "httpx": {"_httpx", "testing"},
-    "httpcore": {"_network", "_connections"},
+    "httpcore": {"transports"},
+    "h11": {"transports"},
     "pydantic": {"_results"},
     "python_multipart": {"_multipart"},
     "tenacity": {"_retry"},
@@ -144,7 +144,7 @@ def test_the_test_sees_imports() -> None:
     assert "._outputs" in found["_errors"]
     here = {room_of(file): set(imports(file, typing_too=False)) for file in HOUSE_FILES}
     assert {each for each in here["_errors"] if each.startswith(".")} == {"._show", "._attempts"}
-    assert "httpx" in here["_httpx"]
+    assert "httpx" in here["_base"]
 
 
 def loaded_by(*modules: str) -> set[str]:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._errors import ProdiaError
+    from .._exchange import Reply
     from .._retry import Attempt
-    from .._transport import Reply
     from .._wire import Headers
 
 T = TypeVar("T")

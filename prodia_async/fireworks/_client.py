@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
 
+    import httpx
+
     from .._engine import Finished, Terms
     from .._formats import Format
     from .._hooks import AttemptHook
-    from .._httpx import httpx
     from .._retry import RetryPolicy
     from .._source import Source
     from .._wire import Headers

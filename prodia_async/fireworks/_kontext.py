@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import httpx
+
 from .. import _waiting
 from .._errors import (
     DeadlineExceededError,
@@ -22,7 +24,6 @@ from .._errors import (
     ProdiaError,
     shown,
 )
-from .._httpx import httpx
 from .._polling import GRACE, Pace, Patience, ask, free
 from .._show import one_line
 from .._statuses import status_error, text_of
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .._engine import Engine
-    from .._transport import Reply
+    from .._exchange import Reply
     from .._vocabulary import Terms, Vocabulary
     from .._wire import Headers
 

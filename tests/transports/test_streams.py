@@ -14,10 +14,10 @@ from typing import Any
 import httpcore
 import pytest
 
-from prodia_async import _network
-from prodia_async._network import DirectBackend, DirectStream, is_readable
+from prodia_async.transports import _network
+from prodia_async.transports._streams import Backend, _Stream
 
-CERTS = Path(__file__).parent / "certs"
+CERTS = Path(__file__).parents[1] / "certs"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -61,14 +61,20 @@ async def peer(handler: Handler, **kwargs: Any) -> AsyncIterator[int]:
         await server.wait_closed()
 
 
+async def connect_tcp(*args: Any, **kwargs: Any) -> _Stream:
+    stream = (await Backend(is_asyncio=True).connect_tcp(*args, **kwargs))._stream
+    assert isinstance(stream, _Stream)
+    return stream
+
+
 @contextlib.asynccontextmanager
-async def connected(handler: Handler, **kwargs: Any) -> AsyncIterator[DirectStream]:
+async def connected(handler: Handler, **kwargs: Any) -> AsyncIterator[_Stream]:
     async with peer(handler) as port:
-        stream = await DirectBackend().connect_tcp("127.0.0.1", port, **kwargs)
+        stream = await connect_tcp("127.0.0.1", port, **kwargs)
         try:
             yield stream
         finally:
-            stream.abort()
+            stream._wire.abort()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -102,14 +108,14 @@ async def test_a_large_answer_is_paused_and_comes_whole() -> None:
         await writer.drain()
 
     async with connected(flood) as stream:
-        await until(lambda: stream._wire.read_paused)
-        assert stream._wire.buffered <= 512 * 1024
+        await until(lambda: stream._wire._is_paused)
+        assert stream._wire.unread <= 512 * 1024
         total = largest = 0
         while total < 4_000_000:
             piece = await stream.read(1)
             total += len(piece)
             largest = max(largest, len(piece))
-            assert stream._wire.buffered <= 512 * 1024
+            assert stream._wire.unread <= 512 * 1024
         assert largest > 64 * 1024
 
 
@@ -121,14 +127,6 @@ async def test_the_end_can_come_while_paused() -> None:
         wire.connection_lost(None)
         assert len(await stream.read(1)) == 300_000
         assert await stream.read(1) == b""
-
-
-async def test_small_waiting_pieces_are_joined() -> None:
-    """Pieces that wait together come as one, so that a decoder gets large ones."""
-    async with connected(silent) as stream:
-        for piece in (b"a", b"b", b"c"):
-            stream._wire.data_received(piece)
-        assert await stream.read(1) == b"abc"
 
 
 async def test_large_waiting_pieces_are_not_copied() -> None:
@@ -161,19 +159,6 @@ async def test_a_read_that_succeeds_leaves_no_timer() -> None:
             assert await stream.read(1, timeout=timeout) == b"hello"
 
 
-async def test_what_is_read_is_shown_first() -> None:
-    """`on_read` sees each piece, and its error is the error of the read."""
-    async with connected(silent) as stream:
-
-        def refuse(data: bytes) -> None:
-            raise httpcore.RemoteProtocolError(repr(data))
-
-        stream.on_read = refuse
-        stream._wire.data_received(b"x")
-        with pytest.raises(httpcore.RemoteProtocolError, match="b'x'"):
-            await stream.read(1)
-
-
 async def test_end_and_reset() -> None:
     """An end reads as no bytes; a reset as a ReadError with its cause."""
 
@@ -185,7 +170,6 @@ async def test_end_and_reset() -> None:
 
     async with connected(end) as stream:
         assert await stream.read(1) == b""
-        assert "ended" in repr(stream)
     async with connected(cut) as stream:
         with pytest.raises(httpcore.ReadError, match="broke") as caught:
             await stream.read(1)
@@ -195,7 +179,6 @@ async def test_end_and_reset() -> None:
 async def test_abort_wakes_whoever_waits() -> None:
     """Closing from outside ends a read under way with a ReadError."""
     async with connected(silent) as stream:
-        assert "open" in repr(stream)
         reading = asyncio.ensure_future(stream.read(1))
         await until(lambda: stream._wire.reader is not None)
         await stream.aclose()
@@ -217,7 +200,6 @@ async def test_a_large_write_waits_for_the_reader_and_arrives_whole() -> None:
     async with connected(swallow) as stream:
         await stream.write(b"")
         await stream.write(sent, timeout=60)
-        assert stream.written == len(sent)
         assert await got == sent
 
 
@@ -229,12 +211,11 @@ async def test_write_timeout() -> None:
 
 
 async def test_writing_after_the_end() -> None:
-    """Nothing is written to a peer that has ended, and the ledger of bytes says so."""
+    """Nothing is written to a peer that has ended."""
     async with connected(silent) as stream:
         stream._wire.eof_received()
         with pytest.raises(httpcore.WriteError, match="ended"):
             await stream.write(b"x")
-        assert stream.written == 0
 
 
 @pytest.mark.parametrize("status", [b"413", b"503"])
@@ -248,7 +229,7 @@ async def test_an_early_refusal_stops_a_write(status: bytes) -> None:
         await asyncio.Event().wait()
 
     async with connected(refuse) as stream:
-        with pytest.raises(httpcore.WriteError, match="answered before"):
+        with pytest.raises(httpcore.WriteError, match="refused"):
             await stream.write(bytes(30_000_000), timeout=60)
         assert await stream.read(1) == answer
 
@@ -258,7 +239,6 @@ async def test_an_early_success_does_not_stop_a_write() -> None:
     async with connected(silent) as stream:
         stream._wire.data_received(b"HTTP/1.1 200 OK\r\n")
         await stream.write(b"rest")
-        assert stream.written == 4
 
 
 async def test_a_reset_ends_a_waiting_write() -> None:
@@ -282,9 +262,9 @@ async def test_refused_and_unknown() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(httpcore.ConnectError, match=rf"127\.0\.0\.1:{port}"):
-            await DirectBackend().connect_tcp("127.0.0.1", port, timeout=60)
+            await connect_tcp("127.0.0.1", port, timeout=60)
     with pytest.raises(httpcore.ConnectError, match=r"not\.\.a\.\.name"):
-        await DirectBackend().connect_tcp("not..a..name", 80)
+        await connect_tcp("not..a..name", 80)
 
 
 async def test_connect_timeout_covers_dns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +275,7 @@ async def test_connect_timeout_covers_dns(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
     with pytest.raises(httpcore.ConnectTimeout, match=r"example\.test:443"):
-        await DirectBackend().connect_tcp("example.test", 443, timeout=0.01)
+        await connect_tcp("example.test", 443, timeout=0.01)
 
 
 class Attempts:
@@ -318,21 +298,23 @@ class Attempts:
                 self.hanging -= 1
         attempts = self
 
-        class Transport:
+        class Wire(str):
+            __slots__ = ()
+
             def abort(self) -> None:
                 attempts.aborted.append(address)
 
-        return Transport(), address
+        return Wire(address)
 
 
 async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """One address that fails or hangs does not keep the next one waiting."""
-    monkeypatch.setattr(_network, "_EYEBALLS_DELAY", 0.01)
+    monkeypatch.setattr(_network, "EYEBALLS_DELAY", 0.01)
     connect = Attempts()
     addresses = ["bad1", "slow", "good", "never"]
     winner: Any = await _network._first_to_connect(addresses, connect)
     await asyncio.sleep(0)
-    assert winner[1] == "good"
+    assert winner == "good"
     assert connect.tried == ["bad1", "slow", "good"]
     assert connect.hanging == 0
 
@@ -349,7 +331,7 @@ async def test_a_connection_that_comes_too_late_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cancelled in the turn in which an address answers: that socket is closed too."""
-    monkeypatch.setattr(_network, "_EYEBALLS_DELAY", 60)
+    monkeypatch.setattr(_network, "EYEBALLS_DELAY", 60)
     connect = Attempts()
     race = asyncio.ensure_future(_network._first_to_connect(["good", "other"], connect))
     await asyncio.sleep(0)
@@ -369,14 +351,14 @@ async def test_a_loser_that_fails_is_forgotten(monkeypatch: pytest.MonkeyPatch) 
         await gate.wait()
         if address == "bad":
             raise OSError
-        return None, address
+        return address
 
-    monkeypatch.setattr(_network, "_EYEBALLS_DELAY", 0)
+    monkeypatch.setattr(_network, "EYEBALLS_DELAY", 0)
     for addresses in (["bad", "good"], ["good", "bad"]):
         gate.clear()
         asyncio.get_running_loop().call_later(0.02, gate.set)
         winner: Any = await _network._first_to_connect(addresses, connect)
-        assert winner[1] == "good"
+        assert winner == "good"
     gc.collect()
 
 
@@ -392,8 +374,7 @@ async def test_addresses_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await _network._addresses("example.test", 80) == ["::1", "1.1.1.1", "::2"]
 
 
-@pytest.mark.parametrize("where", ["connect", "handshake"])
-async def test_one_timeout_for_tcp_and_tls(where: str) -> None:
+async def test_a_handshake_that_takes_too_long() -> None:
     """A server that accepts and then says nothing is a ConnectTimeout; its socket is closed."""
     gone = asyncio.Event()
 
@@ -401,10 +382,9 @@ async def test_one_timeout_for_tcp_and_tls(where: str) -> None:
         await reader.read()
         gone.set()
 
-    timeout = 0.05 if where == "connect" else None
-    async with connected(mute, timeout=timeout) as stream:
+    async with connected(mute) as stream:
         with pytest.raises(httpcore.ConnectTimeout, match="in time"):
-            await stream.start_tls(client_tls(), "localhost", 60 if timeout else 0.05)
+            await stream.start_tls(client_tls(), "localhost", 0.05)
         await gone.wait()
 
 
@@ -416,19 +396,19 @@ async def test_tls() -> None:
         await reader.read()
 
     async with peer(echo, ssl=server_tls()) as port:
-        stream = await DirectBackend().connect_tcp("localhost", port, timeout=10)
+        stream = await connect_tcp("localhost", port, timeout=10)
         assert await stream.start_tls(client_tls(), "localhost") is stream
         await stream.write(b"hello")
         assert await stream.read(1) == b"hello"
         assert stream.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
         assert stream.get_extra_info("is_readable") is False
-        stream.abort()
+        stream._wire.abort()
 
 
 async def test_tls_that_is_not_trusted() -> None:
     """A certificate that nobody vouches for is a ConnectError that names the host."""
     async with peer(silent, ssl=server_tls()) as port:
-        stream = await DirectBackend().connect_tcp("127.0.0.1", port)
+        stream = await connect_tcp("127.0.0.1", port)
         with pytest.raises(httpcore.ConnectError, match=r"localhost.*CERTIFICATE_VERIFY_FAILED"):
             await stream.start_tls(ssl.create_default_context(), "localhost")
 
@@ -460,50 +440,7 @@ async def test_cancelled_in_the_handshake() -> None:
         await gone.wait()
 
 
-async def test_options_of_the_socket() -> None:
-    """What is asked for is set, and so is TCP_NODELAY; the local address is used."""
-    option = (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    async with connected(silent, local_address="127.0.0.2", socket_options=[option]) as stream:
-        sock = stream.get_extra_info("socket")
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert stream.get_extra_info("client_addr")[0] == "127.0.0.2"
-        assert stream.get_extra_info("server_addr")[0] == "127.0.0.1"
-        assert stream.get_extra_info("weather") is None
-
-
-async def test_an_option_that_is_refused() -> None:
-    """A socket that cannot be set up is a ConnectError."""
-    with pytest.raises(httpcore.ConnectError, match="option"):
-        async with connected(silent, socket_options=[(socket.SOL_SOCKET, 9999, 1)]):
-            pass
-
-
 # --- idle, abandoned
-
-
-async def test_is_readable_sees_the_socket_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes that the loop has not fetched yet are noticed, with poll and without it."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for _ in range(2):
-            assert not is_readable(ours.fileno())
-            theirs.send(b"x")
-            assert is_readable(ours.fileno())
-            ours.recv(1)
-            monkeypatch.delattr(select, "poll", raising=False)
-
-
-async def test_arrivals_are_reported_until_the_next_write() -> None:
-    """`on_arrival` tells of bytes on an idle stream, and no more once it is written to."""
-    async with connected(silent) as stream:
-        seen = []
-        stream.on_arrival = lambda: seen.append(stream.get_extra_info("is_readable"))
-        assert stream.on_arrival is not None
-        stream._wire.data_received(b"x")
-        await stream.write(b"y")
-        stream._wire.data_received(b"z")
-        assert seen == [True]
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -511,15 +448,15 @@ def test_abandoned_after_its_loop() -> None:
     """The socket of a closed loop is closed at once; what stands under its number is harmless."""
     listener = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.new_event_loop()
-    connecting = DirectBackend().connect_tcp("127.0.0.1", listener.getsockname()[1])
+    connecting = connect_tcp("127.0.0.1", listener.getsockname()[1])
     stream = loop.run_until_complete(connecting)
     loop.close()
     accepted, _ = listener.accept()
     with listener, accepted:
-        stream.abandon()
+        stream._wire.abandon()
         accepted.settimeout(5)
         assert accepted.recv(1) == b""
-        stream.abandon()  # a second time is nothing
+        stream._wire.abandon()  # a second time is nothing
         assert stream.get_extra_info("is_readable") is True
         assert stream.get_extra_info("socket") is None
         del stream, connecting
@@ -530,12 +467,51 @@ async def test_abandoned_with_a_socket_that_is_gone() -> None:
     """A number that is no longer this socket's is left alone."""
     async with connected(silent) as stream:
         sock = stream.get_extra_info("socket")
-        stream.abort()
+        stream._wire.abort()
         await until(lambda: sock.fileno() == -1)
-        stream.abandon()
-        assert _network._inode(-1) is None
+        stream._wire.abandon()
+        assert _network.inode(-1) is None
 
 
-async def test_backend_sleep() -> None:
-    """The backend can wait, as httpcore's interface has it."""
-    await DirectBackend().sleep(0)
+async def test_options_of_the_socket() -> None:
+    """A connection says that it lives, and sends what is small at once; one can say from where."""
+    async with connected(silent, local_address="127.0.0.2") as stream:
+        sock = stream.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockname()[0] == "127.0.0.2"
+        assert stream.get_extra_info("weather") is None
+
+
+async def test_an_option_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that cannot be set up is closed."""
+    loop = asyncio.get_running_loop()
+    async with peer(silent) as port:
+        with pytest.raises(OSError, match="not available"):
+            await _network.dial(
+                lambda: _network.Wire(loop), "127.0.0.1", port, options=((1, 9999, 1),)
+            )
+
+
+async def test_what_no_port_can_be() -> None:
+    """A port above 65535 is a ConnectError, by name and by address."""
+    for host in ("127.0.0.1", "localhost"):
+        with pytest.raises(httpcore.ConnectError):
+            await connect_tcp(host, 70_000)
+
+
+async def test_staleness_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no `poll`, `select` tells whether something waits in the socket."""
+    monkeypatch.delattr(select, "poll")
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await told.wait()
+        writer.write(b"x")
+        await asyncio.Event().wait()
+
+    told = asyncio.Event()
+    async with connected(greet) as stream:
+        stream._wire.transport.pause_reading()  # type: ignore[union-attr]  # it is connected
+        assert not stream.get_extra_info("is_readable")
+        told.set()
+        await until(lambda: stream.get_extra_info("is_readable"))
