@@ -161,7 +161,7 @@ class Gate:
         """
         if probe or began >= self._first_at:
             self._open()
-        else:
+        elif self._troubles:
             self._passed += 1
 
     def troubled(self, now: float, what: Trouble, *, probe: bool, at_once: bool) -> None:

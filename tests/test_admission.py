@@ -71,6 +71,14 @@ def test_an_empty_budget_closes_it_at_once() -> None:
     assert each.reason == "fault"
 
 
+def test_what_went_well_before_the_first_trouble_does_not_count() -> None:
+    """An outage after a million good jobs is noticed as soon as any."""
+    each = gate()
+    for _ in range(1000):
+        each.succeeded(NOW - 1, probe=False)
+    assert troubled(each, TROUBLES).reason == "fault"
+
+
 def test_a_success_after_the_first_trouble_starts_the_count_anew() -> None:
     """What was sent when troubles were known, and ended well, says that the server works."""
     each = troubled(gate(), TROUBLES - 1)
