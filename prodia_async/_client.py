@@ -22,7 +22,7 @@ from ._hooks import log
 from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
 from ._polling import EndedJobs
-from ._progress import bar
+from ._progress import MapProgress, Progress, Teller, bar
 from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job, extra_headers
 from ._show import one_line, shown
@@ -413,7 +413,7 @@ class AsyncProdia(BaseClient):
         accept: Format | str | None = None,
         price: bool | None = None,
         via: Literal["sync", "async"] = "sync",
-        progress: bool = False,
+        progress: bool | Callable[[MapProgress], None] = False,
     ) -> Outcomes[JobLike | JobRequest, JobOutcome]:
         """
         Run many jobs, few at a time.
@@ -431,9 +431,19 @@ class AsyncProdia(BaseClient):
 
         Inside an async generator of your own, close that one in good order
         (``contextlib.aclosing``): left half-way it keeps the block open.
-        Several types in one source share its window, so a type that the
-        server is slow to take sets the pace in the end; a ``map`` for each,
-        side by side, keeps them apart.
+
+        A server that is down, refuses the token or asks for an hour's
+        patience empties no source: nothing is pulled meanwhile, and one job
+        at a time asks whether it is back. Types do not stop each other: jobs
+        of one that the server is slow to take are put aside, some thousands
+        at the most, unless outcomes are wanted in order.
+
+        To end early and lose nothing, stop rather than leave::
+
+            loop.add_signal_handler(signal.SIGINT, outcomes.stop)
+
+        Whatever came and was not read when the block was left, by Ctrl-C too,
+        is in ``outcomes.unread()`` afterwards.
 
         Args:
             jobs: `Job`, mapping or `JobRequest`, from an iterable or an async
@@ -446,8 +456,9 @@ class AsyncProdia(BaseClient):
             price: Ask what each job cost, where a job does not say.
             via: ``"async"`` leaves every job with the server and asks about
                 it; a `JobRequest` may say so for itself.
-            progress: Show how it goes: a bar in a terminal or a notebook,
-                lines in a log. Needs tqdm (the extra `notebook`).
+            progress: ``True`` shows how it goes: a bar in a terminal or a
+                notebook, lines in a log. Needs tqdm (the extra `notebook`).
+                A function is given a `MapProgress` as each job ends.
 
         Returns:
             What gives the outcomes: ``async with`` starts the work, ``async
@@ -463,9 +474,12 @@ class AsyncProdia(BaseClient):
         accept_header(accept, multipart=True)
         if price is not None:
             flag("price", price)
-        shows = None
-        if flag("progress", progress):
-            shows = bar(len(jobs) if isinstance(jobs, Sized) else None)
+        shows: Progress | None = None
+        total = len(jobs) if isinstance(jobs, Sized) else None
+        if callable(progress):
+            shows = Teller(total, progress)
+        elif flag("progress", progress):
+            shows = bar(total)
 
         async def run(index: int, item: JobLike | JobRequest, source: Source) -> JobOutcome:
             request = item if isinstance(item, JobRequest) else JobRequest(item)

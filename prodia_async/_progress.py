@@ -1,10 +1,13 @@
-"""``map(progress=True)``: one line that fills in, in a terminal, a notebook or a log."""
+"""``map(progress=...)``: a line that fills in, or a function that is told how it goes."""
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import InvalidRequestError
+from ._hooks import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +21,57 @@ class Progress(Protocol):
 
     def close(self) -> None:
         """Leave the line as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapProgress:
+    """
+    How far many jobs are.
+
+    Attributes:
+        total: How many there are; ``None`` where nobody knows.
+        done: How many have ended, well or not.
+        failed: How many of those failed.
+        dollars: What the answers told that they cost, added up.
+    """
+
+    total: int | None
+    done: int
+    failed: int
+    dollars: float
+
+
+class Teller:
+    """
+    Tells a function of the caller's as each job ends.
+
+    Args:
+        total: How many there are, if that is known.
+        tell: The function. What it raises is logged and goes no further: a
+            broken display must not cost a paid answer.
+    """
+
+    def __init__(self, total: int | None, tell: Callable[[MapProgress], None]) -> None:
+        self._told = MapProgress(total=total, done=0, failed=0, dollars=0.0)
+        self._tell = tell
+
+    def ended(self, *, failed: bool, dollars: float) -> None:
+        """Take note of one that has ended, and tell."""
+        told = self._told
+        self._told = MapProgress(
+            total=told.total,
+            done=told.done + 1,
+            failed=told.failed + failed,
+            dollars=told.dollars + dollars,
+        )
+        try:
+            self._tell(self._told)
+        except Exception:  # noqa: BLE001  (logged)
+            with contextlib.suppress(Exception):
+                logger.exception("the progress function %r failed", self._tell)
+
+    def close(self) -> None:
+        """Do nothing: all has been told."""
 
 
 class Bar:

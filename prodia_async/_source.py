@@ -130,6 +130,8 @@ class Source:
         Raises:
             RuntimeError: The client was closed.
         """
+        if self.stopped:
+            return False  # closed or not: whoever drains a client closes it then
         self._check_not_closed()
         return not self._waiting and self._is_open()
 
@@ -151,7 +153,8 @@ class Source:
                     self._waiting.remove(opened)
                 # It may be open for more than one; and if this one was cancelled, for the next.
                 self.tell()
-            self._check_not_closed()
+            if not self.stopped:
+                self._check_not_closed()
         return not self.stopped
 
     def put_aside(self, job_type: str, job: object) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ from prodia_async import (
     Job,
     JobOutcome,
     JobRequest,
+    QueueFullError,
 )
 from prodia_async._map import YIELD_EVERY, Outcomes, own_error
 from prodia_async._scheduler import Scheduler
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
         Iterable,
         Iterator,
     )
+    from pathlib import Path
 
+    from prodia_async._progress import MapProgress
     from prodia_async._source import Source
 
 PING = {"type": "inference.ping.v1"}
@@ -610,6 +616,257 @@ async def test_a_generator_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -
     assert time.monotonic() - before < 30
 
 
+# Ending early.
+
+
+@on_both_loops
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_stop_pulls_no_more_and_loses_nothing(ordered: bool) -> None:
+    """The loop ends by itself when those that were started have come."""
+    pulled = at_stop = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal pulled
+        while True:
+            yield (pulled := pulled + 1)
+
+    manager = outcomes_of(endless(), ordered=ordered)
+    found: list[int] = []
+    with anyio.fail_after(5):
+        async with manager as reading:
+            async for outcome in reading:
+                found.append(outcome)
+                if len(found) == 7:
+                    manager.stop()
+                    manager.stop()
+                    at_stop = pulled
+    assert sorted(found) == list(range(1, at_stop + 1))
+    assert pulled == at_stop
+
+
+@on_both_loops
+async def test_stop_before_the_block_starts_nothing() -> None:
+    """A signal that comes too early is not lost."""
+    manager = outcomes_of(range(9))
+    manager.stop()
+    found: list[int] = []
+    with anyio.fail_after(5):
+        await all_of(found, manager)
+    assert found == []
+
+
+@on_both_loops
+async def test_stop_ends_a_source_that_waits() -> None:
+    """An async source is cancelled at its next item, and closed."""
+    closed: list[bool] = []
+
+    async def items() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            await anyio.sleep_forever()
+        finally:
+            closed.append(True)
+
+    manager = outcomes_of(items())
+    found: list[int] = []
+    with anyio.fail_after(5):
+        async with manager as reading:
+            async for outcome in reading:
+                found.append(outcome)
+                await anyio.wait_all_tasks_blocked()
+                manager.stop()
+    assert (found, closed) == ([1], [True])
+
+
+@on_both_loops
+async def test_stop_while_a_reader_waits_for_nothing() -> None:
+    """With nothing under way the reader is told at once."""
+
+    async def items() -> AsyncGenerator[int]:
+        await anyio.sleep_forever()
+        yield 1
+
+    manager = outcomes_of(items())
+    found: list[int] = []
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(all_of, found, manager)
+            await anyio.wait_all_tasks_blocked()
+            manager.stop()
+    assert found == []
+
+
+@on_both_loops
+async def test_all_sources_of_a_scheduler_stop_together() -> None:
+    """As a client that drains has them do; a map that begins afterwards ends at once."""
+    scheduler = Scheduler()
+    found: list[int] = []
+
+    async def endless() -> AsyncIterator[int]:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            yield 1
+
+    with anyio.fail_after(5):
+        async with outcomes_of(endless(), open_source=scheduler.source) as reading:
+            async for outcome in reading:
+                found.append(outcome)
+                if len(found) == 5:
+                    scheduler.stop_sources()
+        await all_of(found, outcomes_of(endless(), open_source=scheduler.source))
+    assert 5 <= len(found) <= 8
+
+
+@on_both_loops
+async def test_what_was_not_read_can_be_had() -> None:
+    """After the block was left, by an error too: once, and in the order of the items."""
+
+    async def run(_: int, item: int, __: Source) -> int:
+        await anyio.sleep(0.01 * (3 - item))
+        return item
+
+    manager = outcomes_of(range(100), run, buffer=1)
+    with pytest.raises(LookupError):
+        async with manager:
+            await until(lambda: "3 unread" in repr(manager))
+            with pytest.raises(RuntimeError, match="read them here"):
+                manager.unread()
+            raise LookupError
+    assert manager.unread() == (0, 1, 2)
+    assert manager.unread() == ()
+
+
+def test_ctrl_c_in_a_loop_over_outcomes(tmp_path: Path) -> None:
+    """Stopped by its signal, every charged job is saved; cut off, all that came is to be had."""
+    script = tmp_path / "loop.py"
+    script.write_text(
+        """
+import asyncio, signal, sys
+from prodia_async import AsyncProdia
+
+async def main(url, how):
+    saved = []
+    async with AsyncProdia("t", base_url=url, max_concurrency=4, adaptive=False) as client:
+        outcomes = client.map({"type": "inference.ping.v1"} for _ in range(10**6))
+        if how == "stop":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, outcomes.stop)
+        try:
+            async with outcomes:
+                async for outcome in outcomes:
+                    saved.append(outcome.unwrap())
+                    print(len(saved), flush=True)
+                    if how == "leave":
+                        await asyncio.sleep(0.3)
+        finally:
+            saved += [each.unwrap() for each in outcomes.unread()]
+            print("saved", len(saved), flush=True)
+
+try:
+    asyncio.run(main(*sys.argv[1:]))
+except KeyboardInterrupt:
+    pass
+""",
+        encoding="utf-8",
+    )
+    for how in ("stop", "leave"):
+        with RawServer() as server:
+            process = subprocess.Popen(
+                [sys.executable, script, server.url, how], stdout=subprocess.PIPE, text=True
+            )
+            assert process.stdout is not None
+            with process:
+                try:
+                    for line in process.stdout:
+                        if line == "2\n":
+                            if how == "leave":  # until the window is full, and all have come
+                                time.sleep(0.2)
+                            process.send_signal(signal.SIGINT)
+                            break
+                    rest = process.stdout.read()
+                finally:
+                    process.kill()
+            saved = int(rest.rpartition("saved ")[2])
+            assert saved == server.charges >= 4, how
+
+
+# Jobs that wait for the server do not stop the others.
+
+
+@on_both_loops
+async def test_jobs_of_a_type_that_is_held_back_are_put_aside() -> None:
+    """The others go on, far beyond the window; then those come too, and each once."""
+    scheduler = Scheduler(max_concurrency=2)
+    refused = False
+
+    async def run(_: int, item: int, source: Source) -> int:
+        nonlocal refused
+        ticket = scheduler.ticket("slow" if item % 2 else "quick", source)
+        try:
+            await ticket.start()
+            if item % 2 and not refused:
+                refused = True
+                ticket.refused(1.0, retry_after=1.0)
+                await ticket.start()
+            await anyio.lowlevel.checkpoint()
+            ticket.released(served=True)
+        finally:
+            ticket.close()
+        return item
+
+    manager: Outcomes[int, int] = Outcomes(
+        range(100),
+        run=run,
+        open_source=scheduler.source,
+        concurrency=2,
+        ordered=False,
+        buffer=0,
+        job_type_of=lambda item: "slow" if item % 2 else "quick",
+    )
+    found: list[int] = []
+    with anyio.fail_after(5):
+        async with manager as reading:
+            async for outcome in reading:
+                found.append(outcome)
+    assert not any(item % 2 for item in found[:50])
+    assert sorted(found) == list(range(100))
+
+
+@on_both_loops
+async def test_what_was_put_aside_is_not_run_after_a_stop() -> None:
+    """The loop does not wait for a type that the server does not take."""
+    scheduler = Scheduler(max_concurrency=2)
+
+    async def run(_: int, item: int, source: Source) -> int:
+        ticket = scheduler.ticket("slow" if item % 2 else "quick", source)
+        try:
+            await ticket.start()
+            if item % 2:
+                ticket.refused(0.3, retry_after=0.3)
+                await ticket.start()
+            ticket.released(served=True)
+        finally:
+            ticket.close()
+        return item
+
+    manager: Outcomes[int, int] = Outcomes(
+        range(100),
+        run=run,
+        open_source=scheduler.source,
+        concurrency=2,
+        ordered=False,
+        buffer=0,
+        job_type_of=lambda item: "slow" if item % 2 else "quick",
+    )
+    found: list[int] = []
+    with anyio.fail_after(5):
+        async with manager as reading:
+            async for outcome in reading:
+                found.append(outcome)
+                if len(found) == 45:
+                    manager.stop()
+    assert len(found) <= 60
+
+
 # With the scheduler, through the client.
 
 
@@ -653,3 +910,72 @@ async def test_a_client_that_is_closed_says_so() -> None:
         with pytest.raises(RuntimeError, match="client is closed"):
             async with prodia.map([PING] * 3) as outcomes:
                 await anext(outcomes)
+
+
+@on_both_loops
+async def test_a_client_that_drains_ends_a_map_whose_source_blocks() -> None:
+    """Its loop ends with the jobs that were sent, and nothing is left."""
+
+    async def jobs() -> AsyncIterator[dict[str, str]]:
+        yield PING
+        yield PING
+        await anyio.sleep_forever()
+
+    with RawServer() as server:
+        prodia = client(server, max_concurrency=4)
+        found: list[JobOutcome] = []
+        with anyio.fail_after(5):
+            async with prodia.map(jobs()) as outcomes:
+                async for outcome in outcomes:
+                    found.append(outcome)
+                    if len(found) == 2:
+                        await anyio.wait_all_tasks_blocked()
+                        assert await prodia.drain() == ()
+        assert [each.error for each in found] == [None, None]
+        assert server.charges == 2
+
+
+@on_both_loops
+async def test_progress_is_told_as_frozen_values() -> None:
+    """After each job, with the total where it is known; a function that fails harms nobody."""
+    told: list[MapProgress] = []
+
+    def tell(progress: MapProgress) -> None:
+        told.append(progress)
+        raise LookupError("a broken display")
+
+    bad = say(http("400 Bad Request", b"no", content_type="text/plain"))
+    with RawServer([bad]) as server:
+        async with client(server, max_concurrency=1) as prodia:
+            for jobs in ([PING] * 3, iter([PING])):
+                async with prodia.map(jobs, progress=tell) as outcomes:
+                    async for _ in outcomes:
+                        pass
+    assert [(each.total, each.done, each.failed) for each in told] == [
+        (3, 1, 1), (3, 2, 1), (3, 3, 1), (None, 1, 0),
+    ]  # fmt: skip
+    with pytest.raises(AttributeError):
+        told[0].done = 7  # type: ignore[misc]  # the point of the test
+
+
+@on_both_loops
+async def test_a_queue_that_is_full_sheds_load() -> None:
+    """One job too many fails at once, unsent; those of a map do not count themselves out."""
+
+    def stall(conversation: Conversation) -> None:
+        conversation.stall()
+
+    with RawServer([stall] * 9) as server:
+        async with client(server, max_concurrency=1, max_queued=1) as prodia:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(prodia.job, PING)
+                await until(lambda: len(server.requests) == 1)
+                tasks.start_soon(prodia.job, PING)
+                await anyio.wait_all_tasks_blocked()
+                with anyio.fail_after(1), pytest.raises(QueueFullError):
+                    await prodia.job(PING)
+                async with prodia.map([PING] * 3):
+                    await anyio.wait_all_tasks_blocked()
+                    assert prodia.statistics().queued == 2
+                tasks.cancel_scope.cancel()
+        assert len(server.requests) == 1

@@ -187,7 +187,8 @@ async def test_who_waits_is_told_when_it_is_stopped_or_closed() -> None:
             scheduler.close()
     assert found == [False, "this client is closed; make a new one"]
     with pytest.raises(RuntimeError, match="closed"):
-        one.wants_more()
+        two.wants_more()
+    assert not one.wants_more()
 
 
 def test_how_many_are_left_counts_for_probes() -> None:
