@@ -114,8 +114,8 @@ class FormPart:
 
     Attributes:
         name: Its form name.
-        filename: Its file name, already checked to need no escaping.
-        content_type: Its media type.
+        filename: Its file name, already checked to need no escaping; ``""`` for a plain field.
+        content_type: Its media type; ``""`` for a plain field.
         source: Its bytes.
         size: How many there are.
     """
@@ -128,10 +128,12 @@ class FormPart:
 
     def head(self, boundary: str) -> bytes:
         """Return the delimiter and headers that go before the bytes."""
+        filename = f'; filename="{self.filename}"' if self.filename else ""
+        content_type = f"Content-Type: {self.content_type}\r\n" if self.content_type else ""
         return (
             f"--{boundary}\r\n"
-            f'Content-Disposition: form-data; name="{self.name}"; filename="{self.filename}"\r\n'
-            f"Content-Type: {self.content_type}\r\n\r\n"
+            f'Content-Disposition: form-data; name="{self.name}"{filename}\r\n'
+            f"{content_type}\r\n"
         ).encode()
 
 
@@ -189,7 +191,7 @@ class FormBody:
                     yield view
                 pending = b""
                 # Closed here and now if sending stops, not whenever it is collected.
-                async with aclosing(_chunks(part)) as chunks:
+                async with aclosing(chunks_of(part)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             pending += b"\r\n"
@@ -203,7 +205,7 @@ def _views(content: bytes) -> list[bytes | memoryview]:
     return [whole[at : at + VIEW_BYTES] for at in range(0, len(content), VIEW_BYTES)]
 
 
-async def _chunks(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
+async def chunks_of(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
     """Yield a part's bytes, exactly as many as were promised."""
     match part.source:
         case bytes():

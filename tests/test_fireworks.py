@@ -170,7 +170,7 @@ async def test_a_view_shares_all_but_its_options() -> None:
             await fireworks.text_to_image("x")
             await view.text_to_image("x")
             assert fireworks.statistics() == view.statistics()
-            with pytest.raises(InvalidRequestError, match=r"takes api_key, retry, .*, not price"):
+            with pytest.raises(InvalidRequestError, match=r"takes .*api_key.*, not price"):
                 fireworks.with_options(price=True)  # type: ignore[call-arg]
         sent = [request.header("authorization") for request in server.requests]
     assert sent == [f"Bearer {KEY}", "Bearer fw_another-key"]
@@ -183,10 +183,10 @@ BAD_FLUX: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ""}, "prompt"),
     ({"prompt": 7}, "prompt"),
     ({"aspect_ratio": "16:10"}, f"one of {RATIOS}, not '16:10'"),
-    ({"num_inference_steps": 0}, "num_inference_steps must be a whole number from 1, not 0"),
+    ({"num_inference_steps": 0}, "num_inference_steps must be an integer of at least 1, not 0"),
     ({"num_inference_steps": 1.5}, "num_inference_steps"),
     ({"num_inference_steps": True}, "num_inference_steps"),
-    ({"seed": -1}, "seed must be a whole number from 0, not -1"),
+    ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
     ({"seed": "1"}, "seed"),
     ({"seed": 10**5000}, "JSON cannot carry"),
     ({"guidance_scale": float("nan")}, "guidance_scale"),
@@ -214,13 +214,13 @@ PAIRS = "1024x1024, 1152x896, 896x1152, 1216x832, 832x1216, 1344x768, 768x1344, 
 BAD_SDXL: list[tuple[dict[str, Any], str]] = [
     ({"width": 1000, "height": 1000}, f"one of {PAIRS}, or both be left out, not 1000 and 1000"),
     ({"width": 1024}, "not 1024 and None"),
-    ({"steps": 0}, "steps must be a whole number from 1, not 0"),
-    ({"samples": 0}, "samples must be a whole number from 1, not 0"),
+    ({"steps": 0}, "steps must be an integer of at least 1, not 0"),
+    ({"samples": 0}, "samples must be an integer of at least 1, not 0"),
     ({"samples": None}, "samples"),
     ({"seed": -1}, "seed"),
     ({"sampler": "EULER"}, "one of K_EULER, K_DPMPP_2M, not 'EULER'"),
     ({"cfg_scale": "x"}, "cfg_scale"),
-    ({"negative_prompt": 3}, "negative_prompt must be a text"),
+    ({"negative_prompt": 3}, "negative_prompt must be a string"),
     ({"lora_adapter_name": "x"}, "belong together"),
     ({"samples": 2, "accept": "image/png"}, "application/json alone"),
 ]
@@ -233,8 +233,8 @@ BAD_KONTEXT: list[tuple[dict[str, Any], str]] = [
     ({"safety_tolerance": 7}, "0 to 6"),
     ({"safety_tolerance": 3, "input_image": b"x"}, "at most 2 with an input image"),
     ({"webhook_url": ""}, "1 to 2083"),
-    ({"webhook_secret": 3}, "webhook_secret must be a text, not int"),
-    ({"input_image": 3}, "bytes, a path, a URL or a data URI, not int"),
+    ({"webhook_secret": 3}, "webhook_secret must be a string, not int"),
+    ({"input_image": 3}, "an input must be"),
     ({"input_image": b"no picture"}, "10 bytes of no known format"),
     ({"input_image": "no/such/file.png"}, "cannot read the input"),
     ({"poll": 0}, "poll"),
@@ -399,7 +399,7 @@ BROKEN: list[tuple[Any, type[ProdiaError], str]] = [
     (told([1]), MalformedResponseError, "array of objects"),
     (told(b"7"), MalformedResponseError, "array of objects"),
     (told({"base64": []}), MalformedResponseError, "holds none"),
-    (told({"base64": [7]}), MalformedResponseError, "base64 as a text"),
+    (told({"base64": [7]}), MalformedResponseError, "base64 as a string"),
     (told({"error": {"message": "no luck"}}), MalformedResponseError, "it says: no luck"),
     (told({"base64": "%"}), MalformedResponseError, "in base64"),
     (told({"base64": "aGVsbG8="}), MalformedResponseError, "must be a picture"),

@@ -40,12 +40,12 @@ from prodia_async import (
     RetryPolicy,
     ServerError,
     TruncatedResponseError,
+    _requests,
     _uploads,
 )
 from prodia_async._waiting import skip_waiting
 from prodia_async.fireworks import (
     ContentFilteredError,
-    _orders,
 )
 from prodia_async.fireworks._kontext import check_sample_url
 
@@ -316,16 +316,16 @@ async def test_an_input_picture_is_read_within_the_deadline(
             (tmp_path / "b.png").write_bytes(PNG_BYTES)
             with monkeypatch.context() as patched:
                 patched.setattr(
-                    _orders, "measure", lambda path, n: (slow(path, n), path.unlink())[0]
+                    _requests, "measure", lambda path, n: (slow(path, n), path.unlink())[0]
                 )
-                with pytest.raises(InvalidRequestError, match=r"b\.png.*No such file"):
+                with pytest.raises(InvalidRequestError, match=r"b\.png.*can no longer be read"):
                     await fireworks.kontext("x", input_image=tmp_path / "b.png")
             with pytest.raises(InvalidRequestError, match="no regular file"):
                 await fireworks.kontext("x", input_image=tmp_path / "pipe")
-            monkeypatch.setattr(_orders, "measure", hanging)
+            monkeypatch.setattr(_requests, "measure", hanging)
             began = time.monotonic()
             try:
-                with pytest.raises(DeadlineExceededError, match="reading its input_image"):
+                with pytest.raises(DeadlineExceededError, match="reading the input picture"):
                     await fireworks.kontext("x", input_image=tmp_path / "a.png")
                 assert time.monotonic() - began < 1
             finally:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ..fireworks._orders import Order
+    from ..fireworks._edits import Order
 
 SDXL = (
     "stable-diffusion-xl-1024-v1-0", "playground-v2-1024px-aesthetic",

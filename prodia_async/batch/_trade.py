@@ -312,7 +312,9 @@ def content_of(output: Output) -> Content:
 
 
 ORDERS = {"text_to_image": TextToImage, "generate": Generate, "kontext": Kontext}
-_NOT_CONTENT = frozenset({"deadline", "poll", "raise_if_filtered", "webhook_url", "webhook_secret"})
+_NOT_CONTENT = frozenset(
+    {"deadline", "poll", "raise_if_filtered", "tag", "webhook_url", "webhook_secret"}
+)
 
 
 class FireworksTrade:
@@ -366,15 +368,7 @@ class FireworksTrade:
 
     async def run(self, asked: Asked) -> Made:
         order = asked.request
-        given = {each.name: getattr(order, each.name) for each in fields(order)}
-        call: Any
-        if isinstance(order, Kontext):
-            call = self._client.kontext
-        elif isinstance(order, Generate):
-            call = self._client.generate
-        else:
-            call = self._client.text_to_image
-        response = await call(**{name: value for name, value in given.items() if name != "_"})
+        response = await self._client.run(order)
         dollars = self.facts(asked).dollars
         seed = next((each.seed for each in response.images if each.seed is not None), None)
         return Made(

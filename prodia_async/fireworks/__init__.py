@@ -12,20 +12,27 @@ The errors, formats and policies are those of `prodia_async`.
 
 from ._answers import ContentFilteredError, Image, ImageOutcome, ImageResponse
 from ._client import AsyncFireworks
+from ._edits import CannyEdgeDetection, ControlNet, ImageToImage, QRCode
 from ._orders import Generate, Kontext, TextToImage
 from ._prices import Estimate, estimate
+from ._webhooks import verify_webhook
 
 __all__ = [
     "AsyncFireworks",
+    "CannyEdgeDetection",
     "ContentFilteredError",
+    "ControlNet",
     "Estimate",
     "Generate",
     "Image",
     "ImageOutcome",
     "ImageResponse",
+    "ImageToImage",
     "Kontext",
+    "QRCode",
     "TextToImage",
     "estimate",
+    "verify_webhook",
 ]
 
 # Tracebacks and pickles name the door, not the room behind it.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -35,10 +35,14 @@ from .._outputs import Output
 from .._show import MAX_SHOWN, one_line
 from .._statuses import STATUS_ERRORS, encoding_of, status_error, text_of
 from .._vocabulary import Vocabulary
-from ._orders import Generate, Kontext, Order, TextToImage
+from ._edits import CannyEdgeDetection, Order, QRCode, SyncOrder
+from ._orders import Kontext
+from ._prices import estimate
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
+    from pathlib import Path
 
     from .._errors import ProdiaError
     from .._exchange import Reply
@@ -132,6 +136,7 @@ class ImageResponse:
         attempts: What was tried, oldest first; the last one succeeded. For
             Kontext those of the submission, which is what is paid.
         timing: Where the time went.
+        cached: Whether it came from a folder of earlier answers, and nothing was sent or charged.
     """
 
     images: tuple[Image, ...]
@@ -140,6 +145,7 @@ class ImageResponse:
     request_id: str | None
     attempts: tuple[Attempt, ...]
     timing: Timing
+    cached: bool = False
 
     @property
     def image(self) -> Image:
@@ -147,16 +153,83 @@ class ImageResponse:
         return self.images[0]
 
     @property
+    def outputs(self) -> tuple[Image, ...]:
+        """The pictures, by the name they have in the other API's response."""
+        return self.images
+
+    @property
+    def output(self) -> Image:
+        """The first picture, likewise."""
+        return self.images[0]
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the first picture."""
+        return self.images[0].content
+
+    @property
+    def seed(self) -> int | None:
+        """What the first picture was made from; ``None`` where nobody knows."""
+        return self.images[0].seed
+
+    @property
+    def dollars(self) -> float | None:
+        """What it cost by `estimate`, since no answer tells; ``None`` where no price is known."""
+        return None if self.request is None or self.cached else dollars_of(self.request)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was asked, the seed filled in and pictures left out; empty for a task by its id."""
+        return {} if self.request is None else config_of(self.request)
+
+    async def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """
+        Write the first picture to a file, as `Output.save` does.
+
+        Args:
+            path: A file; or a folder, which is one that is there or a path that ends in a slash.
+            overwrite: Replace a file that is there rather than number past it.
+
+        Returns:
+            Where it was written.
+
+        Raises:
+            OSError: It cannot be written there; the error names the path as given.
+        """
+        return await self.images[0].save(path, overwrite=overwrite)
+
+    @property
     def is_over_limit(self) -> bool:
         """Whether it was served although over the rate limit; expect slowness, then refusals."""
         return is_over_limit(self.headers)
 
 
-ImageOutcome: TypeAlias = (
-    Succeeded[TextToImage | Generate | Kontext, ImageResponse]
-    | Failed[TextToImage | Generate | Kontext]
-)
+ImageOutcome: TypeAlias = Succeeded[Order, ImageResponse] | Failed[Order]
 """What became of one order of `AsyncFireworks.map`; as a `JobOutcome`. Its seed is filled in."""
+
+
+def dollars_of(order: Order) -> float | None:
+    """Return what an order costs by `estimate`; ``None`` where no price is known."""
+    if isinstance(order, Kontext | CannyEdgeDetection | QRCode):
+        return None
+    return estimate(order.steps, order.model, images=order.samples).dollars
+
+
+def config_of(order: Order) -> dict[str, Any]:
+    """Return what an order asks for, without its pictures and what is not sent as it is."""
+    given = {each.name: getattr(order, each.name) for each in fields(order)}
+    extra = given.pop("extra_body") or {}
+    kept = {name: value for name, value in given.items() if name not in _NOT_CONFIG}
+    return {name: value for name, value in kept.items() if value is not None} | dict(extra)
+
+
+_NOT_CONFIG = frozenset(
+    {
+        "_", "accept", "control_image", "deadline", "image", "init_image", "input_image",
+        "jpeg_quality", "json_image", "poll", "raise_if_filtered", "tag", "webhook_secret",
+        "webhook_url",
+    }
+)  # fmt: skip
 
 
 def is_over_limit(headers: Mapping[str, str]) -> bool:
@@ -307,7 +380,7 @@ def _artifact_images(artifact: dict[str, Any], seed: int | None) -> list[Image]:
             listed = [""]
         else:
             raise MalformedResponseError(
-                f"the answer must hold base64 as a text or a list of texts, not {shown(texts)}"
+                f"the answer must hold base64 as a string or a list of strings, not {shown(texts)}"
                 f"{f'; it says: {one_line(said)}' if said else ''}"
             )
     told = _whole(artifact.get("seed"))
@@ -426,7 +499,7 @@ class Pictures(Answer["tuple[tuple[Image, ...], Headers]"]):
 
     __slots__ = ("_came", "_max_bytes", "_order", "_price")
 
-    def __init__(self, order: TextToImage | Generate, *, max_bytes: int, price: float) -> None:
+    def __init__(self, order: SyncOrder, *, max_bytes: int, price: float) -> None:
         self._order = order
         self._max_bytes = max_bytes
         self._price = price

@@ -5,18 +5,41 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
+from functools import partial
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    get_args,
+)  # fmt: skip
 
 from .. import _waiting
 from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError, shown
 from .._hooks import log
 from .._map import own_error
-from .._models import Failed, Succeeded, Timing
+from .._models import Failed, Succeeded, Timing, as_input
+from .._requests import input_parts
 from .._retry import check_seconds
 from .._show import one_line
 from .._wire import MAX_RESPONSE_BYTES
-from ._answers import Image, ImageOutcome, ImageResponse, Pictures
+from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
+from ._edits import (
+    SDXL,
+    CannyEdgeDetection,
+    ControlNet,
+    ImageToImage,
+    Mode,
+    Order,
+    PictureOrder,
+    QRCode,
+    SyncOrder,
+    with_seed,
+)
 from ._kontext import GOES_ON, Task, submission
 from ._orders import (
     FLUX_SCHNELL,
@@ -25,18 +48,22 @@ from ._orders import (
     Generate,
     ImageType,
     Kontext,
-    Order,
     TextToImage,
     check_model,
     check_task_id,
     picture_text,
-    with_seed,
 )
-from ._prices import estimate
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+    )  # fmt: skip
     from contextlib import AbstractAsyncContextManager
 
     import httpx
@@ -44,9 +71,10 @@ if TYPE_CHECKING:
     from .._engine import Finished, Terms
     from .._formats import Format
     from .._hooks import AttemptHook
+    from .._models import InputLike
     from .._retry import RetryPolicy
     from .._source import Source
-    from .._wire import Headers
+    from .._wire import Headers, WireRequest
 
 ACCOUNT = Account(
     credential="API key",
@@ -55,11 +83,13 @@ ACCOUNT = Account(
     url="https://api.fireworks.ai/inference/v1",  # documented; so are both variables
     url_variable="FIREWORKS_API_BASE",
     url_suffixes=(),
-    requests="the requests (TextToImage, Generate, Kontext)",
+    requests="the requests (TextToImage, Generate, Kontext ...)",
 )
 
+Read = TypeVar("Read")
+
 OrderLike: TypeAlias = Order | str
-"""What `AsyncFireworks.map` takes; a text is the prompt of a `TextToImage`."""
+"""What `AsyncFireworks.map` takes; a string is the prompt of a `TextToImage`."""
 
 
 class Options(TypedDict, total=False):
@@ -88,6 +118,34 @@ class ClientOptions(BaseOptions):
     def credential(self) -> TokenSource | None:
         """The API key."""
         return self.api_key
+
+
+class EditOptions(TypedDict, total=False):
+    """What `AsyncFireworks.image_to_image` and `control_net` take beside their own arguments."""
+
+    model: str
+    negative_prompt: str | None
+    width: int | None
+    height: int | None
+    cfg_scale: float | None
+    sampler: str | None
+    steps: int | None
+    seed: int | None
+    samples: int
+    safety_check: bool | None
+    style_preset: str | None
+    lora_adapter_name: str | None
+    lora_weight_filename: str | None
+    apply_invisible_watermark: bool | None
+    crop_padding: bool | None
+    step_schedule_start: float | None
+    step_schedule_end: float | None
+    accept: Format | str | None
+    jpeg_quality: int | None
+    json_image: ImageType | None
+    raise_if_filtered: bool
+    deadline: float | None
+    extra_body: Mapping[str, Any] | None
 
 
 class AsyncFireworks(BaseClient):
@@ -218,6 +276,7 @@ class AsyncFireworks(BaseClient):
         json_image: ImageType | None = None,
         raise_if_filtered: bool = True,
         deadline: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> ImageResponse:
         """
         Make a picture on the workflows endpoint, which serves the FLUX.1 models.
@@ -249,6 +308,7 @@ class AsyncFireworks(BaseClient):
                 json_image=json_image,
                 raise_if_filtered=raise_if_filtered,
                 deadline=deadline,
+                extra_body=extra_body,
             )
         )
 
@@ -275,6 +335,7 @@ class AsyncFireworks(BaseClient):
         json_image: ImageType | None = None,
         raise_if_filtered: bool = True,
         deadline: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> ImageResponse:
         """
         Make one picture or several on the older image_generation endpoint (the SDXL models).
@@ -309,6 +370,159 @@ class AsyncFireworks(BaseClient):
                 json_image=json_image,
                 raise_if_filtered=raise_if_filtered,
                 deadline=deadline,
+                extra_body=extra_body,
+            )
+        )
+
+    async def image_to_image(
+        self,
+        prompt: str,
+        init_image: InputLike,
+        *,
+        init_image_mode: Mode | None = None,
+        image_strength: float | None = None,
+        **options: Unpack[EditOptions],
+    ) -> ImageResponse:
+        """
+        Make a picture from a picture on the older endpoint (the SDXL models).
+
+        Args:
+            prompt: As `ImageToImage` takes it, and so are all the others.
+            init_image: The picture to start from: whatever may be an input of a Prodia job.
+            init_image_mode: ``IMAGE_STRENGTH`` (the default) or ``STEP_SCHEDULE``.
+            image_strength: 0 to 1; needed for the first.
+            options: The other fields of `ImageToImage`.
+
+        Returns:
+            The pictures; with several, the seeds of those that the answer tells.
+
+        Raises:
+            ProdiaError: As `text_to_image` does.
+        """
+        return await self._run(
+            ImageToImage(
+                prompt,
+                init_image,
+                init_image_mode=init_image_mode,
+                image_strength=image_strength,
+                **options,
+            )
+        )
+
+    async def control_net(
+        self,
+        prompt: str,
+        control_image: InputLike,
+        *,
+        control_net_name: str,
+        conditioning_scale: float | None = None,
+        **options: Unpack[EditOptions],
+    ) -> ImageResponse:
+        """
+        Make a picture along the lines of another on the older endpoint (the SDXL models).
+
+        Args:
+            prompt: As `ControlNet` takes it, and so are all the others.
+            control_image: The lines; `canny_edge_detection` draws some.
+            control_net_name: Which network reads them, for instance ``canny``.
+            conditioning_scale: How closely to follow them.
+            options: The other fields of `ControlNet`.
+
+        Returns:
+            The pictures; with several, the seeds of those that the answer tells.
+
+        Raises:
+            ProdiaError: As `text_to_image` does.
+        """
+        return await self._run(
+            ControlNet(
+                prompt,
+                control_image,
+                control_net_name=control_net_name,
+                conditioning_scale=conditioning_scale,
+                **options,
+            )
+        )
+
+    async def canny_edge_detection(
+        self,
+        image: InputLike,
+        *,
+        model: str = SDXL,
+        min_val: float | None = None,
+        max_val: float | None = None,
+        accept: Format | str | None = None,
+        deadline: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> ImageResponse:
+        """
+        Find the edges of a picture on the older endpoint, for `control_net`.
+
+        Args:
+            image: As `CannyEdgeDetection` takes it, and so are all the others.
+            model: An SDXL model.
+            min_val: Below this strength there is no edge.
+            max_val: Above this strength there is one.
+            accept: ``image/png`` (the default) or ``image/jpeg``.
+            deadline: As the client's option.
+            extra_body: Further fields of the request.
+
+        Returns:
+            The edges, as a picture.
+
+        Raises:
+            ProdiaError: As `text_to_image` does.
+        """
+        return await self._run(
+            CannyEdgeDetection(
+                image,
+                model=model,
+                min_val=min_val,
+                max_val=max_val,
+                accept=accept,
+                deadline=deadline,
+                extra_body=extra_body,
+            )
+        )
+
+    async def qr_code(
+        self,
+        prompt: str,
+        *,
+        model: str = SDXL,
+        width: int | None = None,
+        height: int | None = None,
+        accept: Format | str | None = None,
+        deadline: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> ImageResponse:
+        """
+        Make a QR code on the older endpoint.
+
+        Args:
+            prompt: What the code says; as `QRCode` takes it, and so are all the others.
+            model: An SDXL model.
+            width: Pixels.
+            height: Pixels.
+            accept: ``image/png`` (the default) or ``image/jpeg``.
+            deadline: As the client's option.
+            extra_body: Further fields of the request.
+
+        Returns:
+            The code, as a picture.
+
+        Raises:
+            ProdiaError: As `text_to_image` does.
+        """
+        return await self._run(
+            QRCode(
+                prompt,
+                model=model,
+                width=width,
+                height=height,
+                accept=accept,
+                deadline=deadline,
+                extra_body=extra_body,
             )
         )
 
@@ -317,7 +531,7 @@ class AsyncFireworks(BaseClient):
         prompt: str,
         *,
         model: str = KONTEXT_PRO,
-        input_image: bytes | str | os.PathLike[str] | None = None,
+        input_image: InputLike | None = None,
         aspect_ratio: str | None = None,
         output_format: Literal["png", "jpeg"] = "png",
         seed: int | None = None,
@@ -327,6 +541,7 @@ class AsyncFireworks(BaseClient):
         webhook_secret: str | None = None,
         poll: float = POLL_SECONDS,
         deadline: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> ImageResponse:
         """
         Make or change a picture with FLUX Kontext: submit it, wait for it, fetch it.
@@ -362,6 +577,7 @@ class AsyncFireworks(BaseClient):
                 webhook_secret=webhook_secret,
                 poll=poll,
                 deadline=deadline,
+                extra_body=extra_body,
             )
         )
 
@@ -418,8 +634,8 @@ class AsyncFireworks(BaseClient):
         It pulls, bounds, fails and ends as `AsyncProdia.map` does.
 
         Args:
-            requests: `TextToImage`, `Generate` or `Kontext`, or a prompt as
-                text, from an iterable or an async iterable. If it raises,
+            requests: `TextToImage`, `Generate`, `Kontext` and the others, or a
+                prompt as text, from an iterable or an async iterable. If it raises,
                 what was started still comes out, and then its error is raised.
             ordered: Deliver outcomes in the order of the requests rather than
                 as they complete.
@@ -432,7 +648,7 @@ class AsyncFireworks(BaseClient):
         return self._outcomes(
             requests,
             self._run_one_of_many,
-            alone=(TextToImage, Generate, Kontext),
+            alone=get_args(Order),
             many="requests",
             single="text_to_image(...), generate(...) or kontext(...)",
             ordered=ordered,
@@ -445,30 +661,38 @@ class AsyncFireworks(BaseClient):
             if isinstance(item, str):
                 request = TextToImage(item)
             request = with_seed(request)
-            return Succeeded(index, request, await self._run(request, source))
+            response = await self._run(request, source, index)
+            return Succeeded(index, request, response, tag=request.tag)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
-            return Failed(index, request, None, own_error(error))
+            tag = getattr(request, "tag", None)
+            return Failed(index, request, None, own_error(error), tag=tag)
 
-    async def _run(self, order: Order, source: Source | None = None) -> ImageResponse:
+    async def _run(
+        self, order: Order, source: Source | None = None, index: int | None = None
+    ) -> ImageResponse:
         order = with_seed(order)
+        terms = replace(self._terms(order.deadline, source), index=index, tag=order.tag)
         try:
             if isinstance(order, Kontext):
-                return await self._run_kontext(order, source)
-            terms = self._terms(order.deadline, source)
-            price = estimate(order.steps, order.model, images=order.samples).dollars
-            answer = Pictures(order, max_bytes=self._max_response_bytes, price=price or 0.0)
-            (images, headers), finished = await self._engine.run(order.to_request(), answer, terms)
+                return await self._run_kontext(order, terms)
+            began = _waiting.current_time()
+            wire = await self._within(terms.deadline, partial(_request, order))
+            terms = replace(terms, spent=_waiting.current_time() - began)
+            price = dollars_of(order) or 0.0
+            answer = Pictures(order, max_bytes=self._max_response_bytes, price=price)
+            (images, headers), finished = await self._engine.run(wire, answer, terms)
         except ProdiaError as error:
             # What was drawn here nobody else knows, and it may have run.
-            error.add_note(f"the seed was {shown(order.seed)}")
+            if order.seed is not None:
+                error.add_note(f"the seed was {shown(order.seed)}")
             raise
         return _response(images, order, headers, finished)
 
-    async def _run_kontext(self, order: Kontext, source: Source | None) -> ImageResponse:
-        terms = self._terms(order.deadline, source)
+    async def _run_kontext(self, order: Kontext, terms: Terms) -> ImageResponse:
         began = _waiting.current_time()
         with self._counting():
-            wire = order.to_request(await self._read_picture(order, terms.deadline))
+            reading = partial(picture_text, order.input_image)
+            wire = order.to_request(await self._within(terms.deadline, reading))
             step = replace(terms, counted=False, spent=_waiting.current_time() - began)
             task_id, finished = await self._engine.run(wire, submission(), step)
             # If whoever waits is cut off, this is the one place that knows what was paid for.
@@ -487,14 +711,15 @@ class AsyncFireworks(BaseClient):
         finished = replace(finished, running=running, total=total)
         return _response((image,), order, headers, finished)
 
-    async def _read_picture(self, order: Kontext, deadline: float | None) -> str | None:
+    async def _within(self, deadline: float | None, reading: Callable[[], Awaitable[Read]]) -> Read:
+        """Look at an order's picture within its deadline."""
         if deadline is None:
-            return await picture_text(order.input_image)
+            return await reading()
         with _waiting.until(_waiting.current_time() + deadline):
-            return await picture_text(order.input_image)
+            return await reading()
         raise DeadlineExceededError(
-            f"the task was not sent within its deadline of {deadline:g} s: reading its "
-            "input_image took longer"
+            f"nothing was sent within the deadline of {deadline:g} s: reading the input picture "
+            "took longer"
         )
 
     @contextmanager
@@ -538,6 +763,14 @@ class AsyncFireworks(BaseClient):
             may_have_run=True,
         )
         raise error.tell(job_id=task_id) from (faults[0] if faults else None)
+
+
+async def _request(order: SyncOrder) -> WireRequest:
+    """Return the request for an order, its picture measured."""
+    if not isinstance(order, PictureOrder):
+        return order.to_request()
+    (part,) = await input_parts([as_input(order.picture)])
+    return order.to_request(part)
 
 
 def _response(

@@ -8,26 +8,30 @@ and nothing else. Facts are documented unless they are marked otherwise.
 
 from __future__ import annotations
 
-import random
+import os
 import re
 from base64 import b64encode
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 import anyio.to_thread
 
+from .._checks import flag, integer, number
 from .._errors import InvalidRequestError, shown
 from .._formats import Format
 from .._media import SNIFF_BYTES, sniff
-from .._requests import JSON_TYPE, encode_json
+from .._models import as_input
+from .._requests import JSON_TYPE, encode_json, input_parts
 from .._retry import check_seconds
-from .._uploads import BytesBody, measure
+from .._uploads import BytesBody, chunks_of
 from .._wire import WireRequest
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Sequence
+
+    from .._models import InputLike
 
 FLUX_SCHNELL = "flux-1-schnell-fp8"
 KONTEXT_PRO = "flux-kontext-pro"
@@ -82,6 +86,10 @@ class TextToImage:
         raise_if_filtered: Whether a filtered picture is an error, or is
             handed over with `Image.is_filtered` set.
         deadline: Seconds in all; by default the client's.
+        extra_body: Further fields of the request, for what the service takes and nobody here
+            knows; sent as they are.
+        tag: A name of your own for it, whatever it is: it comes back as
+            ``outcome.tag`` and goes to the hook. It is not sent.
 
     Raises:
         InvalidRequestError: A value is out of its range; it says what is allowed.
@@ -100,18 +108,21 @@ class TextToImage:
     json_image: ImageType | None = None
     raise_if_filtered: bool = True
     deadline: float | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    tag: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_common(self.prompt, self.model, self.seed, self.deadline)
-        _check_one_of("aspect_ratio", self.aspect_ratio, RATIOS)
-        _check_number("guidance_scale", self.guidance_scale)
-        _check_whole("num_inference_steps", self.num_inference_steps, 1)
-        _check_flag("safety_check", self.safety_check)
-        _check_flag("raise_if_filtered", self.raise_if_filtered)
+        check_common(self.prompt, self.model, self.seed, self.deadline)
+        check_one_of("aspect_ratio", self.aspect_ratio, RATIOS)
+        optional(number, "guidance_scale", self.guidance_scale, least=-LARGEST, most=LARGEST)
+        optional(integer, "num_inference_steps", self.num_inference_steps, least=1)
+        optional(flag, "safety_check", self.safety_check)
+        optional(flag, "raise_if_filtered", self.raise_if_filtered)
+        check_extra(self.extra_body, [each.name for each in fields(self)])
         accept_headers(self.accept, self.jpeg_quality, self.json_image)
 
     def __repr__(self) -> str:
-        return _shown_order(self)
+        return shown_order(self)
 
     @property
     def steps(self) -> int | None:
@@ -125,8 +136,8 @@ class TextToImage:
 
     def to_request(self) -> WireRequest:
         """Return the request; can be sent any number of times."""
-        return _post(
-            f"/workflows/{_model_path(self.model)}/text_to_image",
+        return post(
+            f"/workflows/{model_path(self.model)}/text_to_image",
             {
                 "prompt": self.prompt,
                 "aspect_ratio": self.aspect_ratio or DEFAULT_RATIO,
@@ -137,6 +148,7 @@ class TextToImage:
             },
             self.model,
             accept_headers(self.accept, self.jpeg_quality, self.json_image),
+            self.extra_body,
         )
 
 
@@ -166,6 +178,8 @@ class Generate:
         json_image: As `TextToImage` takes it.
         raise_if_filtered: As `TextToImage` takes it.
         deadline: Seconds in all; by default the client's.
+        extra_body: As `TextToImage` takes it.
+        tag: As `TextToImage` takes it.
 
     Raises:
         InvalidRequestError: A value is out of its range; it says what is allowed.
@@ -192,53 +206,42 @@ class Generate:
     json_image: ImageType | None = None
     raise_if_filtered: bool = True
     deadline: float | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    tag: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_common(self.prompt, self.model, self.seed, self.deadline)
-        size = (self.width, self.height)
-        if size not in {(None, None), *SIZES}:
-            pairs = ", ".join(f"{width}x{height}" for width, height in SIZES)
-            raise InvalidRequestError(
-                f"width and height must be one of {pairs}, or both be left out, not "
-                f"{shown(self.width)} and {shown(self.height)}"
-            )
-        _check_number("cfg_scale", self.cfg_scale)
-        _check_one_of("sampler", self.sampler, SAMPLERS)
-        _check_whole("steps", self.steps, 1)
-        if self.samples is None:
-            raise InvalidRequestError("samples must be a whole number from 1, not None")
-        _check_whole("samples", self.samples, 1)
+        check_common(self.prompt, self.model, self.seed, self.deadline)
+        problem = size_problem(self.width, self.height)
+        if problem:
+            raise InvalidRequestError(problem)
+        optional(number, "cfg_scale", self.cfg_scale, least=-LARGEST, most=LARGEST)
+        check_one_of("sampler", self.sampler, SAMPLERS)
+        optional(integer, "steps", self.steps, least=1)
+        integer("samples", self.samples, least=1)
         for name in (
             *("negative_prompt", "style_preset"),
             *("lora_adapter_name", "lora_weight_filename"),
         ):
-            _check_text(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         if (self.lora_adapter_name is None) != (self.lora_weight_filename is None):
             raise InvalidRequestError(
                 "lora_adapter_name and lora_weight_filename belong together; give both or neither"
             )
         for name in ("safety_check", "apply_invisible_watermark", "raise_if_filtered"):
-            _check_flag(name, getattr(self, name))
+            optional(flag, name, getattr(self, name))
+        check_extra(self.extra_body, [each.name for each in fields(self)])
         self._accept_headers()
 
     def __repr__(self) -> str:
-        return _shown_order(self)
+        return shown_order(self)
 
     def _accept_headers(self) -> tuple[tuple[str, str], ...]:
-        several = self.samples > 1
-        accept = self.accept or (JSON_TYPE if several else None)
-        headers = accept_headers(accept, self.jpeg_quality, self.json_image)
-        if several and dict(headers)["accept"] != JSON_TYPE:
-            raise InvalidRequestError(
-                f"samples={self.samples} pictures come as application/json alone, which holds "
-                f"them all, not as {shown(accept)}; json_image= says in which format"
-            )
-        return headers
+        return form_headers(self.accept, self.jpeg_quality, self.json_image, self.samples)
 
     def to_request(self) -> WireRequest:
         """Return the request; can be sent any number of times."""
-        return _post(
-            f"/image_generation/{_model_path(self.model)}",
+        return post(
+            f"/image_generation/{model_path(self.model)}",
             {
                 "prompt": self.prompt,
                 "negative_prompt": self.negative_prompt,
@@ -257,6 +260,7 @@ class Generate:
             },
             self.model,
             self._accept_headers(),
+            self.extra_body,
         )
 
 
@@ -268,8 +272,8 @@ class Kontext:
     Args:
         prompt: What to show, or what to change.
         model: ``flux-kontext-pro`` or ``flux-kontext-max``.
-        input_image: The picture to start from: bytes, the path of a file, a
-            URL (the service fetches it) or a data URI.
+        input_image: The picture to start from: whatever may be an input of a
+            Prodia job, a URL (the service fetches it) or a data URI.
         aspect_ratio: Anything between ``21:9`` and ``9:21``; by default the service's choice.
         output_format: ``png`` or ``jpeg``.
         seed: As `TextToImage` takes it.
@@ -282,6 +286,8 @@ class Kontext:
             by a quarter, up to five times as long or 5 s (the larger), plus a
             random part of up to a quarter, so that many do not ask in step. Chosen.
         deadline: Seconds in all; by default the client's.
+        extra_body: As `TextToImage` takes it.
+        tag: As `TextToImage` takes it.
 
     Raises:
         InvalidRequestError: A value is out of its range; it says what is allowed.
@@ -290,7 +296,7 @@ class Kontext:
     prompt: str
     _: KW_ONLY
     model: str = KONTEXT_PRO
-    input_image: bytes | str | os.PathLike[str] | None = field(default=None, repr=False)
+    input_image: InputLike | None = field(default=None, repr=False)
     aspect_ratio: str | None = None
     output_format: Literal["png", "jpeg"] = "png"
     seed: int | None = None
@@ -300,17 +306,15 @@ class Kontext:
     webhook_secret: str | None = field(default=None, repr=False)
     poll: float = POLL_SECONDS
     deadline: float | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    tag: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_common(self.prompt, self.model, self.seed, self.deadline)
-        if self.input_image is not None and not isinstance(self.input_image, bytes | str):
-            try:
+        check_common(self.prompt, self.model, self.seed, self.deadline)
+        if self.input_image is not None and not is_address(self.input_image):
+            as_input(self.input_image)  # refuses what is none
+            if isinstance(self.input_image, os.PathLike):
                 object.__setattr__(self, "input_image", Path(self.input_image))
-            except TypeError:
-                raise InvalidRequestError(
-                    "input_image must be bytes, a path, a URL or a data URI, not "
-                    f"{type(self.input_image).__name__}"
-                ) from None
         if self.aspect_ratio is not None and not _is_moderate(self.aspect_ratio):
             raise InvalidRequestError(
                 "aspect_ratio must read like '16:9' and lie between 21:9 and 9:21, not "
@@ -320,28 +324,29 @@ class Kontext:
             raise InvalidRequestError(
                 f"output_format must be 'png' or 'jpeg', not {shown(self.output_format)}"
             )
-        _check_flag("prompt_upsampling", self.prompt_upsampling)
-        _check_whole("safety_tolerance", self.safety_tolerance, 0, 6)
+        optional(flag, "prompt_upsampling", self.prompt_upsampling)
+        optional(integer, "safety_tolerance", self.safety_tolerance, least=0, most=6)
         if self.input_image is not None and (self.safety_tolerance or 0) > 2:
             raise InvalidRequestError(
                 "safety_tolerance must be at most 2 with an input image, not "
                 f"{shown(self.safety_tolerance)}"
             )
-        _check_text("webhook_url", self.webhook_url)
-        _check_text("webhook_secret", self.webhook_secret)
+        check_text("webhook_url", self.webhook_url)
+        check_text("webhook_secret", self.webhook_secret)
         if self.webhook_url is not None and not 1 <= len(self.webhook_url) <= 2083:
             raise InvalidRequestError(
                 f"webhook_url must have 1 to 2083 characters, not {len(self.webhook_url)}"
             )
         check_seconds("poll", self.poll)
+        check_extra(self.extra_body, [each.name for each in fields(self)])
 
     def __repr__(self) -> str:
-        return _shown_order(self)
+        return shown_order(self)
 
     def to_request(self, picture: str | None = None) -> WireRequest:
         """Return the submission, with the input picture as `picture_text` made it."""
-        return _post(
-            f"/workflows/{_model_path(self.model)}",
+        return post(
+            f"/workflows/{model_path(self.model)}",
             {
                 "prompt": self.prompt,
                 "input_image": picture,
@@ -355,68 +360,40 @@ class Kontext:
             },
             self.model,
             (("accept", JSON_TYPE),),
+            self.extra_body,
         )
 
 
-Order: TypeAlias = TextToImage | Generate | Kontext
-
-
-def with_seed(order: Order) -> Order:
-    """
-    Return the order with a seed that is not random any more.
-
-    Raises:
-        InvalidRequestError: It is no order.
-    """
-    if not isinstance(order, TextToImage | Generate | Kontext):
-        raise InvalidRequestError(
-            "a request must be a TextToImage, Generate or Kontext, or a prompt as text, not "
-            f"{shown(order)}"
-        )
-    return order if order.seed else replace(order, seed=random.randint(1, SEED_MAX))
-
-
-async def picture_text(picture: bytes | str | os.PathLike[str] | None) -> str | None:
+async def picture_text(picture: InputLike | None) -> str | None:
     """
     Return an input picture in the form the service takes: a URL or a data URI.
 
     Raises:
         InvalidRequestError: It is no picture, or the file cannot be read.
     """
-    if picture is None or (
-        isinstance(picture, str) and re.match(r"(https?://|data:)", picture, re.IGNORECASE)
-    ):
+    if picture is None or is_address(picture):
         return picture
-    # A disk that hangs is left behind when the deadline passes.
-    return await anyio.to_thread.run_sync(_data_uri, picture, abandon_on_cancel=True)
-
-
-def _data_uri(picture: bytes | str | os.PathLike[str]) -> str:
-    """Blocks."""
-    if isinstance(picture, bytes):
-        content = picture
-    else:
-        path = Path(picture)
-        facts = measure(path, SNIFF_BYTES)  # refuses what would never end, such as a pipe
-        try:
-            with path.open("rb") as file:
-                content = file.read(facts.size)
-        except OSError as error:
-            raise InvalidRequestError(
-                f"cannot read the input {str(path)!r}: {error.strerror or error}"
-            ) from error
+    (part,) = await input_parts([as_input(picture)])
+    content = b"".join([bytes(chunk) async for chunk in chunks_of(part)])
     kind = sniff(content[:SNIFF_BYTES])
     if kind is None or not kind.startswith("image/"):
         raise InvalidRequestError(
             f"input_image must be a picture; these are {len(content)} bytes of no known format"
         )
-    return f"data:{kind};base64,{b64encode(content).decode()}"
+    # Some milliseconds a megabyte, which the loop has no time for.
+    encoded = await anyio.to_thread.run_sync(b64encode, content)
+    return f"data:{kind};base64,{encoded.decode()}"
+
+
+def is_address(picture: object) -> TypeGuard[str]:
+    """Return whether a picture is given by its URL, or in a data URI."""
+    return isinstance(picture, str) and bool(re.match(r"(https?://|data:)", picture, re.IGNORECASE))
 
 
 def poll_request(model: str, task_id: str) -> WireRequest:
     """Return the question how a Kontext task stands; a POST, as all known clients send it."""
     body = BytesBody(encode_json({"id": task_id}), JSON_TYPE)
-    path = f"/workflows/{_model_path(model)}/get_result"
+    path = f"/workflows/{model_path(model)}/get_result"
     return WireRequest("POST", path, (), (("accept", JSON_TYPE),), body, f"{model} get_result")
 
 
@@ -453,8 +430,8 @@ def accept_headers(
         if jpeg_quality is not None:
             raise InvalidRequestError("give the quality in accept or as jpeg_quality, not both")
         jpeg_quality = int(quality[1])
-    _check_whole("jpeg_quality", jpeg_quality, 0, 100)
-    _check_one_of("json_image", json_image, (PNG_TYPE, JPEG_TYPE))
+    optional(integer, "jpeg_quality", jpeg_quality, least=0, most=100)
+    check_one_of("json_image", json_image, (PNG_TYPE, JPEG_TYPE))
     headers = [("accept", kind)]
     if jpeg_quality is not None:
         if kind != JPEG_TYPE:
@@ -477,7 +454,7 @@ def check_task_id(task_id: object) -> str:
         InvalidRequestError: It is none.
     """
     if not isinstance(task_id, str) or not task_id:
-        raise InvalidRequestError(f"a task id must be a text, not {shown(task_id)}")
+        raise InvalidRequestError(f"a task id must be a string, not {shown(task_id)}")
     return task_id
 
 
@@ -499,66 +476,118 @@ def check_model(model: object) -> str:
     return model
 
 
-def _model_path(model: str) -> str:
+def model_path(model: str) -> str:
     return model if "/" in model else f"accounts/fireworks/models/{model}"
 
 
-def _post(
-    path: str, fields: Mapping[str, Any], kind: str, headers: tuple[tuple[str, str], ...]
+def post(
+    path: str,
+    given: Mapping[str, Any],
+    kind: str,
+    headers: tuple[tuple[str, str], ...],
+    extra: Mapping[str, Any] | None,
 ) -> WireRequest:
-    given = {name: value for name, value in fields.items() if value is not None}
-    return WireRequest("POST", path, (), headers, BytesBody(encode_json(given), JSON_TYPE), kind)
+    """Return a request of JSON; what is ``None`` is left out, but in ``extra``."""
+    sent = {name: value for name, value in given.items() if value is not None} | dict(extra or {})
+    return WireRequest("POST", path, (), headers, BytesBody(encode_json(sent), JSON_TYPE), kind)
 
 
-def _shown_order(order: Order) -> str:
-    # The input may be a picture, and a webhook's address holds secrets.
+def form_headers(
+    accept: Format | str | None, jpeg_quality: int | None, json_image: str | None, samples: int
+) -> tuple[tuple[str, str], ...]:
+    """
+    Say which form of answer is wanted of an endpoint that makes several pictures in one call.
+
+    Raises:
+        InvalidRequestError: As `accept_headers`; or several are wanted as one picture.
+    """
+    several = samples > 1
+    given = accept or (JSON_TYPE if several else None)
+    headers = accept_headers(given, jpeg_quality, json_image)
+    if several and dict(headers)["accept"] != JSON_TYPE:
+        raise InvalidRequestError(
+            f"samples={samples} pictures come as application/json alone, which holds "
+            f"them all, not as {shown(given)}; json_image= says in which format"
+        )
+    return headers
+
+
+def size_problem(width: object, height: object) -> str | None:
+    """Say what is wrong with a size of the older endpoint, if something is."""
+    if (width, height) in {(None, None), *SIZES}:
+        return None
+    pairs = ", ".join(f"{across}x{down}" for across, down in SIZES)
     return (
-        f"{type(order).__name__}({shown(order.prompt)}, model={order.model!r}, "
-        f"seed={shown(order.seed)})"
+        f"width and height must be one of {pairs}, or both be left out, not "
+        f"{shown(width)} and {shown(height)}"
     )
 
 
-def _check_common(prompt: object, model: object, seed: object, deadline: float | None) -> None:
+def check_extra(extra: object, own: Sequence[str]) -> None:
+    """
+    Check further fields of a request.
+
+    Raises:
+        InvalidRequestError: They are no mapping from names, or have one that is an argument.
+    """
+    if extra is None:
+        return
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        raise InvalidRequestError(f"extra_body must be a mapping from names, not {shown(extra)}")
+    taken = [name for name in extra if name in own]
+    if taken:
+        raise InvalidRequestError(
+            f"extra_body has {', '.join(taken)}, which this request has an argument for"
+        )
+
+
+def shown_order(order: Any) -> str:
+    """Write a request as it was made; an input may be a picture, a webhook's address a secret."""
+    prompt = f"{shown(order.prompt)}, " if hasattr(order, "prompt") else ""
+    return f"{type(order).__name__}({prompt}model={order.model!r}, seed={shown(order.seed)})"
+
+
+def check_common(prompt: object, model: object, seed: object, deadline: float | None) -> None:
+    """
+    Check what nearly all requests have.
+
+    Raises:
+        InvalidRequestError: Something is out of its range.
+    """
     if not isinstance(prompt, str) or not prompt.strip():
-        raise InvalidRequestError(f"prompt must be a text that says something, not {shown(prompt)}")
+        raise InvalidRequestError(
+            f"prompt must be a string that says something, not {shown(prompt)}"
+        )
     check_model(model)
-    _check_whole("seed", seed, 0)
+    optional(integer, "seed", seed, least=0)
     if deadline is not None:
         check_seconds("deadline", deadline)
 
 
-def _check_whole(what: str, value: object, least: int, most: int | None = None) -> None:
-    if value is None:
-        return
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if not is_whole or not least <= value or (most is not None and value > most):  # type: ignore[operator]  # is_whole
-        allowed = f"from {least}" if most is None else f"{least} to {most}"
-        raise InvalidRequestError(f"{what} must be a whole number {allowed}, not {shown(value)}")
+LARGEST = 1e300
+"""Largest number that is sent. Chosen: neither NaN nor what no float can hold."""
 
 
-def _check_number(what: str, value: object) -> None:
-    if value is None:
-        return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Neither NaN nor what no float can hold.
-    if not is_number or not -1e300 < value < 1e300:  # type: ignore[operator]  # is_number
-        raise InvalidRequestError(f"{what} must be a number, not {shown(value)}")
+def optional(check: Callable[..., object], what: str, value: object, **limits: float) -> None:
+    """
+    Check a value that may be left out.
+
+    Raises:
+        InvalidRequestError: It is there, and out of its range.
+    """
+    if value is not None:
+        check(what, value, **limits)
 
 
-def _check_one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
+def check_one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
     if value is not None and value not in allowed:
         raise InvalidRequestError(f"{what} must be one of {', '.join(allowed)}, not {shown(value)}")
 
 
-def _check_flag(what: str, value: object) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise InvalidRequestError(f"{what} must be True or False, not {shown(value)}")
-
-
-def _check_text(what: str, value: object) -> None:
+def check_text(what: str, value: object) -> None:
     if value is not None and not isinstance(value, str):
         # It may be a secret, so it is not shown.
-        raise InvalidRequestError(f"{what} must be a text, not {type(value).__name__}")
+        raise InvalidRequestError(f"{what} must be a string, not {type(value).__name__}")
 
 
 def _is_moderate(ratio: object) -> bool:

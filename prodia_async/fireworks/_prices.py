@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from .._errors import InvalidRequestError, shown
-from ._orders import FLUX_SCHNELL, check_model
+from .._checks import integer
+from ._orders import FLUX_SCHNELL, check_model, optional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,10 +77,8 @@ def estimate(steps: int | None = None, model: str = FLUX_SCHNELL, *, images: int
         InvalidRequestError: `steps` or `images` is no number from 1, or `model` no name.
     """
     check_model(model)
-    for what, value in (("steps", steps), ("images", images)):
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (is_whole and value > 0) and (value is not None or what == "images"):  # type: ignore[operator]  # is_whole
-            raise InvalidRequestError(f"{what} must be a whole number from 1, not {shown(value)}")
+    optional(integer, "steps", steps, least=1)
+    integer("images", images, least=1)
     name = model.removeprefix("accounts/fireworks/models/")
     price = _PRICES.get(name)
     if price is None:

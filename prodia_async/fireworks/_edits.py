@@ -1,0 +1,409 @@
+"""
+What is sent to the older endpoint beside `Generate`: pictures from pictures, edges, and QR codes.
+
+The names, ranges and defaults are those of the service's own Python package, of its last
+version with pictures (fireworks-ai 0.19.20); no page of the documents has them any more.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from .._checks import flag, integer, number, seconds
+from .._errors import InvalidRequestError, shown
+from .._models import as_input
+from .._requests import encode_json
+from .._uploads import FormBody, FormPart
+from .._wire import WireRequest
+from ._orders import (
+    LARGEST,
+    SAMPLERS,
+    SEED_MAX,
+    Generate,
+    ImageType,
+    Kontext,
+    TextToImage,
+    accept_headers,
+    check_common,
+    check_extra,
+    check_model,
+    check_one_of,
+    check_text,
+    form_headers,
+    model_path,
+    optional,
+    post,
+    shown_order,
+    size_problem,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._formats import Format
+    from .._models import InputLike
+
+SDXL = "stable-diffusion-xl-1024-v1-0"
+
+Mode = Literal["IMAGE_STRENGTH", "STEP_SCHEDULE"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Edit:
+    """What the requests share that draw on a picture; see `ImageToImage`."""
+
+    model: str = SDXL
+    negative_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    cfg_scale: float | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    samples: int = 1
+    safety_check: bool | None = None
+    style_preset: str | None = None
+    lora_adapter_name: str | None = None
+    lora_weight_filename: str | None = None
+    apply_invisible_watermark: bool | None = None
+    crop_padding: bool | None = None
+    step_schedule_start: float | None = None
+    step_schedule_end: float | None = None
+    accept: Format | str | None = None
+    jpeg_quality: int | None = None
+    json_image: ImageType | None = None
+    raise_if_filtered: bool = True
+    deadline: float | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    tag: Any = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return shown_order(self)
+
+    def _check(self, prompt: str) -> None:
+        check_common(prompt, self.model, self.seed, self.deadline)
+        problem = size_problem(self.width, self.height)
+        if problem:
+            raise InvalidRequestError(problem)
+        optional(number, "cfg_scale", self.cfg_scale, least=-LARGEST, most=LARGEST)
+        check_one_of("sampler", self.sampler, SAMPLERS)
+        optional(integer, "steps", self.steps, least=1)
+        integer("samples", self.samples, least=1)
+        for name in ("negative_prompt", "style_preset", "lora_adapter_name"):
+            check_text(name, getattr(self, name))
+        check_text("lora_weight_filename", self.lora_weight_filename)
+        if (self.lora_adapter_name is None) != (self.lora_weight_filename is None):
+            raise InvalidRequestError(
+                "lora_adapter_name and lora_weight_filename belong together; give both or neither"
+            )
+        for name in ("safety_check", "apply_invisible_watermark", "crop_padding"):
+            optional(flag, name, getattr(self, name))
+        flag("raise_if_filtered", self.raise_if_filtered)
+        for name in ("step_schedule_start", "step_schedule_end"):
+            optional(number, name, getattr(self, name), most=1.0)
+        check_extra(self.extra_body, [each.name for each in fields(self)])
+        self._headers()
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        return form_headers(self.accept, self.jpeg_quality, self.json_image, self.samples)
+
+    def _fields(self) -> dict[str, Any]:
+        """Return what is sent as fields, as far as it is given."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        given = {name: value for name, value in own.items() if name not in _NOT_SENT}
+        return {**given, **(self.extra_body or {})}
+
+
+_NOT_SENT = frozenset(
+    {
+        "_", "accept", "control_image", "deadline", "extra_body", "image", "init_image",
+        "jpeg_quality", "json_image", "model", "raise_if_filtered", "tag",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ImageToImage(_Edit):
+    """
+    A picture from a picture and a prompt, on the older image_generation endpoint.
+
+    Args:
+        prompt: What to show.
+        init_image: The picture to start from: whatever may be an input of a Prodia job.
+        model: Its name; an SDXL model.
+        init_image_mode: ``IMAGE_STRENGTH`` (the default) goes by `image_strength`,
+            ``STEP_SCHEDULE`` by where the drawing steps in and out.
+        image_strength: 0 to 1; how much of the picture stays. Needed for the first.
+        step_schedule_start: 0 to 1; for the second. The package's default is 0.65.
+        step_schedule_end: 0 to 1; needed for the second.
+        crop_padding: Cut off what was added to fit the size; the package's default is on.
+        negative_prompt: As `Generate` takes it, and so are all the others.
+        width: With `height` one of `SIZES`; by default the picture's.
+        height: As `width`.
+        cfg_scale: As `Generate` takes it.
+        sampler: As `Generate` takes it.
+        steps: As `Generate` takes it.
+        seed: As `TextToImage` takes it.
+        samples: As `Generate` takes it.
+        safety_check: As `Generate` takes it.
+        style_preset: As `Generate` takes it.
+        lora_adapter_name: As `Generate` takes it.
+        lora_weight_filename: As `Generate` takes it.
+        apply_invisible_watermark: As `Generate` takes it.
+        accept: As `Generate` takes it.
+        jpeg_quality: As `TextToImage` takes it.
+        json_image: As `TextToImage` takes it.
+        raise_if_filtered: As `TextToImage` takes it.
+        deadline: Seconds in all; by default the client's.
+        extra_body: As `TextToImage` takes it.
+        tag: As `TextToImage` takes it.
+
+    Raises:
+        InvalidRequestError: A value is out of its range; it says what is allowed.
+    """
+
+    prompt: str
+    init_image: InputLike = field(repr=False)
+    _: KW_ONLY
+    init_image_mode: Mode | None = None
+    image_strength: float | None = None
+
+    path: ClassVar[str] = "image_to_image"
+    part: ClassVar[str] = "init_image"
+
+    def __post_init__(self) -> None:
+        self._check(self.prompt)
+        as_input(self.init_image)  # refuses what is none
+        check_one_of("init_image_mode", self.init_image_mode, ("IMAGE_STRENGTH", "STEP_SCHEDULE"))
+        optional(number, "image_strength", self.image_strength, most=1.0)
+        if self.init_image_mode == "STEP_SCHEDULE":
+            if self.step_schedule_end is None:
+                raise InvalidRequestError(
+                    "init_image_mode='STEP_SCHEDULE' needs step_schedule_end, from 0 to 1"
+                )
+        elif self.image_strength is None:
+            raise InvalidRequestError(
+                "image_strength is needed, from 0 to 1: how much of init_image stays; or give "
+                "init_image_mode='STEP_SCHEDULE'"
+            )
+
+    @property
+    def picture(self) -> InputLike:
+        """The picture that is sent along."""
+        return self.init_image
+
+    def to_request(self, picture: FormPart) -> WireRequest:
+        """Return the request with its picture; can be sent any number of times."""
+        return _form_request(self, self._fields(), self._headers(), picture)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ControlNet(_Edit):
+    """
+    A picture from a prompt along the lines of another picture, on the older endpoint.
+
+    Args:
+        prompt: What to show.
+        control_image: The lines: whatever may be an input of a Prodia job.
+        control_net_name: Which network reads them: ``canny``, or the name of a repository.
+        conditioning_scale: How closely to follow them; the package's default is 0.5.
+        step_schedule_start: 0 to 1; the package's default is 0.
+        step_schedule_end: 0 to 1; the package's default is 1.
+
+    The others are those of `ImageToImage`.
+
+    Raises:
+        InvalidRequestError: A value is out of its range; it says what is allowed.
+    """
+
+    prompt: str
+    control_image: InputLike = field(repr=False)
+    _: KW_ONLY
+    control_net_name: str
+    conditioning_scale: float | None = None
+
+    path: ClassVar[str] = "control_net"
+    part: ClassVar[str] = "control_image"
+
+    def __post_init__(self) -> None:
+        self._check(self.prompt)
+        as_input(self.control_image)  # refuses what is none
+        check_text("control_net_name", self.control_net_name)
+        if not self.control_net_name:
+            raise InvalidRequestError("control_net_name must name a network, for instance 'canny'")
+        optional(number, "conditioning_scale", self.conditioning_scale)
+
+    @property
+    def picture(self) -> InputLike:
+        """The picture that is sent along."""
+        return self.control_image
+
+    def to_request(self, picture: FormPart) -> WireRequest:
+        """Return the request with its picture; can be sent any number of times."""
+        return _form_request(self, self._fields(), self._headers(), picture)
+
+
+@dataclass(frozen=True, slots=True)
+class CannyEdgeDetection:
+    """
+    The edges of a picture, which `ControlNet` can follow, on the older endpoint.
+
+    Args:
+        image: The picture: whatever may be an input of a Prodia job.
+        model: Its name; an SDXL model.
+        min_val: Below this strength there is no edge; the package's default is 100.
+        max_val: Above this strength there is one; the package's default is 200.
+        accept: ``image/png`` (the default) or ``image/jpeg``.
+        deadline: Seconds in all; by default the client's.
+        extra_body: As `TextToImage` takes it.
+        tag: As `TextToImage` takes it.
+
+    Raises:
+        InvalidRequestError: A value is out of its range; it says what is allowed.
+    """
+
+    image: InputLike = field(repr=False)
+    _: KW_ONLY
+    model: str = SDXL
+    min_val: float | None = None
+    max_val: float | None = None
+    accept: Format | str | None = None
+    deadline: float | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    tag: Any = field(default=None, repr=False, compare=False)
+
+    path: ClassVar[str] = "canny_edge_detection"
+    part: ClassVar[str] = "image"
+    seed: ClassVar[None] = None
+    steps: ClassVar[None] = None
+    samples: ClassVar[int] = 1
+    raise_if_filtered: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_model(self.model)
+        optional(seconds, "deadline", self.deadline)
+        as_input(self.image)  # refuses what is none
+        for name in ("min_val", "max_val"):
+            optional(number, name, getattr(self, name))
+        check_extra(self.extra_body, [each.name for each in fields(self)])
+        accept_headers(self.accept, None, None)
+
+    @property
+    def picture(self) -> InputLike:
+        """The picture that is sent along."""
+        return self.image
+
+    def to_request(self, picture: FormPart) -> WireRequest:
+        """Return the request with its picture; can be sent any number of times."""
+        given = {"min_val": self.min_val, "max_val": self.max_val, **(self.extra_body or {})}
+        return _form_request(self, given, accept_headers(self.accept, None, None), picture)
+
+
+@dataclass(frozen=True, slots=True)
+class QRCode:
+    """
+    A QR code, which `ControlNet` can dress up, on the older endpoint.
+
+    Args:
+        prompt: What the code says.
+        model: Its name; an SDXL model.
+        width: Pixels; the package's default is 1024.
+        height: As `width`.
+        accept: ``image/png`` (the default) or ``image/jpeg``.
+        deadline: Seconds in all; by default the client's.
+        extra_body: As `TextToImage` takes it.
+        tag: As `TextToImage` takes it.
+
+    Raises:
+        InvalidRequestError: A value is out of its range; it says what is allowed.
+    """
+
+    prompt: str
+    _: KW_ONLY
+    model: str = SDXL
+    width: int | None = None
+    height: int | None = None
+    accept: Format | str | None = None
+    deadline: float | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    tag: Any = field(default=None, repr=False, compare=False)
+
+    seed: ClassVar[None] = None
+    steps: ClassVar[None] = None
+    samples: ClassVar[int] = 1
+    raise_if_filtered: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_common(self.prompt, self.model, None, self.deadline)
+        for name in ("width", "height"):
+            optional(integer, name, getattr(self, name), least=1)
+        check_extra(self.extra_body, [each.name for each in fields(self)])
+        accept_headers(self.accept, None, None)
+
+    def to_request(self) -> WireRequest:
+        """Return the request; can be sent any number of times."""
+        return post(
+            f"/image_generation/{model_path(self.model)}/qr_code",
+            {"prompt": self.prompt, "width": self.width, "height": self.height},
+            self.model,
+            accept_headers(self.accept, None, None),
+            self.extra_body,
+        )
+
+
+PictureOrder = ImageToImage | ControlNet | CannyEdgeDetection
+"""What is sent with a picture, as a form."""
+
+
+def _form_request(
+    order: PictureOrder,
+    given: Mapping[str, Any],
+    headers: tuple[tuple[str, str], ...],
+    picture: FormPart,
+) -> WireRequest:
+    sent = FormPart(
+        order.part, picture.filename, picture.content_type, picture.source, picture.size
+    )
+    plain = [_plain_part(name, value) for name, value in given.items() if value is not None]
+    return WireRequest(
+        "POST",
+        f"/image_generation/{model_path(order.model)}/{order.path}",
+        (),
+        headers,
+        FormBody([*plain, sent]),
+        order.model,
+    )
+
+
+def _plain_part(name: str, value: object) -> FormPart:
+    # As browsers write them: text as it is, and of the rest what JSON calls it.
+    content = value.encode() if isinstance(value, str) else encode_json(value)
+    return FormPart(name, "", "", content, len(content))
+
+
+SyncOrder: TypeAlias = (
+    TextToImage | Generate | ImageToImage | ControlNet | CannyEdgeDetection | QRCode
+)
+"""What is answered at once."""
+
+Order: TypeAlias = SyncOrder | Kontext
+"""Whatever can be asked of the service."""
+
+
+def with_seed(order: Order) -> Order:
+    """
+    Return the order with a seed that is not random any more.
+
+    Raises:
+        InvalidRequestError: It is no order.
+    """
+    if not isinstance(order, Order):
+        raise InvalidRequestError(
+            "a request must be a TextToImage, Generate, Kontext, ImageToImage, ControlNet, "
+            f"CannyEdgeDetection or QRCode, or a prompt as text, not {shown(order)}"
+        )
+    if isinstance(order, CannyEdgeDetection | QRCode) or order.seed:
+        return order
+    return replace(order, seed=random.randint(1, SEED_MAX))
