@@ -667,7 +667,7 @@ class AsyncProdia(BaseClient):
     @asynccontextmanager
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
         wire, terms = await self._prepare(request)
-        answer = CollectedAnswer(multipart=request.multipart, max_bytes=0)
+        answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
         exchange = await self._engine.begin(wire, answer, terms)
         reply = exchange.reply
         stream: JobStream | None = None

@@ -306,9 +306,9 @@ class _Flight(Generic[T]):
     """One request on its way, from its place in line to its end."""
 
     __slots__ = (
-        "_attempts", "_clock", "_engine", "_error_at_last", "_gave_back", "_left", "_reply",
-        "_request", "_secret", "_sending", "_session", "_stage", "_terms", "_ticket", "_tried",
-        "_vocabulary", "was_sent",
+        "_attempts", "_clock", "_dead_since", "_engine", "_error_at_last", "_gave_back", "_left",
+        "_reply", "_request", "_secret", "_sending", "_session", "_stage", "_terms", "_ticket",
+        "_tried", "_vocabulary", "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -342,6 +342,7 @@ class _Flight(Generic[T]):
         self._secret = Secret()
         self._stage: Stage | None = None  # of the attempt that was cut off
         self._error_at_last: ProdiaError | None = None  # of the last attempt but this one
+        self._dead_since: float | None = None  # since when it waits for an API to come back
         self._tried = False  # whether what was raised came out of an attempt
         self._gave_back = False
         self.was_sent = False
@@ -422,7 +423,8 @@ class _Flight(Generic[T]):
     async def _attempt(self) -> Reply:
         self._tried = False
         self._check_held()
-        until = self._attempts.refused_since + self._terms.retry.max_capacity_wait
+        since = self._attempts.refused_since if self._dead_since is None else self._dead_since
+        until = since + self._terms.retry.max_capacity_wait
         if not await self._ticket.start(until):
             raise self._not_sent()
         if self._session.closed:
@@ -543,6 +545,10 @@ class _Flight(Generic[T]):
         decision = self._terms.retry.decide(
             self._attempts, self._engine.budget, now=self._clock(), error=error
         )
+        if not decision.budget_is_empty:
+            self._dead_since = None
+        elif self._dead_since is None:
+            self._dead_since = self._clock()
         self._give_slot_back(error, decision)
         if decision.wait is None:
             if decision.reason:

@@ -226,7 +226,8 @@ class Source:
         return None
 
     def _check_not_closed(self) -> None:
-        if self._desk.closed:
+        # One that was stopped before, as `drain` does, is over in good order.
+        if self._desk.closed and not self.stopped:
             raise RuntimeError("this client is closed; make a new one")
 
     # What the scheduler calls.

@@ -1,0 +1,841 @@
+"""The path of one request: what an attempt came to, what is told of it, and what is let go."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import time
+import tracemalloc
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+from conftest import on_both_loops, until
+from raw_server import (
+    JOB_JSON,
+    JOB_PART,
+    MULTIPART_TYPE,
+    OUTPUT_PART,
+    PICTURE,
+    Conversation,
+    RawServer,
+    http,
+    multipart,
+    part,
+    say,
+)
+
+from prodia_async import (
+    APIConnectionError,
+    APITimeoutError,
+    AsyncProdia,
+    AttemptDetails,
+    BadRequestError,
+    CapacityError,
+    ConnectError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    JobDetails,
+    JobFailedError,
+    JobRefusedError,
+    JobRequest,
+    MalformedResponseError,
+    ProdiaError,
+    QueueFullError,
+    RetryPolicy,
+    ServerError,
+    TruncatedResponseError,
+)
+from prodia_async import _engine as engine_module
+from prodia_async._engine import fate_of, stage_of_attempt, trouble_of
+from prodia_async._retry import RetryBudget
+from prodia_async._scheduler import Scheduler
+from prodia_async._waiting import skip_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prodia_async._attempts import Fate
+
+PING = {"type": "inference.ping.v1"}
+TOKEN = "secret-token-of-many-letters"
+FAST = RetryPolicy(backoff_initial=0.01, backoff_max=0.02)
+
+
+def client(server: RawServer, **options: Any) -> AsyncProdia:
+    options.setdefault("retry", FAST)
+    return AsyncProdia(TOKEN, base_url=server.url, **options)
+
+
+def stall(conversation: Conversation) -> None:
+    conversation.charge()
+    conversation.stall()
+
+
+def reset(conversation: Conversation) -> None:
+    conversation.charge()
+    conversation.reset()
+
+
+def refusal(*headers: str) -> Callable[[Conversation], None]:
+    return say(http("429 Too Many Requests", b"busy", *headers, content_type="text/plain"))
+
+
+# ------------------------------------------------------------------ decisions
+
+
+@pytest.mark.parametrize(
+    ("error", "answered", "sent", "own", "fate"),
+    [
+        (None, True, True, True, "succeeded"),
+        (ValueError(), True, True, False, "succeeded"),
+        (ValueError(), True, True, True, "ran"),
+        (TruncatedResponseError("x"), True, True, True, "ran"),
+        (CapacityError("x", status_code=429), True, True, True, "ran"),
+        (KeyboardInterrupt(), True, True, True, "ran"),
+        (CapacityError("x", status_code=429), False, True, True, "not run"),
+        (ConnectError("x"), False, True, True, "undelivered"),
+        (APITimeoutError("x"), False, True, True, "uncertain"),
+        (ServerError("x", status_code=500, fate="ran"), False, True, True, "ran"),
+        (ValueError(), False, True, True, "refused"),
+        (KeyboardInterrupt(), False, True, True, "uncertain"),
+        (KeyboardInterrupt(), False, False, True, "undelivered"),
+    ],
+)
+def test_what_an_attempt_came_to(
+    error: BaseException | None, answered: bool, sent: bool, own: bool, fate: Fate
+) -> None:
+    """An answer that had begun means it ran; else the error says; else what was handed over."""
+    assert fate_of(error, answered=answered, sent=sent, own=own) == fate
+
+
+@pytest.mark.parametrize(
+    ("fate", "status_code", "trouble"),
+    [
+        ("server fault", 500, "fault"),
+        ("uncertain", None, "fault"),
+        ("uncertain", 503, "fault"),
+        ("undelivered", None, "unreachable"),
+        ("refused", 401, "unauthorized"),
+        ("refused", 403, "unauthorized"),
+        ("refused", 400, None),
+        ("refused", None, None),
+        ("not run", 429, None),
+        ("ran", None, None),
+        ("succeeded", 200, None),
+    ],
+)
+def test_what_it_says_of_the_server(
+    fate: Fate, status_code: int | None, trouble: str | None
+) -> None:
+    """Faults, nobody there, or not for us; a refusal of one job says nothing."""
+    assert trouble_of(fate, status_code) == trouble
+
+
+class Sent:
+    def __init__(self, stage: str | None, *, may_have_run: bool) -> None:
+        self.may_have_run = may_have_run
+        if stage is not None:
+            self.stage = stage
+
+
+@pytest.mark.parametrize(
+    ("sending", "answered", "stage"),
+    [
+        (Sent("connecting", may_have_run=False), False, "connecting"),
+        (Sent("sending", may_have_run=False), False, "sending"),
+        (Sent(None, may_have_run=False), False, "sending"),
+        (Sent("running", may_have_run=True), False, "running"),
+        (Sent("running", may_have_run=True), True, "reading"),
+    ],
+)
+def test_how_far_it_had_come(sending: Sent, answered: bool, stage: str) -> None:
+    """By what was handed over, and whether the answer had begun."""
+    assert stage_of_attempt(cast("Any", sending), answered=answered) == stage
+
+
+# ------------------------------------------------------------------ slots and budgets
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the scheduler was told of each attempt."""
+    calls: list[tuple[Any, ...]] = []
+    release, trouble, refuse = Scheduler.release, Scheduler.trouble, Scheduler.refuse
+
+    def on_release(self: Scheduler, ticket: Any, *, served: bool, answered: bool) -> None:
+        calls.append(("released", served, answered))
+        release(self, ticket, served=served, answered=answered)
+
+    def on_trouble(self: Scheduler, ticket: Any, what: Any, *, at_once: bool) -> None:
+        calls.append(("troubled", what, at_once))
+        trouble(self, ticket, what, at_once=at_once)
+
+    def on_refuse(self: Scheduler, ticket: Any, wait: Any, retry_after: Any) -> None:
+        calls.append(("refused", wait is None, retry_after))
+        refuse(self, ticket, wait, retry_after)
+
+    monkeypatch.setattr(Scheduler, "release", on_release)
+    monkeypatch.setattr(Scheduler, "trouble", on_trouble)
+    monkeypatch.setattr(Scheduler, "refuse", on_refuse)
+    return calls
+
+
+FAILED = JOB_JSON.replace(b"completed", b"failed")
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (say(http()), ("released", True, True)),
+        (say(http(body=JOB_PART + OUTPUT_PART[:-9])), ("released", True, True)),
+        (say(http(body=multipart(part("job", None, None, FAILED)))), ("released", True, True)),
+        (say(http("400 Bad", b"no", content_type="text/plain")), ("released", False, True)),
+        (say(http("401 Who", b"no", content_type="text/plain")), ("troubled", "unauthorized")),
+        (say(http("403 No", b"no", content_type="text/plain")), ("troubled", "unauthorized")),
+        (say(http("500 Oh", b"no", content_type="text/plain")), ("troubled", "fault")),
+        (reset, ("troubled", "fault")),
+        (refusal("Retry-After: 500"), ("refused", True, 500.0)),
+    ],
+)
+@on_both_loops
+async def test_what_the_scheduler_is_told(
+    reply: Callable[[Conversation], None],
+    expected: tuple[Any, ...],
+    told: list[tuple[Any, ...]],
+) -> None:
+    """A damaged answer frees its worker as a good one does; each refusal by what it says."""
+    told.clear()
+    with RawServer([reply]) as server:
+        async with client(server, retry=RetryPolicy(max_attempts=1)) as prodia:
+            with anyio.move_on_after(10):
+                with contextlib.suppress(ProdiaError):
+                    await prodia.job(PING)
+    assert [each[: len(expected)] for each in told] == [expected]
+
+
+async def test_a_cancelled_attempt_says_nothing_of_the_server(told: list[tuple[Any, ...]]) -> None:
+    """Whoever gave up did so for reasons of his own."""
+    with RawServer([stall]) as server:
+        async with client(server) as prodia:
+            with anyio.move_on_after(0.2):
+                await prodia.job(PING)
+            counts = prodia.statistics()
+    assert told == [("released", False, False)]
+    assert (counts.cancelled, counts.failed, counts.completed) == (1, 0, 0)
+
+
+@on_both_loops
+async def test_success_refills_the_budget() -> None:
+    """What a job's retries drew comes back when it succeeds; any other success gives a little."""
+    fault = say(http("500 Oh", b"", content_type=None))
+    with RawServer([fault, fault]) as server:
+        async with client(server) as prodia:
+            budget = prodia._engine.budget = RetryBudget(capacity=100)
+            budget.tokens = 50.0
+            await prodia.job(PING)
+            assert budget.tokens == 50.0
+            await prodia.job(PING)
+            assert budget.tokens == 51.0
+
+
+@on_both_loops
+async def test_uncertain_retries_draw_from_the_budget() -> None:
+    """A server that runs jobs and loses their answers is not paid four times for each."""
+    with RawServer([reset] * 50) as server:
+        retry = RetryPolicy(retry_uncertain=True, backoff_initial=0.01, max_attempts=4)
+        async with client(server, retry=retry) as prodia:
+            prodia._engine.budget = RetryBudget(capacity=15)
+            for _ in range(3):
+                with pytest.raises(ConnectionLostError):
+                    await prodia.job(PING)
+            with pytest.raises(ConnectionLostError, match="budget"):
+                await prodia.job(PING)
+    assert server.charges == 4 + 3
+
+
+@pytest.mark.parametrize("others_are_taken", [True, False])
+@on_both_loops
+async def test_capacity_is_waited_for_since_the_last_acceptance(others_are_taken: bool) -> None:
+    """While the server takes others of the type, it is not so that it takes none."""
+
+    def hook(details: AttemptDetails) -> None:
+        if others_are_taken and details.event == "waiting" and details.number <= 8:
+            prodia._engine.session().accept("inference.ping.v1")
+
+    with RawServer([refusal("Retry-After: 30")] * 100) as server:
+        retry = RetryPolicy(max_capacity_wait=200.0)
+        async with client(server, retry=retry, hook=hook) as prodia:
+            with skip_waiting(), pytest.raises(CapacityError, match="max_capacity_wait"):
+                await prodia.job(PING)
+    assert (len(server.requests) > 8) is others_are_taken
+
+
+# ------------------------------------------------------------------ what errors say
+
+
+@pytest.mark.parametrize(("status", "most"), [("400 Bad", 3.0), ("500 Oh", 3.0)])
+@on_both_loops
+async def test_an_error_whose_body_stalls(
+    status: str, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read for a bounded time, and what came of it is on the error."""
+    assert engine_module.REFUSAL_BODY_SECONDS == 1.0
+    assert engine_module.ERROR_BODY_SECONDS == 10.0
+    monkeypatch.setattr(engine_module, "ERROR_BODY_SECONDS", 1.0)
+
+    def reply(conversation: Conversation) -> None:
+        conversation.send(http(status, b"steps: got 1,000", content_type="text/plain", length=500))
+        conversation.stall()
+
+    with RawServer([reply]) as server:
+        async with client(server, retry=RetryPolicy(max_attempts=1)) as prodia:
+            began = time.monotonic()
+            with pytest.raises((BadRequestError, ServerError), match="got 1,000") as caught:
+                await prodia.job(PING)
+            assert 0.9 < time.monotonic() - began < most
+    assert caught.value.body == b"steps: got 1,000"
+    assert caught.value.reason == "steps: got 1,000"
+
+
+@on_both_loops
+async def test_a_damaged_answer_keeps_its_request_id() -> None:
+    """For whoever asks the service what became of it."""
+    with RawServer([say(http(body=b"nothing", content_type="text/html"))]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError) as caught:
+                await prodia.job(PING)
+    assert caught.value.request_id == "11111111-2222-4333-8444-555555555555"
+    assert caught.value.attempts[-1].request_id == caught.value.request_id
+
+
+@on_both_loops
+async def test_outputs_that_came_whole_ride_on_a_deadline() -> None:
+    """A job that is cut off in its second output hands over the first, and its result."""
+
+    def reply(conversation: Conversation) -> None:
+        conversation.charge()
+        conversation.send(http(body=JOB_PART + OUTPUT_PART * 2, length=10**6)[:-100])
+        conversation.stall()
+
+    with RawServer([reply]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(DeadlineExceededError) as caught:
+                await prodia.job(PING, deadline=0.4)
+    error = caught.value
+    assert [each.content for each in error.outputs] == [PICTURE]
+    assert error.job is not None
+    assert error.job_id == error.job.id
+    assert (error.stage, error.may_have_run) == ("reading", True)
+
+
+@on_both_loops
+async def test_how_far_a_job_had_come() -> None:
+    """A slow job, a busy server and a full client are three things."""
+    busy = refusal("Retry-After: 30")
+    with RawServer([stall, busy, stall]) as server:
+        async with client(server, max_concurrency=1, adaptive=False) as prodia:
+            with pytest.raises(DeadlineExceededError) as slow:
+                await prodia.job(PING, deadline=0.3)
+            with pytest.raises(DeadlineExceededError) as refused:
+                await prodia.job({"type": "b"}, deadline=0.3)
+            async with anyio.create_task_group() as group:
+                group.start_soon(prodia.job, {"type": "c"})
+                await until(lambda: len(server.requests) == 3)
+                with pytest.raises(DeadlineExceededError) as queued:
+                    await prodia.job({"type": "c"}, deadline=0.3)
+                group.cancel_scope.cancel()
+    assert (slow.value.stage, slow.value.retry_after, slow.value.may_have_run) == (
+        "running", None, True,
+    )  # fmt: skip
+    assert (refused.value.stage, refused.value.retry_after) == ("refused", 30.0)
+    assert isinstance(refused.value.__cause__, CapacityError)
+    assert not refused.value.may_have_run
+    assert (queued.value.stage, queued.value.attempts) == ("queued", ())
+
+
+@on_both_loops
+async def test_a_deadline_does_not_hide_why() -> None:
+    """The last attempt's error is its cause, with the host and the system's own words."""
+    with RawServer() as server:
+        url = server.url
+    retry = RetryPolicy(max_attempts=99, backoff_initial=0.05, backoff_max=0.05)
+    async with AsyncProdia(TOKEN, base_url=url, retry=retry, deadline=0.4) as prodia:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await prodia.job(PING)
+    assert isinstance(caught.value.__cause__, ConnectError)
+    assert url.removeprefix("http://") in str(caught.value)
+    assert not caught.value.may_have_run
+
+
+@pytest.mark.parametrize(("own", "clients"), [(0.2, 30.0), (2.0, 0.01)])
+@on_both_loops
+async def test_a_jobs_own_deadline_beats_the_clients(own: float, clients: float) -> None:
+    """Shorter or longer."""
+
+    def dawdle(conversation: Conversation) -> None:
+        conversation.server.over.wait(0.5)
+        conversation.send(http())
+
+    with RawServer([dawdle]) as server:
+        async with client(server, deadline=clients) as prodia:
+            began = time.monotonic()
+            if own < 0.5:
+                with pytest.raises(DeadlineExceededError, match=r"deadline of 0\.2 s"):
+                    await prodia.job(PING, deadline=own)
+                assert time.monotonic() - began < 0.45
+            else:
+                assert (await prodia.job(PING, deadline=own)).outputs
+
+
+@on_both_loops
+async def test_one_deadline_for_submission_and_result() -> None:
+    """What the submission took is gone."""
+
+    def submission(conversation: Conversation) -> None:
+        conversation.server.over.wait(0.4)
+        processing = JOB_JSON.replace(b"completed", b"processing")
+        conversation.send(http("201 Created", processing, content_type="application/json"))
+
+    state = say(http(body=b"processing", content_type="text/plain"))
+    with RawServer([submission, *[state] * 50]) as server:
+        async with client(server) as prodia:
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceededError):
+                await prodia.job(PING, via="async", deadline=0.7)
+            assert 0.6 < time.monotonic() - began < 1.0
+
+
+@on_both_loops
+async def test_where_the_time_went() -> None:
+    """Waiting for a slot is queued, being with the server is running."""
+
+    def dawdle(conversation: Conversation) -> None:
+        conversation.server.over.wait(0.3)
+        conversation.send(http())
+
+    with RawServer([dawdle, dawdle]) as server:
+        async with client(server, max_concurrency=1) as prodia:
+            timings = []
+
+            async def run() -> None:
+                timings.append((await prodia.job(PING)).timing)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
+                group.start_soon(run)
+    first, second = timings
+    assert first.queued < 0.1
+    assert 0.25 < second.queued < 0.5
+    assert 0.25 < second.running < 0.5
+    for each in timings:
+        assert each.queued + each.backoff + each.running == pytest.approx(each.total)
+
+
+# ------------------------------------------------------------------ a 5xx that ran
+
+
+LONG = part("output", "film", "video/mp4", bytes(200_000))
+
+
+def late(conversation: Conversation) -> None:
+    conversation.charge()
+    body = multipart(LONG, JOB_PART)
+    answer = http("500 Oh", body)
+    conversation.send(answer[: -len(JOB_PART) - 100])
+    conversation.server.over.wait(0.4)
+    conversation.send(answer[-len(JOB_PART) - 100 :])
+
+
+@on_both_loops
+async def test_a_fault_that_says_late_that_the_job_ran() -> None:
+    """Its job part lies behind 200 KB and some waiting; it is not sent again, nothing is lost."""
+    with RawServer([late]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(ServerError, match="says that the job ran") as caught:
+                await prodia.job(PING)
+        assert (len(server.requests), server.charges) == (1, 1)
+    error = caught.value
+    assert error.fate == "ran"
+    assert [len(each.content) for each in error.outputs] == [200_000]
+    assert error.job is not None
+    assert error.status_code == 500
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+@on_both_loops
+async def test_a_fault_that_was_cut_is_uncertain(stalls: bool) -> None:
+    """What was cut off may have said that the job ran, so it is not sent again."""
+
+    def cut(conversation: Conversation) -> None:
+        conversation.charge()
+        conversation.send(http("502 Oh", multipart(OUTPUT_PART, LONG, JOB_PART))[:100_000])
+        if stalls:
+            conversation.stall()
+        conversation.close()
+
+    with RawServer([cut]) as server:
+        async with client(server, timeout=0.4) as prodia:
+            with pytest.raises(ServerError) as caught:
+                await prodia.job(PING)
+        assert (len(server.requests), server.charges) == (1, 1)
+    assert caught.value.fate == "uncertain"
+    assert caught.value.may_have_run
+    assert [each.content for each in caught.value.outputs] == [PICTURE]
+
+
+@on_both_loops
+async def test_a_json_fault_that_was_cut_is_uncertain() -> None:
+    """Half a job result says nothing, which is no leave to pay again."""
+
+    def cut(conversation: Conversation) -> None:
+        conversation.send(http("500 Oh", JOB_JSON, content_type="application/json")[:-60])
+        conversation.close()
+
+    with RawServer([cut]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(ServerError) as caught:
+                await prodia.job(PING)
+    assert caught.value.fate == "uncertain"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "ran"),
+    [
+        ("200 OK", JobFailedError, True),
+        ("500 Oh", JobFailedError, True),
+        ("400 Bad", JobRefusedError, False),
+        ("403 No", JobRefusedError, False),
+    ],
+)
+@on_both_loops
+async def test_a_failed_job_is_one_class(
+    status: str, kind: type[JobFailedError], ran: bool
+) -> None:
+    """Whatever the status: the answer is a job result that says failed, and why."""
+    failed = FAILED.replace(b'"config"', b'"error":"no face found","config"')
+    with RawServer([say(http(status, failed, content_type="application/json"))]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(JobFailedError, match="no face found") as caught:
+                await prodia.job(PING)
+        assert len(server.requests) == 1
+    assert type(caught.value) is kind
+    assert caught.value.reason == "no face found"
+    assert caught.value.may_have_run is ran
+    assert caught.value.job is not None
+
+
+async def test_a_refusal_stays_a_refusal_whatever_it_brings() -> None:
+    """A 429 found no idle worker, so nothing ran, and it is tried again."""
+    busy = say(http("429 Busy", FAILED, "Retry-After: 0.05", content_type="application/json"))
+    with RawServer([busy]) as server:
+        async with client(server) as prodia:
+            response = await prodia.job(PING)
+    assert [each.fate for each in response.attempts] == ["not run", "succeeded"]
+
+
+# ------------------------------------------------------------------ admission
+
+
+@on_both_loops
+async def test_a_long_retry_after_holds_for_the_type() -> None:
+    """Later jobs of the type fail at once and are not sent; others are."""
+    with RawServer([refusal("Retry-After: 3600")]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(CapacityError):
+                await prodia.job(PING)
+            began = time.monotonic()
+            with pytest.raises(CapacityError, match="not sent") as caught:
+                await prodia.job(PING)
+            assert time.monotonic() - began < 0.5
+            assert (await prodia.job({"type": "other"})).outputs
+            view = prodia.with_options(token="another-token-altogether")
+            assert (await view.job(PING)).outputs
+        assert len(server.requests) == 3
+    assert caught.value.retry_after == pytest.approx(3600, abs=5)
+    assert caught.value.attempts == ()
+
+
+@on_both_loops
+async def test_a_dead_api_is_waited_for_and_no_longer_than_asked() -> None:
+    """With an empty budget a job waits for the first success; in the end it says why."""
+    fault = say(http("500 Oh", b"", content_type=None))
+    with RawServer([fault] * 100) as server:
+        retry = RetryPolicy(
+            max_attempts=50, backoff_initial=0.01, backoff_max=0.02, max_capacity_wait=0.5
+        )
+        async with client(server, retry=retry) as prodia:
+            prodia._engine.budget = RetryBudget(capacity=4)
+            with pytest.raises(ServerError, match="with a fault") as caught:
+                await prodia.job(PING)
+    assert caught.value.may_have_run
+    assert len(server.requests) < 10
+
+
+@on_both_loops
+async def test_closing_wakes_those_who_wait() -> None:
+    """Jobs that wait out a Retry-After are told at once, and nothing of them is sent."""
+    busy = refusal("Retry-After: 60")
+    with RawServer([busy] * 3) as server:
+        prodia = client(server)
+        errors: list[ProdiaError] = []
+
+        async def run() -> None:
+            try:
+                await prodia.job(PING)
+            except ProdiaError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(run)
+            await until(lambda: prodia.statistics().waiting == 3)
+            began = time.monotonic()
+            await prodia.aclose()
+        assert time.monotonic() - began < 0.5
+    assert [str(each).partition(".")[0] for each in errors] == [
+        "the client was closed before this job was sent"
+    ] * 3
+    assert not any(each.may_have_run for each in errors)
+
+
+@on_both_loops
+async def test_a_full_queue_sheds_load() -> None:
+    """One more than may wait is refused at once, nothing of it sent; jobs of a map never are."""
+    release = [False]
+
+    def dawdle(conversation: Conversation) -> None:
+        while not release[0]:
+            conversation.server.over.wait(0.01)
+        conversation.send(http())
+
+    with RawServer([dawdle] * 20) as server:
+        async with client(server, max_concurrency=1, max_queued=1) as prodia:
+            async with anyio.create_task_group() as group:
+                for _ in range(2):
+                    group.start_soon(prodia.job, PING)
+                await until(lambda: prodia.statistics().queued == 1)
+                with pytest.raises(QueueFullError, match="max_queued") as caught:
+                    await prodia.job(PING)
+                with anyio.move_on_after(0.1):
+                    await prodia.with_options(max_queued=None).job(PING)
+                release[0] = True
+            async with prodia.map([PING] * 5) as outcomes:
+                assert [each.error async for each in outcomes] == [None] * 5
+        assert not caught.value.may_have_run
+        assert len(server.requests) == 7
+
+
+# ------------------------------------------------------------------ draining
+
+
+@on_both_loops
+async def test_draining() -> None:
+    """What was sent comes to its end, what was not is told so, and the client is closed then."""
+    go_on = [False]
+
+    def dawdle(conversation: Conversation) -> None:
+        conversation.charge()
+        while not go_on[0]:
+            conversation.server.over.wait(0.01)
+        conversation.send(http())
+
+    with RawServer([dawdle] * 9) as server:
+        prodia = client(server, max_concurrency=2, adaptive=False)
+        found: list[object] = []
+
+        async def run() -> None:
+            try:
+                found.append((await prodia.job(PING)).content)
+            except ProdiaError as error:
+                found.append(type(error))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(run)
+            await until(lambda: len(server.requests) == 2)
+
+            async def drain() -> None:
+                assert await prodia.drain() == ()
+
+            group.start_soon(drain)
+            await anyio.sleep(0.1)
+            with pytest.raises(ConnectError, match="draining"):
+                await prodia.job(PING)
+            go_on[0] = True
+        assert sorted(map(str, found)) == sorted(map(str, [PICTURE, PICTURE, *[ConnectError] * 2]))
+        assert server.charges == 2
+        assert await prodia.drain() == ()
+        with pytest.raises(RuntimeError, match="closed"):
+            await prodia.job(PING)
+
+
+@on_both_loops
+async def test_draining_takes_no_longer_than_it_may() -> None:
+    """What is left is listed, by the names the caller gave it, and cut off."""
+    with RawServer([stall] * 3) as server:
+        prodia = client(server, max_concurrency=1, adaptive=False)
+
+        async def run() -> None:
+            jobs = [JobRequest(PING, tag="first"), JobRequest(PING, tag="second")]
+            async with prodia.map(jobs) as outcomes:
+                errors = [outcome.error async for outcome in outcomes]
+            assert any(isinstance(each, APIConnectionError) for each in errors)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await until(lambda: len(server.requests) == 1)
+            began = time.monotonic()
+            left = await prodia.drain(timeout=0.3)
+            assert time.monotonic() - began < 1.0
+        assert [(each.tag, each.index, each.may_have_run) for each in left][:1] == [
+            ("first", 0, True)
+        ]
+        assert all(each.job_type == "inference.ping.v1" for each in left)
+        assert not any(each.may_have_run for each in left[1:])
+    with pytest.raises(InvalidRequestError, match="timeout"):
+        await prodia.drain(timeout=0)
+
+
+async def test_a_map_ends_when_its_client_drains() -> None:
+    """Its source is not asked for more, and its loop ends with what it had."""
+    pulled = 0
+
+    def jobs() -> Any:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield PING
+
+    with RawServer([]) as server:
+        prodia = client(server, max_concurrency=2)
+        count = 0
+        async with anyio.create_task_group() as group:
+            async with prodia.map(jobs()) as outcomes:
+                async for _ in outcomes:
+                    count += 1
+                    if count == 20:
+                        group.start_soon(prodia.drain)
+        assert count <= 30
+        assert pulled <= 40
+
+
+# ------------------------------------------------------------------ hooks and logs
+
+
+@on_both_loops
+async def test_a_hook_is_told_of_jobs() -> None:
+    """Queued and finished, with the place among many, the tag, the id of the answer, the price."""
+    priced = JOB_JSON.replace(b'"config"', b'"price":{"product":"p","dollars":0.25},"config"')
+    body = multipart(part("job", "job.json", "application/json", priced), OUTPUT_PART)
+    seen: list[AttemptDetails] = []
+    bad = say(http("400 Bad", b"no", content_type="text/plain"))
+    with RawServer([say(http(body=body)), bad]) as server:
+        async with client(server, hook=seen.append, max_concurrency=1) as prodia:
+            jobs = [JobRequest(PING, tag="a"), JobRequest(PING, tag="b")]
+            async with prodia.map(jobs) as outcomes:
+                assert [outcome.error is None async for outcome in outcomes] == [True, False]
+    of_jobs = [each for each in seen if isinstance(each, JobDetails)]
+    assert [(each.event, each.index, each.tag) for each in of_jobs if each.tag == "a"] == [
+        ("queued", 0, "a"), ("finished", 0, "a"),
+    ]  # fmt: skip
+    done, failed = [each for each in of_jobs if each.event == "finished"]
+    assert (done.dollars, done.error, done.number) == (0.25, None, 1)
+    assert done.request_id == failed.request_id == "11111111-2222-4333-8444-555555555555"
+    assert done.seconds > 0
+    assert (failed.index, failed.tag, type(failed.error)) == (1, "b", BadRequestError)
+    started = [each for each in seen if each.event == "started"]
+    assert [(each.index, each.tag, each.request_id) for each in started] == [
+        (0, "a", None), (1, "b", None),
+    ]  # fmt: skip
+
+
+@on_both_loops
+async def test_what_was_paid_for_and_lost_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """With fields for whoever reads logs by machine; a refusal is none."""
+    caplog.set_level(logging.INFO, logger="prodia_async")
+    caplog.clear()
+    bad = say(http("400 Bad", b"no", content_type="text/plain"))
+    with RawServer([reset, bad, stall]) as server:
+        async with client(server) as prodia:
+            for kind in (ConnectionLostError, BadRequestError):
+                with pytest.raises(kind):
+                    await prodia.job(PING)
+            with anyio.move_on_after(0.2):
+                await prodia.job(PING)
+    warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert [each.message.rpartition(": ")[0] for each in warnings] == [
+        "inference.ping.v1: it may have been paid for, and its answer is lost"
+    ] * 2
+    extra = vars(warnings[0])
+    assert (extra["job_type"], extra["attempt"], extra["fate"]) == (
+        "inference.ping.v1", 1, "uncertain",
+    )  # fmt: skip
+
+
+@on_both_loops
+async def test_a_submission_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """If whoever waits is cut off, the id is in the log."""
+    caplog.set_level(logging.INFO, logger="prodia_async")
+    caplog.clear()
+    processing = JOB_JSON.replace(b"completed", b"processing")
+    with RawServer(
+        [say(http("201 Created", processing, content_type="application/json"))]
+    ) as server:
+        async with client(server) as prodia:
+            job = await prodia.submit(PING)
+    (line,) = [each for each in caplog.records if "submitted as" in each.message]
+    assert line.message == f"inference.ping.v1: submitted as {job.id}"
+    assert vars(line)["job_id"] == job.id
+
+
+@on_both_loops
+async def test_an_answer_of_another_type_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody before the server may have mixed two answers up."""
+    caplog.set_level(logging.WARNING, logger="prodia_async")
+    caplog.clear()
+    with RawServer() as server:
+        async with client(server) as prodia:
+            await prodia.job(PING)
+            assert caplog.messages == []
+            await prodia.job({"type": "inference.pong.v1"})
+            async with prodia.stream({"type": "inference.pong.v1"}) as stream:
+                async for _ in stream:
+                    pass
+    assert [each.partition(":")[0] for each in caplog.messages] == ["inference.pong.v1"] * 2
+    assert "'inference.ping.v1'" in caplog.messages[0]
+
+
+# ------------------------------------------------------------------ memory
+
+
+async def test_errors_keep_no_answers_alive() -> None:
+    """Failures that are collected do not hold what came of their answers."""
+    size = 2_000_000
+    body = JOB_PART + part("output", "film", "video/mp4", bytes(size))
+
+    def cut(conversation: Conversation) -> None:
+        conversation.send(http(body=body, content_type=MULTIPART_TYPE)[:-50_000])
+        conversation.close()
+
+    errors: list[ProdiaError] = []
+    before = 0
+    with RawServer([cut] * 12) as server:
+        async with client(server) as prodia:
+            for number in range(12):
+                with pytest.raises(TruncatedResponseError) as caught:
+                    await prodia.job(PING)
+                errors.append(caught.value)
+                del caught
+                if number == 1:
+                    gc.collect()
+                    tracemalloc.start()
+                    before = tracemalloc.get_traced_memory()[0]
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+            tracemalloc.stop()
+    assert all(each.__traceback__ is not None for each in errors)
+    assert grown < 2 * size

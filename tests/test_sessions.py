@@ -1,0 +1,246 @@
+"""What belongs to a loop, and the sums: threads, forks, loops that have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from dataclasses import fields, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+import trio
+from conftest import on_both_loops
+from raw_server import RawServer
+
+from prodia_async import AsyncProdia, InvalidRequestError
+from prodia_async._scheduler import Scheduler
+from prodia_async._sessions import MAX_TYPES, NOW, Session, Sessions, add_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prodia_async._exchange import Sender
+
+COUNTS = Scheduler().statistics()
+NUMBERS = [each.name for each in fields(COUNTS) if each.name not in {"limits", "max_concurrency"}]
+
+
+class FakeSender:
+    """Knows only how it was given up."""
+
+    def __init__(self) -> None:
+        self.abandoned = 0
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+
+def sessions(senders: list[FakeSender] | None = None) -> Sessions:
+    made = senders if senders is not None else []
+
+    def make_sender() -> Sender:
+        made.append(FakeSender())
+        return cast("Sender", made[-1])
+
+    return Sessions(make_sender=make_sender, make_scheduler=Scheduler)
+
+
+@on_both_loops
+async def test_a_loop_has_one_session() -> None:
+    """It is made on first use, and found again by any task."""
+    registry = sessions()
+    assert len(registry) == 0
+    session = registry.current()
+    assert registry.current() is session
+    async with anyio.create_task_group() as group:
+        group.start_soon(_check_same, registry, session)
+    assert len(registry) == 1
+    assert session.scheduler.clock is session.clock
+
+
+async def _check_same(registry: Sessions, session: Session) -> None:
+    assert registry.current() is session
+
+
+def test_without_a_loop() -> None:
+    """There is nothing to belong to."""
+    with pytest.raises(RuntimeError):
+        sessions().current()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, trio.run])
+def test_a_session_goes_with_its_loop(run: Callable[..., None]) -> None:
+    """When the next is made, its connections are given up, once, and its totals kept."""
+    senders: list[FakeSender] = []
+    registry = sessions(senders)
+
+    async def count() -> None:
+        registry.current().scheduler.record(completed=True, dollars=0.5)
+
+    for number in range(1, 4):
+        run(count() if run is asyncio.run else count)
+        assert registry.statistics().completed == number
+        assert len(registry) == 1
+    assert [each.abandoned for each in senders] == [1, 1, 0]
+    assert registry.statistics().dollars == 1.5
+
+
+def test_the_past_has_nothing_in_flight() -> None:
+    """Of a loop that has ended, the counts of what goes on are none; all others stay."""
+    busy = replace(COUNTS, **cast("Any", dict.fromkeys(NUMBERS, 3)))
+    past = add_up([busy], past=True)
+    assert {name: getattr(past, name) for name in NUMBERS} == {
+        name: 0 if name in NOW else 3 for name in NUMBERS
+    }
+    assert add_up([busy, past]).in_flight == 3
+
+
+def test_the_sum() -> None:
+    """Each count is added up; the bound is the first's; limits are put together."""
+    one = replace(
+        COUNTS,
+        limits=MappingProxyType({"a": 1}),
+        **cast("Any", {name: number for number, name in enumerate(NUMBERS)}),
+    )
+    two = replace(one, max_concurrency=7, limits=MappingProxyType({"b": 2}))
+    both = add_up([one, two])
+    assert [getattr(both, name) for name in NUMBERS] == [2 * n for n in range(len(NUMBERS))]
+    assert both.max_concurrency == one.max_concurrency
+    assert both.limits == {"a": 1, "b": 2}
+
+
+@on_both_loops
+async def test_closing() -> None:
+    """The loop's own is handed back to be closed, others to be given up; nothing is made anew."""
+    registry = sessions()
+    session = registry.current()
+    mine, others = registry.close()
+    assert mine is session
+    assert others == []
+    assert session.closed
+    assert session.scheduler.closed
+    assert registry.closed
+    with pytest.raises(RuntimeError, match="closed"):
+        registry.current()
+    session.scheduler.record(completed=True)
+    assert registry.statistics().completed == 1
+
+
+@on_both_loops
+async def test_closing_in_another_loop() -> None:
+    """Sessions of other loops are given up, and learn that the client is closed."""
+    senders: list[FakeSender] = []
+    registry = sessions(senders)
+    others: list[Session] = []
+    ready, over = threading.Event(), threading.Event()
+
+    async def elsewhere() -> None:
+        others.append(registry.current())
+        ready.set()
+        while not over.is_set():
+            await asyncio.sleep(0.01)
+
+    thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
+    thread.start()
+    await anyio.to_thread.run_sync(ready.wait)
+    assert registry.close() == (None, others)
+    assert others[0].closed
+    over.set()
+    await anyio.to_thread.run_sync(thread.join)
+
+
+def test_giving_up_without_a_loop() -> None:
+    """Says whether there was anything."""
+    senders: list[FakeSender] = []
+    registry = sessions(senders)
+    assert registry.abandon() is False
+
+    async def use() -> None:
+        registry.current()
+
+    asyncio.run(use())
+    assert registry.abandon() is True
+    assert [each.abandoned for each in senders] == [1]
+    assert len(registry) == 0
+
+
+async def test_when_a_type_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest time counts, and only so many types are remembered, the latest."""
+    session = sessions().current()
+    assert session.accepted("a") == float("-inf")
+    monkeypatch.setattr(session, "clock", lambda: 5.0)
+    session.accept("a")
+    monkeypatch.setattr(session, "clock", lambda: 6.0)
+    for number in range(MAX_TYPES - 1):
+        session.accept(str(number))
+    assert session.accepted("a") == 5.0
+    session.accept("a")
+    session.accept("one more")
+    assert session.accepted("a") == 6.0
+    assert session.accepted("0") == float("-inf")
+
+
+def test_arguments_are_checked_at_once() -> None:
+    """Before any loop runs."""
+    with pytest.raises(InvalidRequestError, match="max_concurrency"):
+        Sessions(
+            make_sender=lambda: cast("Sender", FakeSender()),
+            make_scheduler=lambda: Scheduler(max_concurrency=0),
+        )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_while_the_lock_is_held() -> None:
+    """A child does not wait for a thread that it does not have."""
+    registry = sessions()
+
+    async def use() -> None:
+        registry.current()
+
+    asyncio.run(use())
+    with registry._lock:
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.run(use())
+                os._exit(len(registry) != 1)
+            finally:
+                os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_many_threads_with_short_loops_lose_no_count() -> None:
+    """One client, threads whose loops come and go: every job is answered, and counted."""
+    threads, rounds = 8, 12
+    failures: list[BaseException] = []
+    interval = sys.getswitchinterval()
+    with RawServer() as server:
+        client = AsyncProdia("t", base_url=server.url)
+
+        async def one() -> None:
+            await client.job({"type": "inference.ping.v1"})
+
+        def work() -> None:
+            try:
+                for _ in range(rounds):
+                    asyncio.run(one())
+                    client.statistics()
+            except BaseException as error:
+                failures.append(error)
+
+        sys.setswitchinterval(1e-6)
+        try:
+            workers = [threading.Thread(target=work) for _ in range(threads)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        finally:
+            sys.setswitchinterval(interval)
+        asyncio.run(client.aclose())
+    assert failures == []
+    assert client.statistics().completed == threads * rounds == server.charges
