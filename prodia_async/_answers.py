@@ -21,7 +21,7 @@ from ._errors import (
     TruncatedResponseError,
     shown,
 )
-from ._formats import MULTIPART
+from ._formats import JSON_TYPE, MULTIPART
 from ._hooks import log
 from ._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
 from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinished
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ._wire import Headers
-
-JSON_TYPE = "application/json"
 
 MAX_JOB_BYTES = 8 * 1024 * 1024
 """Largest job result that is read. Chosen: live ones have 1 KB, one with embedded data some 100."""

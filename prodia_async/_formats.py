@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
-from ._errors import InvalidRequestError, shown
+from ._checks import flag, integer
+from ._errors import InvalidRequestError
+from ._show import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,24 +22,21 @@ if TYPE_CHECKING:
 Subsampling: TypeAlias = Literal["444", "422", "420"]
 
 MULTIPART = "multipart/form-data"
+JSON_TYPE = "application/json"
 
 _TCHARS = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_TYPE = re.compile(rf"(?P<type>{_TCHARS}/{_TCHARS})(?P<parameters>(\s*;[^;]*)*)")
 _BARE_PARAMETER = re.compile(rf"\s*(?P<name>{_TCHARS})\s*=\s*(?P<value>{_TCHARS}|\"[^\"\\]*\")\s*")
 
 
-def _check_whole_number(what: str, value: object, low: int, high: int) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high
-    ):
-        raise InvalidRequestError(
-            f"{what} must be a whole number {low} to {high}, not {shown(value)}"
-        )
+def _check_integer(what: str, value: object, least: int, most: int) -> None:
+    if value is not None:
+        integer(what, value, least=least, most=most)
 
 
 def _check_flag(what: str, value: object) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise InvalidRequestError(f"{what} must be True or False, not {shown(value)}")
+    if value is not None:
+        flag(what, value)
 
 
 class Format:
@@ -84,7 +83,7 @@ class JPEG(Format):
     subsampling: Subsampling | None = None
 
     def __post_init__(self) -> None:
-        _check_whole_number("JPEG quality", self.quality, 0, 95)
+        _check_integer("JPEG quality", self.quality, 0, 95)
         _check_flag("JPEG optimize", self.optimize)
         _check_flag("JPEG progressive", self.progressive)
         if self.subsampling is not None and self.subsampling not in get_args(Subsampling):
@@ -113,7 +112,7 @@ class PNG(Format):
     optimize: bool | None = None
 
     def __post_init__(self) -> None:
-        _check_whole_number("PNG compress_level", self.compress_level, 0, 9)
+        _check_integer("PNG compress_level", self.compress_level, 0, 9)
         _check_flag("PNG optimize", self.optimize)
 
 
@@ -140,10 +139,10 @@ class WebP(Format):
     method: int | None = None
 
     def __post_init__(self) -> None:
-        _check_whole_number("WebP quality", self.quality, 0, 100)
+        _check_integer("WebP quality", self.quality, 0, 100)
         _check_flag("WebP lossless", self.lossless)
-        _check_whole_number("WebP alpha_quality", self.alpha_quality, 0, 100)
-        _check_whole_number("WebP method", self.method, 0, 6)
+        _check_integer("WebP alpha_quality", self.alpha_quality, 0, 100)
+        _check_integer("WebP method", self.method, 0, 6)
 
 
 _TYPED: dict[str, type[JPEG | PNG | WebP]] = {kind.media_type: kind for kind in (JPEG, PNG, WebP)}
@@ -155,12 +154,13 @@ def accept_header(accept: Format | str | None, *, multipart: bool) -> str:
 
     Args:
         accept: The format of the first output: a `Format`, or any media type
-            as text, with parameters or without. ``None`` leaves it to the server.
+            as a string, with parameters or without. ``None`` leaves it to the server.
         multipart: Whether the job result shall come along.
 
     Returns:
         The value of the Accept header, for instance
-        ``multipart/form-data; image/webp;lossless=1``.
+        ``multipart/form-data; image/webp;lossless=1``; ``application/json``
+        asks for the job result alone, either way.
 
     Raises:
         InvalidRequestError: The text is no media type, or a parameter of
@@ -175,11 +175,14 @@ def accept_header(accept: Format | str | None, *, multipart: bool) -> str:
             output = str(accept)
         case _:
             raise InvalidRequestError(
-                "accept must be JPEG(...), PNG(...), WebP(...) or a media type as text, "
+                "accept must be JPEG(...), PNG(...), WebP(...) or a media type as a string, "
                 f"not {shown(accept)}"
             )
     if not multipart:
         return output or "*/*"
+    if output and output.partition(";")[0].strip().lower() == JSON_TYPE:
+        # The job result alone: it is no format that an output beside it could have.
+        return output
     return f"{MULTIPART}; {output}" if output else MULTIPART
 
 

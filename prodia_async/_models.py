@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from . import _notebook
+from ._checks import string
 from ._errors import InvalidRequestError, ResponseError
 from ._outputs import Output
 from ._results import dollars_of, seed_of
@@ -213,8 +214,8 @@ class Input:
                 f"an input of {len(kept)} bytes was said to have size={shown(size)}"
             )
         for name, value in (("filename", filename), ("content_type", content_type)):
-            if value is not None and (not isinstance(value, str) or not value):
-                raise InvalidRequestError(f"an input's {name} must be a text, not {shown(value)}")
+            if value is not None:
+                string(f"an input's {name}", value)
         object.__setattr__(self, "content", kept)
         object.__setattr__(self, "filename", filename)
         object.__setattr__(self, "content_type", content_type)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from ._answers import (
-    JSON_TYPE,
     MAX_JOB_BYTES,
     AnswerEvent,
     AnswerReader,
@@ -28,7 +27,7 @@ from ._answers import (
     warn_of_type,
 )
 from ._errors import ProdiaError, ResponseError, TruncatedResponseError
-from ._formats import MULTIPART
+from ._formats import JSON_TYPE, MULTIPART
 from ._media import bare_type
 from ._results import dollars_of
 from ._statuses import MAX_ERROR_BYTES, encoding_of

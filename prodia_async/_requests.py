@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio.to_thread
 
 from ._catalogue import SentInput, catalogue_is_read, doubts, input_limit, problems, read_catalogue
+from ._checks import flag
 from ._errors import InvalidRequestError
 from ._files import numbered
-from ._formats import accept_header
+from ._formats import JSON_TYPE, accept_header
 from ._hooks import log
 from ._media import OCTET_STREAM, SNIFF_BYTES, sniff, suffix_of, type_of_name
 from ._models import Input, JobRequest, as_input, wire_job
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 JOB_PATH = "/v2/job"
 ASYNC_PATH = "/v2/job/async"
 JOB_FILENAME = "job.json"
-JSON_TYPE = "application/json"
 
 FILENAME_FIELDS = (
     "image", "images", "mask", "first_frame", "last_frame", "audio", "video", "references",
@@ -86,6 +86,7 @@ async def encode_job(
         InvalidRequestError: It cannot be sent, or the server is known to refuse it.
     """
     job = wire_job(request.job)
+    flag("multipart", request.multipart)
     kind = str(job["type"])
     inputs = [as_input(each) for each in _sequence_of_inputs(request.inputs)]
     if len(inputs) > 1 and validate is None:  # no type is documented to take none
@@ -105,7 +106,7 @@ async def encode_job(
     return WireRequest(
         method="POST",
         path=ASYNC_PATH if submit else JOB_PATH,
-        query=_query(request, price=price),
+        query=_query(request, price=price, submit=submit),
         headers=(("accept", accept), *extra_headers(request.extra_headers)),
         body=job_body(content, parts),
         kind=kind,
@@ -156,7 +157,7 @@ def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:
         for key in value:
             unfit = _find_unfit(key, "a key")
             if unfit or not isinstance(key, str | int | float | bool | None):
-                return f"{path}: a key must be a text, not {shown(key)}"
+                return f"{path}: a key must be a string, not {shown(key)}"
         pairs = ((f"{path}.{key}", each) for key, each in value.items())
     elif isinstance(value, list | tuple):
         pairs = ((f"{path}[{index}]", each) for index, each in enumerate(value))
@@ -314,9 +315,11 @@ def _check_filename(name: str) -> None:
 
 
 def _check_names(config: object, names: Sequence[str]) -> None:
-    """Check that every input that the config names is there."""
-    if not isinstance(config, Mapping):
+    """Check that the config is one, and that every input that it names is there."""
+    if config is None:
         return
+    if not isinstance(config, Mapping):
+        raise InvalidRequestError(f"a job's config must be a mapping, not {shown(config)}")
     for field in FILENAME_FIELDS:
         value = config.get(field)
         listed = value if isinstance(value, list | tuple) else [value]
@@ -325,18 +328,24 @@ def _check_names(config: object, names: Sequence[str]) -> None:
             if isinstance(name, str) and name not in names and ":" not in name:
                 have = shown(list(names)) if names else "there are none"
                 raise InvalidRequestError(
-                    f"config.{field} names {shown(name)}, which no input bears; inputs: {have}"
+                    f"config.{field} names {shown(name)}, which no input bears; inputs: {have}. "
+                    'A client with validate="off" sends it all the same'
                 )
 
 
-def _query(request: JobRequest, *, price: bool) -> tuple[tuple[str, str], ...]:
-    wanted = price if request.price is None else request.price
+def _query(request: JobRequest, *, price: bool, submit: bool) -> tuple[tuple[str, str], ...]:
+    wanted = price if request.price is None else flag("price", request.price)
+    if request.price and not request.multipart and not submit:
+        raise InvalidRequestError(
+            "price=True needs the job result, which is where the price comes, and multipart=False "
+            "leaves it out"
+        )
     pairs = [("price", "true")] if wanted else []
     for name, value in _items("extra_query", request.extra_query):
         if not all(isinstance(each, str) and _is_unicode(each) for each in (name, value)):
             # The value may be a secret, so it is not shown.
             raise InvalidRequestError(
-                f"extra_query must map texts to texts, not {shown(name)} to "
+                f"extra_query must map strings to strings, not {shown(name)} to "
                 f"{type(value).__name__}, nor to broken Unicode"
             )
         pairs.append((name, value))

@@ -114,7 +114,7 @@ def test_any_text_gives_a_clean_header_or_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (JPEG, {"quality": 96}, "JPEG quality must be a whole number 0 to 95, not 96"),
+        (JPEG, {"quality": 96}, "JPEG quality must be an integer from 0 to 95, not 96"),
         (JPEG, {"quality": -1}, "not -1"),
         (JPEG, {"quality": True}, "not True"),
         (JPEG, {"quality": 90.0}, "not 90.0"),
@@ -124,11 +124,11 @@ def test_any_text_gives_a_clean_header_or_an_error(text: str) -> None:
         (JPEG, {"progressive": "1"}, "JPEG progressive"),
         (JPEG, {"subsampling": 444}, "one of '444', '422', '420', not 444"),
         (JPEG, {"subsampling": "411"}, "not '411'"),
-        (PNG, {"compress_level": 10}, "PNG compress_level must be a whole number 0 to 9"),
+        (PNG, {"compress_level": 10}, "PNG compress_level must be an integer from 0 to 9"),
         (PNG, {"optimize": 0}, "PNG optimize"),
-        (WebP, {"quality": 101}, "WebP quality must be a whole number 0 to 100"),
+        (WebP, {"quality": 101}, "WebP quality must be an integer from 0 to 100"),
         (WebP, {"alpha_quality": 101}, "WebP alpha_quality"),
-        (WebP, {"method": 7}, "WebP method must be a whole number 0 to 6"),
+        (WebP, {"method": 7}, "WebP method must be an integer from 0 to 6"),
         (WebP, {"lossless": None, "method": -1}, "WebP method"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_value_out_of_range(kind: Any, options: dict[str, Any], message: str) 
 @pytest.mark.parametrize(
     ("accept", "message"),
     [
-        ("image/jpeg;quality=96", "JPEG quality must be a whole number 0 to 95, not 96"),
+        ("image/jpeg;quality=96", "JPEG quality must be an integer from 0 to 95, not 96"),
         ("image/jpeg;QUALITY=200", "not 200"),
         ("image/jpeg;quality=x", "not 'x'"),
         ("image/jpeg;quality=99999999999999", "not '99999999999999'"),
@@ -182,3 +182,12 @@ def test_formats_are_values(wanted: Format) -> None:
     assert pickle.loads(pickle.dumps(wanted)) == copy.copy(wanted) == wanted
     assert len({wanted, copy.copy(wanted)}) == 1
     assert not str(wanted).startswith(MULTIPART)
+
+
+def test_json_is_the_job_result_alone() -> None:
+    """It is asked for as such, since no output beside the job result is of that type."""
+    for multipart in (True, False):
+        assert accept_header("application/json", multipart=multipart) == "application/json"
+        assert (
+            accept_header("Application/JSON; q=1", multipart=multipart) == "Application/JSON; q=1"
+        )

@@ -237,6 +237,7 @@ def test_no_object_is_no_result(content: bytes) -> None:
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+@settings(deadline=None)
 def test_reading_never_raises(content: bytes) -> None:
     """A result or None, whatever comes."""
     job = read_job_result(memoryview(content))
@@ -347,9 +348,9 @@ class TestInput:
             ((b"abc", None, None, True), "not True"),
             ((b"abc", None, None, 3.0), "not 3.0"),
             ((b"abc", None, None, 10**5000), "said to have size=<int"),
-            ((b"abc", ""), "filename must be a text, not ''"),
-            ((b"abc", b"a"), "filename must be a text, not <1 bytes>"),
-            ((b"abc", "a", 5), "content_type must be a text, not 5"),
+            ((b"abc", ""), "filename must be a string that is not empty, not ''"),
+            ((b"abc", b"a"), "filename must be a string that is not empty, not <1 bytes>"),
+            ((b"abc", "a", 5), "content_type must be a string that is not empty, not 5"),
         ],
     )
     def test_what_is_no_input(self, arguments: tuple[Any, ...], message: str) -> None:

@@ -173,10 +173,10 @@ def deep(levels: int) -> Any:
         (Path("a"), "job.config.x = PosixPath('a')" if os.name == "posix" else "Path"),
         (Odd(), "job.config.x = odd thing"),
         ("a\ud800", "job.config.x = 'a\\ud800'"),
-        ({"\ud800": 1}, "job.config.x: a key must be a text, not '\\ud800'"),
-        ({(1, 2): 1}, "a key must be a text, not (1, 2)"),
-        ({b"k": 1}, "a key must be a text, not <1 bytes>"),
-        ({math.nan: 1}, "a key must be a text, not nan"),
+        ({"\ud800": 1}, "job.config.x: a key must be a string, not '\\ud800'"),
+        ({(1, 2): 1}, "a key must be a string, not (1, 2)"),
+        ({b"k": 1}, "a key must be a string, not <1 bytes>"),
+        ({math.nan: 1}, "a key must be a string, not nan"),
         (types.MappingProxyType({"y": [Odd()]}), "job.config.x.y[0] = odd thing"),
         (10**5000, "job.config.x = <int of 16610 bits>"),
         (cycle(), "nested too deeply, or contains itself"),
@@ -326,7 +326,23 @@ async def test_names_without_any_input() -> None:
     """It says that there are none, and cuts a name of a megabyte."""
     message = await refused(Job("t", {"image": "x" * 10**6}))
     assert "which no input bears; inputs: there are none" in message
-    await encode({"type": "t", "config": "image"})  # the server decides about that
+    assert "config must be a mapping, not 'image'" in await refused(
+        {"type": "t", "config": "image"}
+    )
+    await encode_job(JobRequest({"type": "t", "config": "image"}), validate="off")
+    await encode_job(JobRequest({"type": "t", "config": {"mask": "auto"}}), validate="off")
+
+
+@on_both_loops
+async def test_a_price_without_the_result_that_it_is_in() -> None:
+    """It is refused where it was asked for; after a submission the result is asked for anyway."""
+    with pytest.raises(InvalidRequestError, match="price=True needs the job result"):
+        await encode_job(JobRequest(Job("t"), multipart=False, price=True))
+    for wrong in ({"price": "yes"}, {"multipart": 1}):
+        with pytest.raises(InvalidRequestError, match="must be True or False, not"):
+            await encode_job(JobRequest(Job("t"), **wrong))
+    submitted = await encode_job(JobRequest(Job("t"), multipart=False, price=True), submit=True)
+    assert submitted.query == (("price", "true"),)
 
 
 @on_both_loops

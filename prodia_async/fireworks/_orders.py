@@ -20,10 +20,10 @@ import anyio.to_thread
 
 from .._checks import flag, integer, number
 from .._errors import InvalidRequestError, shown
-from .._formats import Format
+from .._formats import JSON_TYPE, Format
 from .._media import SNIFF_BYTES, sniff
 from .._models import as_input
-from .._requests import JSON_TYPE, encode_json, input_parts
+from .._requests import encode_json, input_parts
 from .._retry import check_seconds
 from .._uploads import BytesBody, chunks_of
 from .._wire import WireRequest
