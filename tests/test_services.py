@@ -518,7 +518,7 @@ async def process(kind: str, emulator: Emulator) -> AsyncGenerator[tuple[str, An
 @both
 async def test_the_end_with_jobs_in_flight_loses_nothing(kind: str) -> None:
     """SIGTERM with 20 in flight and a batch: all 20 are answered, the batch stops and says so."""
-    with Emulator(workers=60, latency=1.0) as emulator:
+    with Emulator(workers=30, latency=1.0) as emulator:
         async with process(kind, emulator) as (url, running):
             async with httpx.AsyncClient(timeout=20, limits=httpx.Limits()) as caller:
                 asked = [
@@ -592,6 +592,24 @@ def test_the_gallery_is_short() -> None:
     assert sum(len(file.read_text().splitlines()) for file in files) <= 60
 
 
+async def test_the_gallery_takes_an_upload() -> None:
+    """A photo is worked on; what is no photo is the caller's mistake, and is told as one."""
+    with Emulator() as emulator:
+        async with process("starlette", emulator) as (url, _), httpx.AsyncClient() as caller:
+            photo = (await caller.get(f"{url}/picture?prompt=a")).content
+
+            async def send(content: bytes) -> httpx.Response:
+                files = {"photo": ("me.webp", content, "image/webp")}
+                return await caller.post(f"{url}/edit", data={"prompt": "x"}, files=files)
+
+            got = await send(photo)
+            assert (got.status_code, got.headers["content-type"]) == (200, "image/webp")
+            wrong = await send(b"I am no photo")
+            assert wrong.status_code in {400, 422}
+            assert wrong.json()["may_have_run"] is False
+            assert [each.filename for each in emulator.jobs[1].inputs] == ["me.webp"]
+
+
 @needs_chromium
 async def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
     """It fills while the batch runs, a film plays, a problem is told, a closed tab frees all."""
@@ -621,7 +639,7 @@ async def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
             assert emulator.ledger.totals().ran == 13  # the browser asked for the film once
             await page.picture(tmp_path / "phone.png")
             assert page.console == []
-            await say("a wave [8 MB]")
+            await say("a wave [5 MB]")
             emulator.slow_next(bytes_per_second=2e6)
             await click("film")
             await page.until("document.querySelector('video').currentTime > 0")

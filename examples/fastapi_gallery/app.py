@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response, UploadFile
 from fastapi.params import Form, Query
 from fastapi.responses import FileResponse
 
-from prodia_async import AsyncProdia, Input, Job, JobRequest, WebP
+from prodia_async import AsyncProdia, Job, JobRequest, WebP
 from prodia_async.integrations.starlette import install, job_response, map_events, stream_response
 
 Prompt = Annotated[str, Query(max_length=500)]
@@ -41,8 +41,7 @@ async def edit(
     request: Request, prompt: Annotated[str, Form(max_length=500)], photo: UploadFile
 ) -> Response:
     job = Job("inference.flux-2.klein.4b.img2img.v1", {"prompt": prompt})
-    inputs = [Input(await photo.read(), photo.filename, photo.content_type)]
-    return await job_response(request, client, job, inputs=inputs, accept=WebP())
+    return await job_response(request, client, job, inputs=[photo], accept=WebP())
 
 
 @app.get("/batch")
