@@ -90,6 +90,8 @@ def _was_closed(stream: Any) -> bool:
     """Return whether the other side has closed a connection, whatever it said before."""
     if stream is None or not hasattr(select, "POLLRDHUP"):  # not every system can tell
         return False
+    if stream.get_extra_info("has_ended"):
+        return True
     socket = stream.get_extra_info("socket")
     fileno = -1 if socket is None else socket.fileno()
     if fileno < 0:  # closed here already

@@ -137,6 +137,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         wire = self._wire
         if info == "is_readable":
             return bool(wire.pieces) or wire.is_stale()
+        if info == "has_ended":  # ours alone
+            return wire.has_ended
         if wire.transport is None or info not in {"ssl_object", "socket"}:
             return None
         return wire.transport.get_extra_info(info)
