@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 READ_AHEAD = 256 * 1024
 """Unread bytes above which the socket is paused. Chosen: one read of asyncio."""
 
+_COURTESIES = (b"\x04", b"\x06", b"\x08")
+"""HTTP/2's frames SETTINGS, PING and WINDOW_UPDATE. Source: RFC 9113, section 6."""
+
 
 class _Pieces(Wire):
     """What came on a connection of asyncio's and was not read."""
@@ -199,7 +202,12 @@ class ProvenStream(httpcore.AsyncNetworkStream):
             self._is_http2 = method == b"PRI"
             is_http1 = method.isalpha() and not self._is_http2  # SOCKS begins with a number
             self._proof = H11Response(method.decode("ascii")) if is_http1 else None
-        await self._stream.write(buffer, timeout)
+        try:
+            await self._stream.write(buffer, timeout)
+        except httpcore.WriteError:
+            # Courtesies to a server that has gone must not cost what it said before.
+            if not self._is_http2 or buffer[3:4] not in _COURTESIES:
+                raise
 
     def settle(self) -> None:
         """Note that a response was read to its end."""
