@@ -1,0 +1,394 @@
+"""One worker of a run on many machines: is each job paid once, whatever died before?"""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prodia_async import AsyncProdia, InvalidRequestError, Job, JobRequest
+from prodia_async.batch import BatchChangedError, BatchError
+from prodia_async.batch._cluster import (
+    COLUMNS,
+    Worker,
+    WorkerOptions,
+    after_loss,
+    check_settings,
+    next_step,
+)
+from prodia_async.batch._driver import begin
+from prodia_async.batch._lease import LeaseView
+from prodia_async.batch._objects import LEASE, RUN, Done, ObjectRecord, Sent
+from prodia_async.batch._outputs import Content
+from prodia_async.emulator import Emulator
+
+TYPE = "inference.flux-fast.schnell.txt2img.v2"
+DONE = Done(key="0" * 32, type=TYPE)
+
+
+# The lease.
+
+
+def test_a_lease_holds_while_it_changes() -> None:
+    """Only a change is a sign of life, and it lasts for the length of the lease."""
+    view = LeaseView(30.0)
+    assert not view.holds(0.0)
+    assert view.is_over(0.0)
+    view.seen("a-1", 100.0)
+    assert view.holds(100.0)
+    assert view.holds(129.9)
+    assert not view.holds(130.0)
+    view.seen("a-1", 129.0)
+    assert not view.holds(130.0)
+    assert not view.is_over(159.9)
+    assert view.is_over(160.0)
+    view.seen("a-2", 170.0)
+    assert view.holds(199.0)
+    assert not view.is_over(199.0)
+
+
+def test_a_lease_that_was_given_up_is_over_at_once() -> None:
+    """However fresh the object is; a new driver's sign of life opens it again."""
+    view = LeaseView(30.0)
+    view.seen("a-1", 0.0, released=True)
+    assert not view.holds(0.0)
+    assert view.is_over(0.0)
+    view.seen("b-1", 1.0)
+    assert view.holds(1.0)
+
+
+# What to do about a job.
+
+
+@pytest.mark.parametrize(
+    ("done", "sent", "on_doubt", "retry_failed", "step"),
+    [
+        (None, None, "retry", False, "run"),
+        (None, None, "hold", False, "run"),
+        (DONE, None, "retry", True, "have"),
+        (DONE, Sent(), "hold", False, "have"),
+        (replace(DONE, state="failed"), None, "retry", False, "have"),
+        (replace(DONE, state="failed"), None, "retry", True, "run"),
+        (replace(DONE, state="failed"), Sent(times=2), "hold", True, "run"),
+        (None, Sent(job_id="j", keeps_until=101.0), "hold", False, "collect"),
+        (None, Sent(job_id="j"), "hold", False, "collect"),
+        (None, Sent(job_id="j", keeps_until=100.0), "hold", False, "doubt"),
+        (None, Sent(job_id="j", keeps_until=100.0), "retry", False, "run"),
+        (None, Sent(), "retry", False, "run"),
+        (None, Sent(times=2), "retry", False, "doubt"),
+        (None, Sent(), "hold", False, "doubt"),
+    ],
+)
+def test_what_to_do(
+    done: Done | None, sent: Sent | None, on_doubt: Any, retry_failed: bool, step: str
+) -> None:
+    """Done is never sent again; what may have been paid once more at most; an id is asked for."""
+    found = next_step(done, sent, now=100.0, on_doubt=on_doubt, retry_failed=retry_failed)
+    assert found == step
+
+
+def test_a_lost_result_is_paid_again_once_at_most() -> None:
+    """And not at all where a person is to decide."""
+    assert after_loss(Sent(times=1), on_doubt="retry") == "run"
+    assert after_loss(Sent(times=2), on_doubt="retry") == "doubt"
+    assert after_loss(Sent(times=1), on_doubt="hold") == "doubt"
+
+
+# The store.
+
+
+def test_objects_come_back_as_they_were_put(tmp_path: Path) -> None:
+    """Outputs first, then the word that they are there; one listing tells what is."""
+    record = ObjectRecord(str(tmp_path / "run"))
+    assert record.listing().done == frozenset()
+    done = record.finish(replace(DONE, seed=7, dollars=0.1), [Content(b"abc", "webp")] * 2)
+    assert done.names == (f"{DONE.key}.webp", f"{DONE.key}-2.webp")
+    assert record.done(DONE.key) == done
+    assert record.get(done.names[1]) == b"abc"
+    record.mark_sent("1" * 32, Sent(job_id="j", times=2))
+    assert record.sent("1" * 32) == Sent(job_id="j", times=2)
+    assert record.sent(DONE.key) is None
+    record.finish(replace(DONE, key="2" * 32, state="failed", error="E: x"))
+    found = record.listing()
+    assert (set(found.done), set(found.failed), set(found.sent)) == (
+        {DONE.key},
+        {"2" * 32},
+        {"1" * 32},
+    )
+
+
+def test_what_was_cut_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    """A record that is no JSON, or another's, is not believed; a cut .sent is still a warning."""
+    record = ObjectRecord(str(tmp_path))
+    for text in (b"", b'{"key": "x"', b'{"strange": 1}', b"[]"):
+        record.put(f"{DONE.key}.json", text)
+        assert record.done(DONE.key) is None
+        record.put(f"{DONE.key}.sent", text)
+        assert record.sent(DONE.key) == Sent()
+
+
+def test_a_store_that_does_not_answer_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For two minutes, with waits that grow; then it is an error that names the store."""
+    now, waits = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        waits.append(seconds)
+
+    record = ObjectRecord(str(tmp_path), sleep=sleep, now=lambda: now)
+    calls = 0
+
+    def broken(*_: object, **__: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 4 or calls > 100:
+            raise OSError("the network is down")
+
+    monkeypatch.setattr(record._fs, "pipe_file", broken)
+    monkeypatch.setattr(record._fs, "mv", lambda *_: None)
+    record.put("x", b"y")
+    assert waits == [0.25, 0.5, 1.0]
+    calls = 100
+    with pytest.raises(BatchError, match="could not put x for 120 s: the network is down"):
+        record.put("x", b"y")
+    assert max(waits) == 8.0
+    assert 110 < now < 125
+
+
+def test_a_store_that_forbids_it_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is tried twice that nobody will allow."""
+    record = ObjectRecord(str(tmp_path), sleep=lambda _: pytest.fail("it waited"))
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(record._fs, "pipe_file", forbidden)
+    with pytest.raises(BatchError, match="does not allow to put x"):
+        record.put("x", b"y")
+
+
+# Settings.
+
+
+def test_a_changed_run_is_not_silent(tmp_path: Path) -> None:
+    """Another type for the same place is told with both; also=True allows it."""
+    options = WorkerOptions(to=str(tmp_path), job_type="a", lease_seconds=0)
+    begin(options, also=False)
+    begin(options, also=False)
+    other = replace(options, job_type="b")
+    with pytest.raises(BatchChangedError, match="job_type was 'a' and is 'b'") as caught:
+        begin(other, also=False)
+    assert caught.value.differences == ("job_type was 'a' and is 'b'",)
+    check_settings(ObjectRecord(str(tmp_path)), other, also=True)
+    assert json.loads((tmp_path / RUN).read_text())["settings"]["job_type"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"submit": "later"}, "submit must be one of"),
+        ({"on_doubt": "ask"}, "on_doubt must be one of"),
+        ({"to": ""}, "to must be a store's URL"),
+    ],
+)
+def test_options_check_themselves(wrong: dict[str, Any], message: str) -> None:
+    """Before a worker is started."""
+    with pytest.raises(InvalidRequestError, match=message):
+        WorkerOptions(**{"to": "x", **wrong})
+
+
+def test_what_travels_has_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options pickle and name the variable only; a worker says what to send instead of it."""
+    monkeypatch.setenv("PRODIA_TOKEN", "the-very-secret-token")
+    options = WorkerOptions(to=str(tmp_path), base_url="http://127.0.0.1:9", lease_seconds=0)
+    assert b"secret" not in pickle.dumps(options)
+    assert "secret" not in repr(options)
+    with pytest.raises(TypeError, match="send its WorkerOptions"):
+        pickle.dumps(Worker(options))
+
+
+def test_a_worker_refuses_before_its_first_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of the package; no token."""
+    options = WorkerOptions(to=str(tmp_path), lease_seconds=0)
+    monkeypatch.delenv("PRODIA_TOKEN", raising=False)
+    with pytest.raises(BatchError, match="has no PRODIA_TOKEN"):
+        Worker(options)
+    with pytest.raises(BatchError, match=r"and the run began with 0\.0\.0"):
+        Worker(replace(options, version="0.0.0"))
+
+
+# A worker.
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes options for a worker against an emulator of its own."""
+    monkeypatch.setenv("PRODIA_TOKEN", "any-token")
+    with Emulator(workers=20) as emulator:
+
+        def make(**more: Any) -> WorkerOptions:
+            return WorkerOptions(
+                **{
+                    "to": str(tmp_path / "run"),
+                    "job_type": TYPE,
+                    "accept": "image/webp",
+                    "base_url": emulator.base_url,
+                    "lease_seconds": 0,
+                    **more,
+                }
+            )
+
+        make.emulator = emulator  # type: ignore[attr-defined]  # for the tests' eyes
+        yield make
+
+
+async def run(options: WorkerOptions, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    worker = Worker(options)
+    try:
+        return await worker.rows(rows)
+    finally:
+        await worker.aclose()
+
+
+ROWS: list[dict[str, Any]] = [{"prompt": f"a lake {n}", "seed": n} for n in range(1, 11)]
+
+
+@pytest.mark.parametrize("submit", ["sync", "async"])
+async def test_rows_are_paid_once(options: Any, submit: str, tmp_path: Path) -> None:
+    """Equal rows once, a second run nothing; a bad row is in its own result."""
+    given = options(submit=submit)
+    rows = [*ROWS, ROWS[0], {"seed": 1}]
+    told = await run(given, rows)
+    assert [each["state"] for each in told] == ["done"] * 11 + ["failed"]
+    assert told[0] == told[10]
+    assert set(told[0]) == set(COLUMNS)
+    assert told[0]["seed"] == 1
+    assert told[0]["bytes"] == Path(told[0]["path"]).stat().st_size
+    assert "no prompt" in told[11]["error"]
+    assert options.emulator.ledger.totals().charged == 10
+    again = await run(given, list(reversed(ROWS)))
+    assert [each["key"] for each in again] == [each["key"] for each in reversed(told[:10])]
+    assert options.emulator.ledger.totals().charged == 10
+
+
+async def test_what_a_dead_worker_had_sent_is_collected(options: Any) -> None:
+    """The id in the store is asked for, and nothing is sent."""
+    given = options(submit="async")
+    request = JobRequest(Job(TYPE, ROWS[0]), accept="image/webp")
+    probe = Worker(given)
+    key = (await probe._trade.asked(request)).key.hex()
+    async with AsyncProdia(base_url=given.base_url) as client:
+        job = await client.submit(request.job, accept="image/webp")
+    probe._record.mark_sent(key, Sent(job_id=job.id))
+    (told,) = await probe.rows([ROWS[0]])
+    await probe.aclose()
+    assert told["state"] == "done"
+    assert told["key"] == key
+    assert options.emulator.ledger.totals().charged == 1
+
+
+async def test_an_expired_result_is_in_doubt_or_paid_again(options: Any) -> None:
+    """Under hold it is left with its id; under retry it is sent once more, and counted."""
+    held = options(on_doubt="hold")
+    worker = Worker(held)
+    (key,) = [each["key"] for each in await worker.rows([ROWS[0]])]
+    (Path(held.to) / f"{key}.json").unlink()
+    worker._record.mark_sent(key, Sent(job_id="00000000-0000-4000-8000-000000000000"))
+    (told,) = await worker.rows([ROWS[0]])
+    assert told["state"] == "in doubt"
+    assert "may have been paid" in told["error"]
+    await worker.aclose()
+    (told,) = await run(replace(held, on_doubt="retry"), [ROWS[0]])
+    assert (told["state"], told["paid_again"]) == ("done", 1)
+    assert options.emulator.ledger.totals().charged == 2
+
+
+async def test_failures_are_kept_and_tried_again_on_request(options: Any) -> None:
+    """One row's failure is its own; it is not sent again unless that is said."""
+    bad: dict[str, Any] = {"prompt": "x", "steps": 99}
+    told = await run(options(), [bad, ROWS[0]])
+    assert [each["state"] for each in told] == ["failed", "done"]
+    assert "400" in told[0]["error"]
+    received = options.emulator.ledger.totals().received
+    (again,) = await run(options(), [bad])
+    assert again["error"] == told[0]["error"]
+    assert options.emulator.ledger.totals().received == received
+    await run(options(retry_failed=True), [bad])
+    assert options.emulator.ledger.totals().received == received + 1
+
+
+async def test_nothing_starts_without_the_driver(options: Any) -> None:
+    """A lease that was given up stops the worker; what is there is handed over all the same."""
+    given = options(lease_seconds=0.6)
+    _, lease = begin(given, also=False)
+    assert lease is not None
+    worker = Worker(given)
+    (first,) = await worker.rows([ROWS[0]])
+    assert first["state"] == "done"
+    lease.release()
+    await worker._look_at_lease()
+    told = await worker.rows(ROWS[:2])
+    await worker.aclose()
+    assert [each["state"] for each in told] == ["done", "left"]
+    assert "driver is gone" in told[1]["error"]
+    assert options.emulator.ledger.totals().charged == 1
+
+
+def test_a_killed_driver_renews_nothing(tmp_path: Path) -> None:
+    """The lease changes while the process lives, and not after a SIGKILL."""
+    code = (
+        "import sys, time\n"
+        "from prodia_async.batch._driver import begin\n"
+        "from prodia_async.batch._cluster import WorkerOptions\n"
+        "held = begin(WorkerOptions(to=sys.argv[1], lease_seconds=0.3), also=False)\n"
+        "print('held', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == b"held\n"
+        lease = tmp_path / LEASE
+        before, until = lease.read_bytes(), time.monotonic() + 10
+        while lease.read_bytes() == before:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        driver.kill()
+        driver.wait()
+    last = lease.read_bytes()
+    time.sleep(0.4)
+    assert lease.read_bytes() == last
+    assert not json.loads(last)["released"]
+
+
+def test_the_environment_is_not_touched() -> None:
+    """Importing the adapters needs neither engine, and says which extra is missing."""
+    code = (
+        "import sys\n"
+        "sys.modules['ray'] = sys.modules['daft'] = None\n"
+        "from prodia_async.integrations import daft, ray\n"
+        "for call in (lambda: ray.run_jobs(None, to='x'), lambda: daft.prodia_udf(to='x')):\n"
+        "    try:\n"
+        "        call()\n"
+        "    except ImportError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert "prodia-async[ray]" in done.stdout
+    assert "prodia-async[daft]" in done.stdout
