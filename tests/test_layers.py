@@ -1,6 +1,7 @@
 """The house: rooms import from floors below only, and each dependency has its room."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,18 @@ def from_import(file: Path, node: ast.ImportFrom) -> Iterator[str]:
 
 HOUSE_FILES = [file for file in files() if room_of(file) not in {"emulator", "__init__"}]
 ROOMS = pytest.mark.parametrize("file", HOUSE_FILES, ids=lambda file: file.stem)
+
+
+def test_the_map_for_contributors_is_this_one() -> None:
+    """CONTRIBUTING.md has the same modules on the same floors, for whoever reads it."""
+    text = (HOUSE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawn = text.split("```text\n", 1)[1].split("```", 1)[0]
+    # A floor's lines stand together; what a module is for stands behind wide space.
+    floors = [
+        {name for line in floor.splitlines() for name in re.split(r"\s{3,}", line)[0].split()}
+        for floor in drawn.strip().split("\n\n")
+    ]
+    assert floors == [FLOORS[number] for number in sorted(FLOORS)]
 
 
 @ROOMS
