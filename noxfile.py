@@ -1,4 +1,9 @@
-"""The one entrance: ``nox -s lint types tests coverage examples peers bench lowest soak``."""
+"""
+The one entrance.
+
+Quick: ``nox -s lint types tests coverage examples docs peers``. Slow, and outside CI: ``debug``,
+``uvloop``, ``lowest``, ``soak``, ``mutate``, ``bench``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ PYTHONS = [
 ]
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "tests", "coverage", "examples"]
+nox.options.sessions = ["lint", "types", "tests", "coverage", "examples", "docs"]
 
 
 @nox.session(python=PYTHONS[0])
@@ -39,7 +44,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests; arguments after ``--`` go to pytest."""
     session.install("-e", ".[dev]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -80,6 +85,46 @@ def peers(session: nox.Session) -> None:
     else:
         session.warn("npm is not installed: the JavaScript clients are skipped")
     session.run("pytest", "tests/peers", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def docs(session: nox.Session) -> None:
+    """Build the site, strictly, into build/site; its snippets are tests."""
+    session.install("-e", ".[docs,batch,cli,opentelemetry,starlette,testing]")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def cluster(session: nox.Session) -> None:
+    """Run many workers with a real Ray and Daft: kills, leases, fairness; a gigabyte, minutes."""
+    session.install("-e", ".[dev,ray,daft]")
+    session.run("pytest", "-m", "cluster", "tests/cluster", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def debug(session: nox.Session) -> None:
+    """Run the tests with asyncio's debug mode, which watches for what holds up the loop."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-q", *session.posargs, env={"PYTHONASYNCIODEBUG": "1"})
+
+
+@nox.session(python=PYTHONS[0])
+def uvloop(session: nox.Session) -> None:
+    """Run the tests under uvloop in the place of asyncio's own loop."""
+    session.install("-e", ".[dev]", "uvloop>=0.21")
+    session.run("pytest", "-q", *session.posargs, env={"PRODIA_TEST_LOOP": "uvloop"})
+
+
+@nox.session(python=PYTHONS[0])
+def mutate(session: nox.Session) -> None:
+    """
+    Break each decision, and see a test fail; tests/MUTANTS.md lists what survives, and why.
+
+    Arguments after ``--`` are names of mutants, such as ``prodia_async._retry*``.
+    """
+    session.install("-e", ".[dev]", "mutmut>=3.8")
+    session.run("mutmut", "run", *session.posargs)
+    session.run("mutmut", "results")
 
 
 @nox.session(python=PYTHONS[0])

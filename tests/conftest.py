@@ -15,6 +15,25 @@ if TYPE_CHECKING:
 
 BACKENDS = ("asyncio", "trio")
 
+if "MUTANT_UNDER_TEST" in os.environ:
+    # The mutation tool runs each test many times in one process, from other places.
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "mutants",
+        suppress_health_check=[HealthCheck.differing_executors],
+        derandomize=True,
+        database=None,
+    )
+    settings.load_profile("mutants")
+
+if os.environ.get("PRODIA_TEST_LOOP") == "uvloop":
+    import asyncio
+
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
 
 def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run an async test under asyncio and again under trio."""
