@@ -44,6 +44,7 @@ try:
     from ._ledger import Ledger, ReceivedInput, Record, Totals
     from ._script import PlannedReply
     from ._server import Emulator
+    from ._webhooks import Webhook
 except ModuleNotFoundError as exc:
     if (exc.name or "").partition(".")[0] == "prodia_async":
         raise
@@ -64,11 +65,12 @@ __all__ = [
     "ReceivedInput",
     "Record",
     "Totals",
+    "Webhook",
 ]
 
 for _public in (
     *(Behaviour, Emulator, FireworksBehaviour, FireworksRecord),
-    *(JobType, Ledger, PlannedReply, ReceivedInput, Record, Totals),
+    *(JobType, Ledger, PlannedReply, ReceivedInput, Record, Totals, Webhook),
 ):
     # Tracebacks and reprs name the door.
     _public.__module__ = "prodia_async.emulator"

@@ -52,6 +52,7 @@ from ._workflows import make_plan, offers
 if TYPE_CHECKING:
     from ._bodies import Body
     from ._capacity import Capacity, Pool
+    from ._webhooks import Webhook
 
 Latency = float | tuple[float, float] | Callable[[str], float]
 RetryAfter = float | str | Callable[[], str | None] | None
@@ -141,6 +142,7 @@ class App:
         store: Store,
         *,
         samples_port: int,
+        webhooks: list[Webhook],
     ) -> None:
         self._settings = settings
         self._capacity = capacity
@@ -167,6 +169,7 @@ class App:
             retry_after=self._retry_after,
             sleep=self._sleep,
             samples_port=samples_port,
+            webhooks=webhooks,
             deliver=self._deliver,
         )
         self.asgi = Starlette(

@@ -68,6 +68,7 @@ from ._ledger import Ledger, ReceivedInput, Record
 from ._refusals import Refused
 from ._script import Mishap
 from ._studio import Shelf
+from ._webhooks import Webhook, call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -170,6 +171,7 @@ class Fireworks:
         retry_after: Makes the header of a 429.
         sleep: Waits, but not beyond the emulator's end.
         samples_port: The port of the picture host.
+        webhooks: Where the calls of webhooks are written down.
         deliver: Makes a response of status, headers, body and what shall befall it.
     """
 
@@ -186,6 +188,7 @@ class Fireworks:
         retry_after: Callable[[], str | None],
         sleep: Callable[[float], Awaitable[None]],
         samples_port: int,
+        webhooks: list[Webhook],
         deliver: Callable[[int, Mapping[str, str], bytes, Mishap | None], Response],
     ) -> None:
         self._settings = settings
@@ -198,6 +201,7 @@ class Fireworks:
         self._retry_after = retry_after
         self._sleep = sleep
         self._samples_port = samples_port
+        self._webhooks = webhooks
         self._deliver = deliver
         self._let_go = asyncio.Event()
         self._encoded: Shelf[bytes] = Shelf(_ENCODED_BYTES)
@@ -401,14 +405,32 @@ class Fireworks:
         task_id = str(uuid.uuid4())
         visit.notes["job_id"] = task_id
         if runs(task.states):
-            working = asyncio.create_task(self._work(task, self._worker(visit, model)))
-            self._working.add(working)
-            working.add_done_callback(self._working.discard)
+            work = self._work(task, self._worker(visit, model), visit, task_id)
+            self._keep(asyncio.create_task(work))
             _note_run(visit, order, task_id)
+        elif order.webhook_url is not None:
+            self._keep(asyncio.create_task(self._tell(task, visit, task_id)))
         self._tasks.put(task_id, task, _TASK_SIZE + len(order.picture or b""))
         return json_answer({"request_id": task_id})
 
-    async def _work(self, task: _Task, workers: Pool) -> None:
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _tell(self, task: _Task, visit: _Visit, task_id: str) -> None:
+        """Call the webhook of a task that has ended."""
+        order = task.order
+        if order.webhook_url is None:
+            return
+        state = state_at(task.states, len(task.states), done=task.done, filtered=order.filtered)
+        with contextlib.suppress(Refused):
+            sample = await self._sample(visit, task_id, task) if state == "Ready" else None
+            body = poll_answer(task_id, state, sample).body
+            url, secret = order.webhook_url, order.webhook_secret
+            called = await self._finished(self._begun(lambda: call(url, body, secret)))
+            self._webhooks.append(called)
+
+    async def _work(self, task: _Task, workers: Pool, visit: _Visit, task_id: str) -> None:
         """Keep a worker busy with a task that nobody waits for."""
         started = time.perf_counter()
         try:
@@ -420,6 +442,8 @@ class Fireworks:
                 task.done = True
         finally:
             workers.release()
+        if task.done:
+            await self._tell(task, visit, task_id)
 
     async def _get_result(self, visit: _Visit) -> Answer:
         find_model(visit.request.path_params["model"], frozenset({"kontext"}))

@@ -541,6 +541,8 @@ class Order:
         wanted: The form of the answer.
         sketch: Whether spots of colour will do.
         picture: Encoded bytes of the picture to start from, if there is one.
+        webhook_url: Who is told when it is done.
+        webhook_secret: What that message is signed with.
     """
 
     model: Model
@@ -553,6 +555,8 @@ class Order:
     wanted: Wanted
     sketch: bool
     picture: bytes | None = None
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
 
     @property
     def dollars(self) -> float:
@@ -687,6 +691,8 @@ def kontext_order(model: Model, body: Mapping[str, Any], behaviour: FireworksBeh
         wanted=Wanted(False, encoding),
         sketch=behaviour.shrink > 1,
         picture=picture,
+        webhook_url=url,
+        webhook_secret=values["webhook_secret"],
     )
 
 

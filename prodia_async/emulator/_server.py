@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from types import TracebackType
 
+    from ._webhooks import Webhook
+
 
 class Emulator:
     """
@@ -70,6 +72,10 @@ class Emulator:
         fireworks: How the second API behaves; see `fireworks_url`.
         accept_unknown_types: Run job types that nobody knows, as what their
             names say they do; the same as `Behaviour.accept_unknown_types`.
+
+    Attributes:
+        ledger: What was received, answered, run and charged.
+        webhooks: The webhooks of Kontext tasks that were called, oldest first.
 
     Raises:
         ValueError: A negative number, or a `host` that is not loopback
@@ -133,6 +139,7 @@ class Emulator:
         self._stopped = threading.Event()
         self._stopped.set()
         self.ledger = Ledger(max_records)
+        self.webhooks: list[Webhook] = []
 
     def __repr__(self) -> str:
         running = self._running
@@ -536,6 +543,7 @@ class Emulator:
             self._plans,
             self._store,
             samples_port=samples_port,
+            webhooks=self.webhooks,
         )
 
     def __enter__(self) -> Self:
