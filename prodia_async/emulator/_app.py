@@ -157,7 +157,9 @@ class App:
         self._closing = asyncio.Event()
         self._let_go = asyncio.Event()
         self._pool = ThreadPoolExecutor(thread_name_prefix="prodia-emulator-draw")
-        self.transport_of: Callable[[Address | None], asyncio.Transport | None] = lambda _: None
+        self.transport_of: Callable[[Address | None], asyncio.WriteTransport | None]
+        self.transport_of = lambda _: None
+        self.writes_raw = True
         self._fireworks = Fireworks(
             settings,
             capacity,
@@ -676,6 +678,7 @@ class App:
             mishap=mishap,
             pool=self._pool,
             transport_of=self.transport_of,
+            writes_raw=self.writes_raw,
             sleep=self._sleep,
         )
 

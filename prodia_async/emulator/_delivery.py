@@ -2,8 +2,9 @@
 Answers on their way out: as they are, or with a planned mishap.
 
 What HTTP itself would not let through is written on the connection directly;
-the server sees that as a client who has left. Over HTTP/2 there is no such
-connection: a drop resets the stream, and an answer that ends early ends its stream.
+the server sees that as a client who has left. A connection that may speak HTTP/2
+is only ever reset so, with all that is under way on it, and an answer that ends
+early ends its stream in good order.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -49,7 +51,8 @@ class Delivery(Response):
         body: What to send.
         mishap: What shall go wrong, if anything.
         pool: Where lazy bodies are made.
-        transport_of: Finds the connection of a client; ``None`` if there is none to be had.
+        transport_of: Finds the connection of a client.
+        writes_raw: Whether what is written on it is HTTP/1.1.
         sleep: Waits, but not beyond the emulator's end.
     """
 
@@ -61,7 +64,8 @@ class Delivery(Response):
         *,
         mishap: Mishap | None,
         pool: Executor,
-        transport_of: Callable[[Address | None], asyncio.Transport | None],
+        transport_of: Callable[[Address | None], asyncio.WriteTransport | None],
+        writes_raw: bool,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         super().__init__(status_code=status)
@@ -71,6 +75,7 @@ class Delivery(Response):
         self._mishap = mishap
         self._pool = pool
         self._transport_of = transport_of
+        self._writes_raw = writes_raw
         self._sleep = sleep
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,9 +86,14 @@ class Delivery(Response):
         elif mishap.bytes_per_second is not None:
             await self._slowly(send, mishap.bytes_per_second, mishap.first_byte)
         elif mishap.framing == "chunked":
-            await self._part(send, self._share(mishap.share), last=True)
+            await self._part(send, self._share(mishap.share), length=None, last=True)
         else:
-            await self._broken(scope, receive, send, mishap)
+            transport = self._transport_of(scope.get("client"))
+            if transport is not None and (self._writes_raw or mishap.framing is None):
+                await self._broken(transport, receive, send, mishap)
+                return
+            length = length_of(self._body) if mishap.framing == "length" else None
+            await self._part(send, self._share(mishap.share), length=length, last=True)
 
     # In good order.
 
@@ -110,7 +120,10 @@ class Delivery(Response):
         loop = asyncio.get_running_loop()
         making = pieces_of(self._body)
         while True:
-            piece = await loop.run_in_executor(self._pool, next, making, None)
+            if isinstance(self._body, bytes):
+                piece = next(making, None)
+            else:
+                piece = await loop.run_in_executor(self._pool, next, making, None)
             if piece is None:
                 return
             for start in range(0, len(piece), _PIECE):
@@ -124,7 +137,10 @@ class Delivery(Response):
             for start in range(0, len(piece), step):
                 beat = piece[start : start + step]
                 await send({"type": "http.response.body", "body": beat, "more_body": True})
-                await self._sleep(len(beat) / bytes_per_second)
+                pause, began = len(beat) / bytes_per_second, time.perf_counter()
+                await self._sleep(pause)
+                if time.perf_counter() - began < pause / 2:
+                    return  # the emulator is stopping, and cuts the connection
         await send({"type": "http.response.body", "body": b""})
 
     # With a mishap.
@@ -134,9 +150,10 @@ class Delivery(Response):
         length = length_of(self._body)
         return max(0, min(int(length * share), length - 1))
 
-    async def _part(self, send: Send, length: int, *, last: bool) -> None:
-        await self._start(send, None if last else length_of(self._body))
-        async for piece in self._first(length):
+    async def _part(self, send: Send, share: int, *, length: int | None, last: bool) -> None:
+        """Send so many bytes, telling a length or none; `last` says that this was all."""
+        await self._start(send, length)
+        async for piece in self._first(share):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         if last:
             await send({"type": "http.response.body", "body": b""})
@@ -149,17 +166,11 @@ class Delivery(Response):
                 yield piece[:length]
                 length -= len(piece)
 
-    async def _broken(self, scope: Scope, receive: Receive, send: Send, mishap: Mishap) -> None:
-        transport = self._transport_of(scope.get("client"))
+    async def _broken(
+        self, transport: asyncio.WriteTransport, receive: Receive, send: Send, mishap: Mishap
+    ) -> None:
         share = self._share(mishap.share)
-        if transport is None:
-            if mishap.at not in {"sent", "head"}:
-                await self._part(send, share, last=mishap.framing is not None)
-            if mishap.framing is None:
-                # The server resets a stream whose application fails.
-                raise ConnectionResetError("planned by drop_next")
-            return
-        if mishap.at == "head":
+        if mishap.at == "head" and self._writes_raw:
             head = self._head("length")
             transport.write(head[: len(head) // 2])
         elif mishap.framing is not None:
@@ -168,8 +179,8 @@ class Delivery(Response):
                 transport.write(piece)
                 await self._written(transport)
             transport.close()
-        elif mishap.at != "sent":
-            await self._part(send, share, last=False)
+        elif mishap.at == "body":
+            await self._part(send, share, length=length_of(self._body), last=False)
         if mishap.framing is None:
             await self._written(transport)
             if mishap.at != "sent":
@@ -193,14 +204,14 @@ class Delivery(Response):
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     @staticmethod
-    async def _written(transport: asyncio.Transport) -> None:
+    async def _written(transport: asyncio.WriteTransport) -> None:
         """Wait until the kernel has it all, or the client has left."""
         # It tells its protocol alone, and that is the server's.
         while transport.get_write_buffer_size() and not transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
-def _reset(transport: asyncio.Transport) -> None:
+def _reset(transport: asyncio.WriteTransport) -> None:
     """Close a connection with a reset rather than an end."""
     connection = transport.get_extra_info("socket")
     if connection is not None:

@@ -10,12 +10,20 @@ out again, so it is one for all emulators and does nothing while none refuses.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted (uvicorn's default)."""
+
+_ACCEPTING = 4
+"""Turns of the loop in which a connection just accepted becomes known (asyncio takes three)."""
 
 _doors: list[Door] = []
 _lock = threading.RLock()
@@ -99,3 +107,18 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         with _lock:
             for door in _doors:
                 door.sees(arguments[1])
+
+
+async def close_listeners(servers: Sequence[asyncio.Server]) -> None:
+    """Stop listening, and lose no connection that is just being accepted."""
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for listener in server.sockets:
+            # Proactor loops have no readers; what is lost there is one warning.
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_reader(listener.fileno())
+    # A server that is closed between an accept and its protocol leaks the socket.
+    for _ in range(_ACCEPTING):
+        await asyncio.sleep(0)
+    for server in servers:
+        server.close()

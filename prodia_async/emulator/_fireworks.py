@@ -469,7 +469,7 @@ class Fireworks:
         # By the name under which the client has reached us, which works from afar too.
         host = visit.request.url.hostname or "127.0.0.1"
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self._samples_port}/samples/{task_id}/{task.filename}"
+        return f"{visit.request.url.scheme}://{host}:{self._samples_port}/samples/{task_id}/{task.filename}"
 
     async def _get_sample(self, request: Request) -> Response:
         """Hand out a finished picture at the second origin, to those who show no key."""

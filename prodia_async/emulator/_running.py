@@ -9,7 +9,6 @@ the client it is there to test.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import socket
 import threading
@@ -17,22 +16,18 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from ._door import Door
+from ._door import BACKLOG, Door, close_listeners
+from ._http2 import Http2Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ._app import App
     from ._delivery import Address
+    from ._http2 import Certificate
 
 _STOP_SECONDS = 0.5
 """How long a stopping server lets answers drain before it cuts connections (chosen)."""
-
-_ACCEPTING = 4
-"""Turns of the loop in which a connection just accepted becomes known (asyncio takes three)."""
-
-_BACKLOG = 2048
-"""Connections that may wait to be accepted (uvicorn's default)."""
 
 _UNSEEN_SECONDS = 0.05
 """When a port opens again if this process does not try it any more (chosen)."""
@@ -72,7 +67,7 @@ class _Server(uvicorn.Server):
             self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await _close(self.servers)
+        await close_listeners(self.servers)
         for listener in sockets or ():
             listener.close()
         self._app.close()
@@ -86,7 +81,7 @@ class _Server(uvicorn.Server):
                     connection.transport.abort()
             await self._drained()
 
-    def transport_of(self, client: Address | None) -> asyncio.Transport | None:
+    def transport_of(self, client: Address | None) -> asyncio.WriteTransport | None:
         """Find the connection of a client."""
         for connection in self.server_state.connections:
             if getattr(connection, "client", None) == client:
@@ -95,7 +90,7 @@ class _Server(uvicorn.Server):
 
     async def shut(self) -> None:
         """Accept no more connections at the first address, and end the idle ones."""
-        await _close(self.servers[:1])
+        await close_listeners(self.servers[:1])
         for connection in list(self.server_state.connections):
             connection.shutdown()
         # A transport closes its socket a turn later.
@@ -115,7 +110,7 @@ class _Server(uvicorn.Server):
             app_state=self.lifespan.state,
         )
         self.servers[0] = await asyncio.get_running_loop().create_server(
-            protocol, sock=listener, ssl=self.config.ssl, backlog=_BACKLOG
+            protocol, sock=listener, ssl=self.config.ssl, backlog=BACKLOG
         )
 
     async def _drained(self) -> bool:
@@ -128,33 +123,26 @@ class _Server(uvicorn.Server):
         return True
 
 
-async def _close(servers: Sequence[asyncio.Server]) -> None:
-    """Stop listening, and lose no connection that is just being accepted."""
-    loop = asyncio.get_running_loop()
-    for server in servers:
-        for listener in server.sockets:
-            # Proactor loops have no readers; what is lost there is one warning.
-            with contextlib.suppress(NotImplementedError):
-                loop.remove_reader(listener.fileno())
-    # A server that is closed between an accept and its protocol leaks the socket.
-    for _ in range(_ACCEPTING):
-        await asyncio.sleep(0)
-    for server in servers:
-        server.close()
-
-
 class Running:
     """One start to stop: the thread, its loop and the server in it."""
 
     def __init__(
-        self, make_app: Callable[[int], App], listeners: list[socket.socket], keep_alive: int
+        self,
+        make_app: Callable[[int], App],
+        listeners: list[socket.socket],
+        keep_alive: int,
+        *,
+        http2: bool,
+        certificate: Certificate | None,
     ) -> None:
         self.address: tuple[str, int] = listeners[0].getsockname()[:2]
         self._make_app = make_app
         self._listeners = listeners
         self._keep_alive = keep_alive
+        self._http2 = http2
+        self._certificate = certificate
         self._app: App | None = None
-        self._server: _Server | None = None
+        self._server: _Server | Http2Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -194,7 +182,7 @@ class Running:
     def _reopen(self) -> None:
         """Listen again; connections are queued from here on, whichever thread this is."""
         listener = listen(*self.address)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         loop, server = self._loop, self._server
         if loop is not None and server is not None:
             loop.call_soon_threadsafe(server.welcome, listener)
@@ -224,8 +212,18 @@ class Running:
     async def _serve(self) -> None:
         samples_port: int = self._listeners[1].getsockname()[1]
         app = self._app = self._make_app(samples_port)
+        self._loop = asyncio.get_running_loop()
+        if self._http2:
+            other = Http2Server(app, self._ready, self._keep_alive, self._certificate)
+            self._server = other
+            app.transport_of, app.writes_raw = other.transport_of, False
+            await other.serve(self._listeners)
+            return
+        chain, key = self._certificate or (None, None)
         config = uvicorn.Config(
             app.asgi,
+            ssl_certfile=chain,
+            ssl_keyfile=key,
             # Uvicorn's loggers stay as the user's program has set them up.
             log_config=None,
             access_log=False,
@@ -234,7 +232,6 @@ class Running:
             server_header=False,
             timeout_keep_alive=self._keep_alive,
         )
-        self._loop = asyncio.get_running_loop()
         self._server = server = _Server(config, app, self._ready)
         app.transport_of = server.transport_of
         await server.serve(self._listeners)

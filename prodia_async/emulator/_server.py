@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import ipaddress
+import os
 import threading
 import time
 from dataclasses import replace
@@ -72,6 +74,10 @@ class Emulator:
         fireworks: How the second API behaves; see `fireworks_url`.
         accept_unknown_types: Run job types that nobody knows, as what their
             names say they do; the same as `Behaviour.accept_unknown_types`.
+        http2: Speak HTTP/2 beside HTTP/1.1, as the service does; needs the
+            extra ``emulator-http2``. A drop breaks a whole connection then.
+        certificate: Paths of a certificate chain and its key (PEM) to speak TLS;
+            the URLs begin with ``https`` then, at both ports.
 
     Attributes:
         ledger: What was received, answered, run and charged.
@@ -81,6 +87,7 @@ class Emulator:
         ValueError: A negative number, or a `host` that is not loopback
             without `allow_remote`.
         TypeError: `tokens` is one string.
+        ImportError: `http2` without hypercorn.
     """
 
     def __init__(
@@ -103,6 +110,8 @@ class Emulator:
         sync_only_types: Collection[str] | None = None,
         fireworks: FireworksBehaviour | None = None,
         accept_unknown_types: bool = False,
+        http2: bool = False,
+        certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
     ) -> None:
         if isinstance(tokens, str):
             raise TypeError("tokens must be a collection of strings, not one string")
@@ -110,6 +119,11 @@ class Emulator:
             raise ValueError(
                 f"host must be a loopback address, not {host!r}: "
                 "allow_remote=True lets other machines in"
+            )
+        if http2 and importlib.util.find_spec("hypercorn") is None:
+            raise ImportError(
+                "http2=True needs hypercorn: pip install 'prodia-async[emulator-http2]'",
+                name="hypercorn",
             )
         for count in (workers, *(type_workers or {}).values()):
             _check_workers(count)
@@ -119,6 +133,10 @@ class Emulator:
         self._host = host
         self._port = port
         self._keep_alive = keep_alive
+        self._http2 = http2
+        self._certificate = (
+            None if certificate is None else (os.fspath(certificate[0]), os.fspath(certificate[1]))
+        )
         self._settings = Settings(
             tokens=None if tokens is None else frozenset(tokens),
             privileged_types=frozenset(privileged_types),
@@ -143,7 +161,7 @@ class Emulator:
 
     def __repr__(self) -> str:
         running = self._running
-        where = f"at {_url(running.address)}" if running else "stopped"
+        where = f"at {self._url(running.address)}" if running else "stopped"
         return (
             f"<Emulator {where} workers={self.workers} "
             f"busy={self._capacity.busy} ledger={self.ledger!r}>"
@@ -156,11 +174,16 @@ class Emulator:
 
     @property
     def base_url(self) -> str:
-        """``http://127.0.0.1:PORT``, without a path; raises RuntimeError while it is stopped."""
+        """
+        ``http://127.0.0.1:PORT``, without a path; ``https`` if it has a certificate.
+
+        Raises:
+            RuntimeError: It is stopped.
+        """
         running = self._running
         if running is None:
             raise RuntimeError("the emulator is not running: use it as a context manager")
-        return _url(running.address)
+        return self._url(running.address)
 
     @property
     def fireworks_url(self) -> str:
@@ -311,17 +334,18 @@ class Emulator:
         Args:
             count: How many requests; for ``connect``, how many attempts.
             at: ``sent``: reset when the answer was ready, without a byte of it.
-                ``head``: after half of the answer's head. A number from 0 to 1:
-                after that share of the body (never all of it). ``connect``: from
+                ``head``: after half of the answer's head (with `http2`: as
+                ``sent``). A number from 0 to 1: after that share of the body
+                (never all of it). ``connect``: from
                 now on nobody listens and idle connections are closed, so that
                 nothing is sent at all, until this process has been refused
                 `count` times (attempts of other processes are refused too, and
-                not counted); not over HTTP/2, and not while it is stopped.
+                not counted).
             reads: As for `fail_next`.
 
         Raises:
             ValueError: `at` is none of these.
-            RuntimeError: ``connect`` cannot be had now.
+            RuntimeError: ``connect`` while it is stopped.
         """
         if at == "connect":
             running = self._running
@@ -510,7 +534,13 @@ class Emulator:
                 for port in (self._port, 0):
                     listeners.append(listen(self._host, port))
                     undo.callback(listeners[-1].close)
-                running = Running(self._make_app, listeners, self._keep_alive)
+                running = Running(
+                    self._make_app,
+                    listeners,
+                    self._keep_alive,
+                    http2=self._http2,
+                    certificate=self._certificate,
+                )
                 undo.pop_all()
             self._stopped.clear()
             self._running = running
@@ -534,6 +564,9 @@ class Emulator:
                 self.wait()
             except KeyboardInterrupt:
                 return
+
+    def _url(self, address: tuple[str, int]) -> str:
+        return _url("https" if self._certificate else "http", address)
 
     def _make_app(self, samples_port: int) -> App:
         return App(
@@ -581,10 +614,10 @@ class Emulator:
             await anyio.to_thread.run_sync(self.stop)
 
 
-def _url(address: tuple[str, int]) -> str:
+def _url(scheme: str, address: tuple[str, int]) -> str:
     host, port = address
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # only reworded
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _is_loopback(host: str) -> bool:
