@@ -594,6 +594,8 @@ def _library(error: BaseException) -> str:
 
 def _is_foreign(error: Exception) -> bool:
     """Return whether this is the network's, or a library's that sends over it."""
+    if isinstance(error, ExceptionGroup):  # anyio connects in a task group
+        return all(map(_is_foreign, error.exceptions))
     # The last three: no such port or name, and a transport that was closed under us.
     if isinstance(error, OSError | OverflowError | UnicodeError | ClosedError):
         return True
