@@ -23,10 +23,13 @@ The record is one SQLite file; what else is behind it:
 `_progress`           the live line
 `_reader`, `_export`  a record read: rows, manifests, verification
 `_report`, `_sheet`   the page and the pictures for people
+`_objects`, `_carry`  a store as the record, and a run carried there and back
+`_cluster`, `_lease`  one of many workers, and whether its driver lives (`_driver`)
 ====================  =========================================================
 """
 
 from ._batch import Batch
+from ._carry import to_folder, to_store
 from ._grid import grid
 from ._reader import BatchRecord
 from ._rows import read_jobs
@@ -62,6 +65,8 @@ __all__ = [
     "Row",
     "grid",
     "read_jobs",
+    "to_folder",
+    "to_store",
 ]
 
 for _name in __all__:

@@ -73,13 +73,18 @@ class BatchRecord:
     methods block; in an event loop, call them in a thread.
 
     Args:
-        folder: The folder that `Batch` was given.
+        folder: The folder that `Batch` was given, or the URL of the store that a
+            cluster's workers wrote to.
 
     Raises:
         RecordDamagedError: There is no record, or it cannot be read.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        if "://" in str(folder):
+            from ._carry import folder_of  # noqa: PLC0415  (what only stores need)
+
+            folder = folder_of(str(folder))
         self.folder = Path(folder)
         if not (self.folder / RECORD).is_file():
             raise RecordDamagedError(f"{self.folder} holds no record of a batch ({RECORD})")
@@ -269,14 +274,23 @@ class BatchRecord:
         """
         if row.path is None:
             raise InvalidRequestError(f"row {row.row} has no output: it is {row.state}")
-        if row.shard is not None:
+        return self.read_path(row.path, row)
+
+    def read_path(self, path: str, row: Row) -> bytes:
+        """
+        Return the bytes of one of a row's outputs, by its path.
+
+        Raises:
+            OSError: It is not there.
+        """
+        if row.shard is not None and path == row.path:
             with (self.folder / row.shard).open("rb") as file:
                 file.seek(row.offset or 0)
                 return file.read(row.bytes or 0)
-        if "://" in row.path:
-            fs, path = open_store(row.path)
-            return bytes(fs.cat_file(path))
-        return (self.folder / row.path).read_bytes()
+        if "://" in path:
+            fs, inner = open_store(path)
+            return bytes(fs.cat_file(inner))
+        return (self.folder / path).read_bytes()
 
     def export(self, path: str | os.PathLike[str], *, failures: bool | None = None) -> int:
         """

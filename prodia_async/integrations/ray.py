@@ -25,7 +25,6 @@ Extra: ``ray`` (and what the store needs: ``s3fs`` for S3).
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._checks import integer
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["ProdiaJobs", "run_jobs"]
-
-log = logging.getLogger("prodia_async")
 
 BATCH_ROWS = 100
 """Rows that a worker is given at once. Chosen: small enough to lose little time when one dies."""
@@ -174,11 +171,7 @@ def run_jobs(
         lease_seconds=lease_seconds,
         columns=columns,
     )
-    found, lease = begin(options, also=also)
-    log.info(
-        "%s: %d jobs are done, %d failed, %d may be under way", to, len(found.done),
-        len(found.failed), len(found.sent),
-    )  # fmt: skip
+    lease = begin(options, also=also)
     # Ray's own bounds multiply; these leave the client's bound the one that holds.
     at_once = -(-max_concurrency // batch_rows) + 1
     done = rows.map_batches(

@@ -1,5 +1,6 @@
 """One worker of a run on many machines: is each job paid once, whatever died before?"""
 
+import asyncio
 import json
 import os
 import pickle
@@ -13,7 +14,14 @@ from typing import Any
 import pytest
 
 from prodia_async import AsyncProdia, InvalidRequestError, Job, JobRequest
-from prodia_async.batch import BatchChangedError, BatchError
+from prodia_async.batch import (
+    Batch,
+    BatchChangedError,
+    BatchError,
+    BatchRecord,
+    to_folder,
+    to_store,
+)
 from prodia_async.batch._cluster import (
     COLUMNS,
     Worker,
@@ -333,7 +341,7 @@ async def test_failures_are_kept_and_tried_again_on_request(options: Any) -> Non
 async def test_nothing_starts_without_the_driver(options: Any) -> None:
     """A lease that was given up stops the worker; what is there is handed over all the same."""
     given = options(lease_seconds=0.6)
-    _, lease = begin(given, also=False)
+    lease = begin(given, also=False)
     assert lease is not None
     worker = Worker(given)
     (first,) = await worker.rows([ROWS[0]])
@@ -392,3 +400,69 @@ def test_the_environment_is_not_touched() -> None:
     )
     assert "prodia-async[ray]" in done.stdout
     assert "prodia-async[daft]" in done.stdout
+
+
+# From many machines to one, and back.
+
+
+async def test_a_run_goes_to_a_folder_and_back(options: Any, tmp_path: Path) -> None:
+    """The store's record is read as a batch's; a batch in the folder and workers go on from it."""
+    given = options(to=f"file://{tmp_path}/run")
+    told = await run(given, [*ROWS, {"prompt": "x", "steps": 99}])
+    record = BatchRecord(given.to)
+    summary = record.summary()
+    assert (summary.done, summary.failed) == (10, 1)
+    assert summary.dollars == pytest.approx(10 * 0.0025)
+    assert {row.key for row in record.rows()} == {each["key"] for each in told}
+    assert str(record.verify(hashes=True)).startswith("10 outputs are there")
+    jobs = [JobRequest(Job(TYPE, row), accept="image/webp") for row in ROWS]
+    assert to_folder(given.to, tmp_path / "folder") == 11
+    with pytest.raises(FileExistsError, match="holds a record already"):
+        to_folder(given.to, tmp_path / "folder")
+    charged = options.emulator.ledger.totals().charged
+    async with (
+        AsyncProdia(base_url=given.base_url, price=True) as client,
+        Batch(tmp_path / "folder", client, outputs=given.to, progress=False) as batch,
+    ):
+        more = JobRequest(Job(TYPE, {"prompt": "one more"}), accept="image/webp")
+        summary = await batch.run([*jobs, more])
+    assert summary.done == 11
+    assert options.emulator.ledger.totals().charged == charged + 1
+    back = f"file://{tmp_path}/back"
+    assert to_store(BatchRecord(tmp_path / "folder"), back) == 11
+    assert to_store(BatchRecord(tmp_path / "folder"), back) == 0
+    again = await run(options(to=back), [*ROWS, {"prompt": "one more"}])
+    assert [each["state"] for each in again] == ["done"] * 11
+    assert options.emulator.ledger.totals().charged == charged + 1
+
+
+async def test_over_a_real_s3_server(options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects over HTTP: made once, found by the next worker, read as a record."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", f"http://{host}:{port}")
+        import s3fs
+
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}").mkdir("pictures")
+        given = options(to="s3://pictures/run-7/")
+        assert [each["state"] for each in await run(given, ROWS)] == ["done"] * 10
+        told = await run(given, ROWS)
+        assert told[0]["path"] == f"s3://pictures/run-7/{told[0]['key']}.webp"
+        assert options.emulator.ledger.totals().charged == 10
+        record = await asyncio.to_thread(BatchRecord, given.to)
+        assert (await asyncio.to_thread(record.summary)).done == 10
+        found = await asyncio.to_thread(record.verify, hashes=True)
+        assert str(found).startswith("10 outputs are there")
+    finally:
+        server.stop()
+        import s3fs
+
+        s3fs.S3FileSystem.clear_instance_cache()
