@@ -364,7 +364,8 @@ def _check_base_url(text: str, account: Account, *, allow_http: bool) -> str:
     wanted = f"a base URL must read like {account.url!r}"
     try:
         url = httpx.URL(text)
-    except (httpx.InvalidURL, TypeError, ValueError):  # the last for a name that IDNA cannot carry
+        _ = url.host  # decoded when it is looked at, and IDNA may know no such name
+    except (httpx.InvalidURL, TypeError, ValueError):
         raise InvalidRequestError(f"{wanted}, not {text!r:.200}") from None
     if url.port is not None and not 0 < url.port < 65536:
         raise InvalidRequestError(f"{wanted}; its port must be 1 to 65535, not {url.port}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import logging
 import pickle
@@ -18,14 +19,18 @@ from raw_server import PICTURE, RawServer, http, say
 from prodia_async import (
     PNG,
     AsyncProdia,
+    AttemptDetails,
     AuthenticationError,
     Input,
     InvalidRequestError,
     Job,
+    JobDetails,
+    JobRequest,
     ResponseError,
     RetryPolicy,
     WebP,
 )
+from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,6 +284,181 @@ async def test_respx_intercepts_the_default_transport() -> None:
     assert response.job.succeeded
     with pytest.raises(ResponseError, match="without an output"):
         _ = response.output
+
+
+# ------------------------------------------------------------------ defaults
+
+
+@on_both_loops
+async def test_defaults_of_the_client() -> None:
+    """Format and headers hold where a job says nothing; what it says wins."""
+    with RawServer() as server:
+        async with AsyncProdia(
+            TOKEN, base_url=server.url, accept=PNG(), extra_headers={"X-Team": "blue", "X-B": "1"}
+        ) as client:
+            await client.job(PING)
+            await client.job(PING, accept="image/webp", extra_headers={"x-team": "red"})
+            view = client.with_options(accept=None, extra_headers={"X-C": "2"})
+            async with view.stream(PING) as stream:
+                async for _ in stream:
+                    pass
+    first, second, third = server.requests
+    assert first.header("accept") == "multipart/form-data; image/png"
+    assert (first.header("x-team"), first.header("x-b")) == ("blue", "1")
+    assert second.header("accept") == "multipart/form-data; image/webp"
+    assert (second.header("x-team"), second.header("x-b")) == ("red", "1")
+    assert third.header("accept") == "multipart/form-data"
+    assert (third.header("x-team"), third.header("x-c")) == (None, "2")
+
+
+@on_both_loops
+async def test_defaults_of_a_map() -> None:
+    """They fill in what an item does not say; a tag comes back with its outcome."""
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url, max_concurrency=1) as client:
+            jobs: list[Any] = [
+                PING,
+                JobRequest(PING, accept="image/webp", price=False, tag={"row": 2}),
+            ]
+            async with client.map(jobs, accept=PNG(), price=True, ordered=True) as outcomes:
+                tags = [outcome.tag async for outcome in outcomes]
+    assert tags == [None, {"row": 2}]
+    assert [each.header("accept") for each in server.requests] == [
+        "multipart/form-data; image/png", "multipart/form-data; image/webp",
+    ]  # fmt: skip
+    assert ["price=true" in each.head for each in server.requests] == [True, False]
+
+
+@pytest.mark.parametrize("how", ["map", "item"])
+@on_both_loops
+async def test_async_jobs_in_bulk(how: str) -> None:
+    """Each is submitted, waited for and collected; hooks and totals see one job each."""
+    events: list[AttemptDetails] = []
+    async with Emulator(latency=0.05) as emulator:
+        video = Job("inference.wan2-2.lightning.txt2vid.v0", {"prompt": "a wave"})
+        async with AsyncProdia(
+            TOKEN, base_url=emulator.base_url, hook=events.append, price=True
+        ) as client:
+            jobs: list[Any] = [video] * 2
+            if how == "item":
+                jobs = [JobRequest(video, via="async", tag=number) for number in range(2)]
+            async with client.map(jobs, via="async" if how == "map" else "sync") as outcomes:
+                found = [outcome.unwrap() async for outcome in outcomes]
+            counts = client.statistics()
+    assert all(each.outputs for each in found)
+    assert (counts.completed, counts.failed, counts.cancelled) == (2, 0, 0)
+    of_jobs = [each for each in events if isinstance(each, JobDetails)]
+    assert sorted((each.event, each.index) for each in of_jobs) == [
+        ("finished", 0), ("finished", 1), ("queued", 0), ("queued", 1),
+    ]  # fmt: skip
+    paid = [each.dollars for each in of_jobs if each.event == "finished"]
+    assert sum(paid) == pytest.approx(counts.dollars)
+    assert all(paid)
+
+
+@on_both_loops
+async def test_an_async_job_that_is_given_up() -> None:
+    """It is counted as cancelled, and the hook is told."""
+    events: list[AttemptDetails] = []
+    async with Emulator(latency=5.0) as emulator:
+        video = Job("inference.wan2-2.lightning.txt2vid.v0", {"prompt": "a wave"})
+        async with AsyncProdia(TOKEN, base_url=emulator.base_url, hook=events.append) as client:
+            with anyio.move_on_after(0.5):
+                await client.job(video, via="async")
+            counts = client.statistics()
+    assert (counts.completed, counts.failed, counts.cancelled) == (0, 0, 1)
+    last = events[-1]
+    assert isinstance(last, JobDetails)
+    assert last.event == "finished"
+    assert last.error is not None
+    assert not isinstance(last.error, Exception)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/", "/v2/job", "/v2/job/", "/v2/job/async"])
+@on_both_loops
+async def test_the_address_of_every_sample(path: str) -> None:
+    """A base URL that is the jobs' own is read as what was meant."""
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url + path) as client:
+            await client.job(PING)
+    assert server.requests[0].head.startswith("POST /v2/job HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"accept": 7}, "media type"),
+        ({"accept": "image/jpeg;quality=96"}, "0 to 95"),
+        ({"extra_headers": {"Authorization": "x"}}, "Authorization"),
+        ({"extra_headers": 7}, "mapping"),
+        ({"max_queued": -1}, "max_queued"),
+        ({"max_queued": 1.5}, "max_queued"),
+        ({"price": "yes"}, "price must be True or False"),
+        ({"adaptive": "x"}, "adaptive"),
+        ({"allow_http": 1}, "allow_http"),
+        ({"max_response_bytes": -1}, "max_response_bytes"),
+        ({"base_url": "http://127.0.0.1:65536"}, "port"),
+        ({"base_url": "http://127.0.0.1:0"}, "port"),
+        ({"base_url": "https://xn--.example"}, "base URL"),
+    ],
+)
+def test_options_that_are_none(call: dict[str, Any], message: str) -> None:
+    """Each is named when the client is built, or the view of it."""
+    with pytest.raises(InvalidRequestError, match=message):
+        AsyncProdia(TOKEN, **call)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [({"via": "fast"}, "via"), ({"accept": 7}, "media type"), ({"price": 1}, "price"),
+     ({"progress": 1}, "progress"), ({"buffer": -1}, "buffer")],
+)  # fmt: skip
+def test_what_a_map_refuses(call: dict[str, Any], message: str) -> None:
+    """Before anything is pulled."""
+    with pytest.raises(InvalidRequestError, match=message):
+        AsyncProdia(TOKEN).map([PING], **call)
+
+
+def test_the_options_of_a_job_show() -> None:
+    """`help` has each of them, and a slip is told at once."""
+    parameters = inspect.signature(AsyncProdia.stream).parameters
+    assert list(parameters)[:4] == ["self", "job", "inputs", "accept"]
+    for method in (AsyncProdia.job, AsyncProdia.submit, AsyncProdia.stream):
+        documented = inspect.getdoc(method) or ""
+        assert "as `job` takes them" not in documented
+        for name in list(inspect.signature(method).parameters)[1:]:
+            assert f"{name}: " in documented, name
+    with pytest.raises(TypeError, match="imputs"):
+        AsyncProdia(TOKEN).stream(PING, imputs=[])  # type: ignore[call-arg]
+
+
+@on_both_loops
+async def test_checks_can_be_switched_off_or_be_told() -> None:
+    """By default a name that no input bears is refused; "off" and "warn" send the job."""
+    job = {"type": "inference.brand-new.v9", "config": {"mask": "auto"}}
+    slip = {"type": "inference.flux-fast.schnell.txt2img.v3x", "config": {"promt": "a cat"}}
+    records: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record.getMessage())
+
+    handler = Listener()
+    logging.getLogger("prodia_async").addHandler(handler)
+    try:
+        with RawServer() as server:
+            async with AsyncProdia(TOKEN, base_url=server.url) as client:
+                with pytest.raises(InvalidRequestError, match="mask"):
+                    await client.job(job)
+                await client.with_options(validate="off").job(job)
+                assert not [each for each in records if "mask" in each]
+                await client.with_options(validate="warn").job(job)
+                assert any("config.mask names 'auto'" in each for each in records)
+                await client.with_options(validate="warn").job(slip)
+                assert any("did you mean" in each for each in records)
+            assert len(server.requests) == 3
+    finally:
+        logging.getLogger("prodia_async").removeHandler(handler)
 
 
 # ------------------------------------------------------------------ views, totals, secrets

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from prodia_async.emulator import Emulator
@@ -85,3 +86,61 @@ def test_ten_jobs_outlive_the_process_that_submitted_them(tmp_path: Path) -> Non
         assert min(size for *_, size in found) > 0
         totals = emulator.ledger.totals()
         assert (totals.submitted, totals.charged, totals.ran) == (JOBS, JOBS, JOBS)
+
+
+DRAIN = """
+import asyncio, signal, sys
+from pathlib import Path
+from prodia_async import AsyncProdia, JobRequest
+
+def jobs():
+    seed = 0
+    while True:
+        config = {"prompt": "a lake", "seed": seed, "width": 256, "height": 256}
+        job = {"type": "inference.flux-fast.schnell.txt2img.v2", "config": config}
+        yield JobRequest(job, tag=seed)
+        seed += 1
+
+async def main():
+    folder = Path(sys.argv[1])
+    client = AsyncProdia(max_concurrency=50, adaptive=False)
+    draining = []
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, lambda: draining.append(asyncio.ensure_future(client.drain(timeout=20)))
+    )
+    async with client.map(jobs()) as outcomes:
+        async for outcome in outcomes:
+            if outcome.error is None:
+                await outcome.response.save(folder / f"{outcome.tag}.jpg")
+            else:
+                print("not sent", outcome.tag, outcome.error.may_have_run, flush=True)
+    print("left", await draining[0], flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_sigterm_with_fifty_jobs_in_flight(tmp_path: Path) -> None:
+    """Every job that was charged is on the disk, each was charged once, and nothing is left."""
+    with Emulator(tokens=["the-token"], workers=50, latency=0.4) as emulator:
+        env = os.environ | {
+            "PRODIA_TOKEN": "the-token",
+            "PRODIA_BASE_URL": emulator.base_url,
+            "PYTHONPATH": str(ROOT),
+        }
+        with subprocess.Popen(
+            [sys.executable, "-c", DRAIN, str(tmp_path)], env=env, stdout=subprocess.PIPE, text=True
+        ) as process:
+            deadline = time.monotonic() + 30
+            while len(emulator.ledger) < 120 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            told, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        charged = [each for each in emulator.ledger if each.charged]
+    lines = told.splitlines()
+    assert lines[-1] == "left ()"
+    assert not any("True" in line for line in lines)
+    seeds = sorted(int(path.stem) for path in tmp_path.glob("*.jpg"))
+    assert len(charged) == len(seeds) >= 100
+    assert sorted((each.config or {})["seed"] for each in charged) == seeds

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import httpx
+import tenacity
 
 from prodia_async import (
     JPEG,
@@ -15,10 +16,13 @@ from prodia_async import (
     Attempt,
     AttemptDetails,
     CapacityError,
+    DeadlineExceededError,
     Input,
     Job,
+    JobDetails,
     JobFailedError,
     JobOutcome,
+    JobRefusedError,
     JobRequest,
     JobResponse,
     JobResult,
@@ -27,6 +31,7 @@ from prodia_async import (
     OutputPart,
     Price,
     ProdiaError,
+    QueueFullError,
     RateLimitError,
     ResponseError,
     RetryPolicy,
@@ -34,6 +39,7 @@ from prodia_async import (
     Timing,
     WebP,
 )
+from prodia_async._progress import MapProgress
 
 
 async def token() -> str:
@@ -46,6 +52,60 @@ async def chunks() -> AsyncIterator[bytes]:
 
 def hook(details: AttemptDetails) -> None:
     assert_type(details.attempt, Attempt | None)
+    match details:
+        case JobDetails(event="finished", index=index, dollars=dollars):
+            assert_type(index, int | None)
+            assert_type(dollars, float)
+        case _:
+            assert_type(details.request_id, str | None)
+
+
+async def readme() -> None:
+    """The README's first example."""
+    async with AsyncProdia() as client:
+        job = Job("inference.flux-fast.schnell.txt2img.v2", {"prompt": "a strawberry", "seed": 42})
+        response = await client.job(job, accept=WebP(quality=90))
+        print(response.seed, response.output)
+        await response.save("strawberry.webp")
+
+
+async def defaults() -> None:
+    client = AsyncProdia(accept=PNG(), extra_headers={"x": "y"}, max_queued=3, cache=Path("c"))
+    client.with_options(accept=None, max_queued=None, cache="c", validate="warn")
+    client.with_options(validate="all")  # type: ignore[arg-type]  # no such check
+    policy = RetryPolicy(
+        wait=tenacity.wait_exponential_jitter(), stop=tenacity.stop_after_delay(60)
+    )
+    client.with_options(retry=policy)
+    await client.job(Job("t"), imputs=[b"x"])  # type: ignore[call-arg]  # no such option
+    await client.submit(Job("t"), via="async")  # type: ignore[call-arg]  # it always is
+    left = await client.drain(timeout=5.0)
+    assert_type(left[0].may_have_run, bool)
+
+
+def progress(told: MapProgress) -> None:
+    assert_type(told.done, int)
+
+
+async def bulk(client: AsyncProdia) -> None:
+    jobs = [JobRequest(Job("t"), via="async", tag=("row", 1))]
+    async with client.map(jobs, accept=WebP(), price=True, progress=progress) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome.tag, Any)
+            if outcome.error is not None:
+                print(outcome.error)
+            else:
+                await outcome.response.save("out/")
+        outcomes.stop()
+    assert_type(outcomes.unread(), tuple[JobOutcome, ...])
+
+
+def stages(error: DeadlineExceededError | QueueFullError | JobRefusedError) -> None:
+    assert_type(error.reason, str | None)
+    if isinstance(error, DeadlineExceededError) and error.stage == "refused":
+        assert_type(error.retry_after, float | None)
+    if isinstance(error, JobRefusedError):
+        assert_type(error.status_code, int)
 
 
 async def build() -> None:
