@@ -219,3 +219,5 @@ def errors(error: ProdiaError) -> None:
             assert_type(error.bytes_received, int)
         case JobFailedError():
             assert_type(error.job_id, str | None)
+        case _:
+            assert_type(error.request_id, str | None)
