@@ -181,10 +181,6 @@ class Purse:
         self.told += told
         self.doubtful += doubtful
 
-    def settled(self, price: int) -> None:
-        """Take a job out of doubt that was collected: its answer tells its price."""
-        self.doubtful = max(0, self.doubtful - price)
-
 
 # A dead API.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -31,9 +30,8 @@ class Grid:
         return f"<Grid {sizes}>"
 
     def __iter__(self) -> Iterator[BatchJob]:
-        names = list(self._values)
-        for values in product(*self._values.values()):
-            yield _with(self._job, dict(zip(names, values, strict=True)))
+        for settings in _combined(list(self._values.items()), {}):
+            yield _with(self._job, settings)
 
 
 def grid(job: Any, **values: Iterable[Any]) -> Grid:
@@ -63,6 +61,18 @@ def grid(job: Any, **values: Iterable[Any]) -> Grid:
     made = Grid(job if isinstance(job, BatchJob) else BatchJob(job), values)
     next(iter(made), None)  # what cannot be combined is told now
     return made
+
+
+def _combined(
+    left: Sequence[tuple[str, Iterable[Any]]], chosen: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    # itertools.product would make a list of each of them first, of a billion seeds too.
+    if not left:
+        yield chosen
+        return
+    (name, values), *rest = left
+    for value in values:
+        yield from _combined(rest, {**chosen, name: value})
 
 
 def _with(job: BatchJob, settings: Mapping[str, Any]) -> BatchJob:

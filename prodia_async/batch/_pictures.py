@@ -51,8 +51,7 @@ def data_uri(picture: Any, quality: int = 72) -> str:
 
 def evenly(record: BatchRecord, most: int) -> list[Row]:
     """Return rows that are done, evenly over the run, at most so many."""
-    connection = record.connect()
-    try:
+    with record.reading() as connection:
         (highest,) = connection.execute("SELECT ifnull(max(i), -1) FROM job").fetchone()
         found: dict[int, None] = {}
         steps = min(most, highest + 1)
@@ -64,15 +63,12 @@ def evenly(record: BatchRecord, most: int) -> list[Row]:
             ).fetchone()
             if row is not None:
                 found[row[0]] = None
-    finally:
-        connection.close()
     return record.pick(list(found)) if found else []
 
 
 def extremes(record: BatchRecord, each: int) -> dict[str, list[Row]]:
     """Return the slowest, largest and smallest rows."""
-    connection = record.connect()
-    try:
+    with record.reading() as connection:
         numbers = {
             name: [
                 i
@@ -87,8 +83,6 @@ def extremes(record: BatchRecord, each: int) -> dict[str, list[Row]]:
                 ("smallest", "ORDER BY bytes"),
             )
         }
-    finally:
-        connection.close()
     return {name: record.pick(found) if found else [] for name, found in numbers.items()}
 
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import socket
-from contextlib import closing
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ from ._record import connect, get, unpacked_id
 from ._values import BatchSummary, RecordDamagedError, Row
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
 _STATES = {
@@ -113,9 +113,20 @@ class BatchRecord:
         """Return a connection that reads the record."""
         return connect(self.folder / RECORD, read_only=True)
 
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that reads the record, for a block; what SQLite raises is ours."""
+        connection = self.connect()
+        try:
+            yield connection
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise RecordDamagedError(f"the record in {self.folder} is damaged: {error}") from error
+        finally:
+            connection.close()
+
     def setting(self, name: str) -> Any:
         """Return one of the run's settings."""
-        with closing(self.connect()) as connection:
+        with self.reading() as connection:
             return get(connection, name)
 
     def is_running(self) -> bool:
@@ -135,7 +146,7 @@ class BatchRecord:
 
     def summary(self) -> BatchSummary:
         """Add up all rows of the folder, all its runs together."""
-        with closing(self.connect()) as connection:
+        with self.reading() as connection:
             states = dict(
                 connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
             )
@@ -177,18 +188,18 @@ class BatchRecord:
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, by its number; what is under way last."""
-        with closing(self.connect()) as connection:
+        with self.reading() as connection:
             yield from self._rows(connection, f"{_SELECT} ORDER BY job.i")
             yield from self._open_rows(connection)
 
     def failures(self) -> Iterator[Row]:
         """Yield the rows that failed, by their numbers."""
-        with closing(self.connect()) as connection:
+        with self.reading() as connection:
             yield from self._rows(connection, f"{_SELECT} WHERE state IN (3, 6) ORDER BY job.i")
 
     def in_doubt(self) -> Iterator[Row]:
         """Yield the rows that may have been paid and whose output nobody has."""
-        with closing(self.connect()) as connection:
+        with self.reading() as connection:
             yield from self._rows(connection, f"{_SELECT} WHERE state=4 ORDER BY job.i")
             if not self.is_running():
                 yield from (row for row in self._open_rows(connection) if row.state == "in doubt")
@@ -196,7 +207,7 @@ class BatchRecord:
     def pick(self, numbers: Sequence[int]) -> list[Row]:
         """Return the rows of some numbers."""
         marks = ",".join("?" * len(numbers))
-        with closing(self.connect()) as connection:
+        with self.reading() as connection:
             query = f"{_SELECT} WHERE job.i IN ({marks}) ORDER BY job.i"
             return list(self._rows(connection, query, numbers))
 

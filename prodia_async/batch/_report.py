@@ -12,7 +12,6 @@ import io
 import os
 import re
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -72,7 +71,7 @@ def report(record: BatchRecord, base: Path) -> str:
         raise BatchError("a report needs Jinja2: pip install 'prodia-async[batch]'") from error
     summary = record.summary()
     lost = [row.row for row in record.in_doubt() if row.error is None]
-    with closing(record.connect()) as connection:
+    with record.reading() as connection:
         found = figures(connection, lost)
         began = connection.execute("SELECT min(began), max(ended) FROM session").fetchone()
         sessions = connection.execute("SELECT count(*) FROM session").fetchone()[0]

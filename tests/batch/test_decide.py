@@ -1,0 +1,306 @@
+"""Every decision of a batch, asked for without a loop, a server or a disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from prodia_async import (
+    APITimeoutError,
+    Attempt,
+    AuthenticationError,
+    BadRequestError,
+    CapacityError,
+    ConnectError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    JobFailedError,
+    MalformedResponseError,
+    PermissionDeniedError,
+    ProdiaError,
+    ServerError,
+    TruncatedResponseError,
+)
+from prodia_async.batch._decide import (
+    NANO,
+    PATIENCE_SECONDS,
+    PROBE_MAX_SECONDS,
+    PROBE_SECONDS,
+    Outage,
+    Overlap,
+    Purse,
+    State,
+    after_error,
+    differences,
+    first_to_collect,
+    flat,
+    on_lookup,
+    paid_attempts,
+    to_nano,
+    wants_async,
+)
+
+LOOKUPS = [
+    # state, on_doubt, retry_failed, what becomes of the row
+    (None, "retry", False, "run"),
+    (None, "hold", True, "run"),
+    (State.DONE, "retry", True, "done"),
+    (State.DUPLICATE, "retry", True, "done"),
+    (State.FAILED, "retry", False, "failed"),
+    (State.FAILED, "hold", True, "run"),
+    (State.IN_DOUBT, "retry", False, "run again"),
+    (State.IN_DOUBT, "hold", False, "in doubt"),
+    (State.IN_DOUBT, "hold", True, "in doubt"),
+    (State.INVALID, "retry", True, "invalid"),
+]
+
+
+@pytest.mark.parametrize(("state", "on_doubt", "retry_failed", "step"), LOOKUPS)
+def test_what_becomes_of_a_row(state: Any, on_doubt: Any, retry_failed: bool, step: str) -> None:
+    """What is done is never run; what may be paid runs again only if that is wanted."""
+    assert on_lookup(state, on_doubt=on_doubt, retry_failed=retry_failed) == step
+
+
+def status(kind: Any, code: int) -> ProdiaError:
+    error = kind("no", status_code=code)
+    assert isinstance(error, ProdiaError)
+    return error
+
+
+VERDICTS = [
+    (status(AuthenticationError, 401), "refused"),
+    (status(PermissionDeniedError, 403), "refused"),
+    (status(CapacityError, 429), "trouble"),
+    (status(ServerError, 502), "trouble"),
+    (ConnectError("no"), "trouble"),
+    (ConnectionLostError("no"), "in doubt"),
+    (APITimeoutError("no"), "in doubt"),
+    (TruncatedResponseError("no"), "in doubt"),
+    (MalformedResponseError("no"), "in doubt"),
+    (DeadlineExceededError("no", may_have_run=True), "in doubt"),
+    (DeadlineExceededError("no", may_have_run=False), "trouble"),
+    (JobFailedError("no"), "failed"),
+    (status(BadRequestError, 400), "failed"),
+    (InvalidRequestError("no"), "failed"),
+    (ProdiaError("no", may_have_run=True), "in doubt"),
+    (ValueError("a bug in an input's iterator"), "failed"),
+]
+
+
+@pytest.mark.parametrize(("error", "verdict"), VERDICTS, ids=lambda each: type(each).__name__)
+def test_what_an_error_means(error: Exception, verdict: str) -> None:
+    """Whether the job may have run decides, and whose fault it was."""
+    assert after_error(error) == verdict
+
+
+def attempt(fate: Any) -> Attempt:
+    return Attempt(1, fate, None, None, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("fates", "may_have_run", "count"),
+    [
+        ([], False, 0),
+        ([], True, 1),
+        (["not run", "undelivered", "refused"], False, 0),
+        (["server fault"] * 4, True, 4),
+        (["not run", "uncertain"], True, 1),
+        (["ran"], True, 1),
+    ],
+)
+def test_how_often_an_error_may_have_been_paid(
+    fates: list[str], may_have_run: bool, count: int
+) -> None:
+    """Each attempt that reached a worker, and at least one if the job may have run."""
+    attempts = [attempt(fate) for fate in fates]
+    error = ConnectionLostError("no", attempts=attempts, may_have_run=may_have_run)
+    assert paid_attempts(error) == count
+    assert paid_attempts(ValueError()) == 0
+
+
+def test_money_counts_told_flying_and_doubtful() -> None:
+    """One more job is affordable only if all that may have been spent stays within the limit."""
+    purse = Purse(1.0, told=to_nano(0.4), doubtful=to_nano(0.1))
+    price = to_nano(0.25)
+    assert purse.affords(price)
+    purse.started(price)
+    assert purse.affords(price)  # 0.4 + 0.1 + 0.25 + 0.25 is the limit, to the last digit
+    assert not purse.affords(price + 1)
+    purse.started(price)
+    assert not purse.affords(1)
+    purse.ended(price, told=to_nano(0.05))
+    assert purse.affords(to_nano(0.2))
+    assert not purse.affords(to_nano(0.2) + 1)
+    purse.ended(price, doubtful=price)
+    assert (purse.told, purse.doubtful, purse.in_flight) == (
+        to_nano(0.45), to_nano(0.35), 0,
+    )  # fmt: skip
+    assert Purse(None, told=10 * NANO).affords(NANO)
+    assert not Purse(0.0).affords(1)
+    assert Purse(0.0).affords(0)
+    assert "0.45 told" in repr(purse)
+
+
+def test_a_price_that_was_told_beats_a_table() -> None:
+    """The highest of its type counts, so that the limit holds; nobody's guess is ``None``."""
+    purse = Purse(1.0)
+    assert purse.expected("a", None) is None
+    assert purse.expected("a", 0.03) == to_nano(0.03)
+    assert purse.known("a") is None
+    purse.seen("a", to_nano(0.02))
+    purse.seen("a", to_nano(0.01))
+    assert purse.expected("a", 0.03) == purse.known("a") == to_nano(0.02)
+    assert purse.expected("b", None) is None
+
+
+def test_a_million_small_amounts_stay_exact() -> None:
+    """Tenths of a cent, added up as floats, would be off by then."""
+    assert sum([to_nano(0.0025)] * 1_000_000) == 2500 * NANO
+
+
+# A dead API.
+
+
+def test_one_row_in_trouble_is_no_outage() -> None:
+    """Two are not either; the third in a row is, and a success in between begins anew."""
+    outage = Outage()
+    assert not outage.troubled(0.0, "trouble", "502")
+    assert not outage.troubled(0.0, "trouble", "502")
+    assert not outage.succeeded()
+    assert not outage.troubled(1.0, "trouble", "502")
+    assert not outage.troubled(1.0, "trouble", "502")
+    assert outage.may_start(1.0)
+    assert outage.troubled(1.0, "trouble", "503")
+    assert outage.since == 1.0
+    assert outage.reason == "503"
+    assert "since 1.0" in repr(outage)
+
+
+def out(at: float = 0.0, verdict: Any = "trouble") -> Outage:
+    outage = Outage()
+    for _ in range(3):
+        outage.troubled(at, verdict, "why")
+    return outage
+
+
+def test_one_row_at_a_time_asks_whether_it_is_back() -> None:
+    """First after a second, then after twice as long each time, up to a bound."""
+    outage, now, wait = out(), 0.0, PROBE_SECONDS
+    for _ in range(8):
+        assert not outage.may_start(now + wait - 0.01)
+        now += wait
+        assert outage.may_start(now)
+        assert not outage.may_start(now + 1000)
+        assert outage.troubled(now, "trouble", "still")
+        wait = min(2 * wait, PROBE_MAX_SECONDS)
+    assert outage.may_start(now + wait)
+    assert outage.succeeded()
+    assert outage.since is None
+    assert all(outage.may_start(now) for _ in range(3))
+    for _ in range(3):
+        outage.troubled(now, "trouble", "again")
+    assert not outage.may_start(now + PROBE_SECONDS - 0.01)
+    assert outage.may_start(now + PROBE_SECONDS)
+
+
+def test_a_probe_that_was_not_sent_is_given_back() -> None:
+    """Else nobody would ever ask again."""
+    outage = out()
+    assert outage.may_start(1.0)
+    outage.not_sent()
+    assert outage.may_start(1.0)
+
+
+def test_what_was_in_flight_when_it_began_is_no_probe() -> None:
+    """Its trouble does not put the first probe off."""
+    outage = out()
+    outage.troubled(0.9, "trouble", "late")
+    assert outage.may_start(PROBE_SECONDS)
+
+
+def test_waiting_has_an_end() -> None:
+    """A refused credential wants a person at once; a dead API after some minutes."""
+    assert Outage().given_up(1e9) is None
+    assert "credential is refused" in str(out(verdict="refused").given_up(0.0))
+    outage = out()
+    assert outage.given_up(PATIENCE_SECONDS - 0.1) is None
+    assert "has not answered for 600 s (why)" in str(outage.given_up(PATIENCE_SECONDS))
+    mixed = Outage()
+    for verdict in ("refused", "trouble", "refused"):
+        mixed.troubled(0.0, verdict, "why")
+    assert mixed.given_up(1.0) is None
+    mixed.succeeded()
+    for _ in range(3):
+        mixed.troubled(0.0, "refused", "why")
+    assert mixed.given_up(0.0) is not None
+
+
+# A changed run.
+
+OLD = {"type": "x.v1", "config": {"prompt": "a", "steps": 4}, "accept": "image/webp"}
+
+
+def test_rows_that_moved_are_the_same_run() -> None:
+    """One row that is known, wherever, says that the file was edited and not swapped."""
+    new = {**OLD, "type": "y.v1"}
+    assert differences(Overlap(1, [(OLD, new)])) == ()
+    assert differences(Overlap(0, [])) == ()
+
+
+def test_what_changed_everywhere_is_told() -> None:
+    """Type, format, and each setting; not the prompts that differ only here and there."""
+    other = {**OLD, "config": {"prompt": "b", "steps": 4}}
+    pairs = [(OLD, {**OLD, "type": "y.v1"}), (other, {**other, "type": "y.v1"})]
+    assert differences(Overlap(0, pairs)) == ("type was 'x.v1' and is 'y.v1'",)
+    pairs = [(OLD, {"type": "x.v1", "config": {"prompt": "a", "steps": 8}})]
+    assert differences(Overlap(0, pairs)) == (
+        "accept was 'image/webp' and is None",
+        "config.steps was 4 and is 8",
+    )
+    pairs = [(OLD, other), (other, OLD)]
+    (sentence,) = differences(Overlap(0, pairs))
+    assert sentence.startswith("config.prompt is another in every row")
+    mixed = [(OLD, {**OLD, "type": "y.v1"}), (OLD, other)]
+    assert differences(Overlap(0, mixed)) == ("none of the first 2 rows is known to this folder",)
+
+
+def test_a_line_flat() -> None:
+    """A config that is no mapping, and what is absent, have no fields; an id is no setting."""
+    assert flat({"id": "x", "type": "t", "config": {"a": None}, "accept": None}) == {
+        "type": "t",
+        "config.a": None,
+    }
+    assert flat({"type": "t", "config": [1]}) == {"type": "t"}
+
+
+# Sync or async.
+
+WAYS = [
+    ("sync", True, 1.0, 100.0, False),
+    ("async", True, None, None, True),
+    ("async", None, None, None, True),
+    ("async", False, 1.0, 100.0, False),
+    ("auto", None, 1.0, 100.0, False),
+    ("auto", False, 1.0, 100.0, False),
+    ("auto", True, None, None, False),
+    ("auto", True, 0.0199, 9.9, False),
+    ("auto", True, 0.02, None, True),
+    ("auto", True, None, 10.0, True),
+]
+
+
+@pytest.mark.parametrize(("submit", "permits", "dollars", "seconds", "way"), WAYS)
+def test_which_way_a_type_goes(
+    submit: Any, permits: Any, dollars: Any, seconds: Any, way: bool
+) -> None:
+    """Async where it is asked for and not forbidden, or known to be permitted and worth it."""
+    found, why = wants_async(submit, permits=permits, dollars=dollars, seconds=seconds)
+    assert found is way
+    assert why
+
+
+def test_what_expires_first_is_collected_first() -> None:
+    """What seems to have expired is asked for as well, last: a clock may be wrong."""
+    assert first_to_collect([(1, 50.0), (2, -3.0), (3, 10.0), (4, -100.0)]) == [3, 1, 4, 2]

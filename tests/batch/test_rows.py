@@ -1,0 +1,256 @@
+"""Jobs from files, and what is wrong with a row."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import on_both_loops
+
+from prodia_async import InvalidRequestError, Job, JobRequest
+from prodia_async.batch import BadRow, BatchJob, grid, read_jobs
+from prodia_async.batch._rows import MOST_LINE_BYTES
+from prodia_async.fireworks import TextToImage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TYPE = "inference.x.v1"
+
+
+def read(path: Path, text: str | bytes, **options: Any) -> list[Any]:
+    content = text.encode() if isinstance(text, str) else text
+    path.write_bytes(content)
+    return list(read_jobs(path, **{"job_type": TYPE, **options}))
+
+
+def configs(rows: list[Any]) -> list[dict[str, Any]]:
+    return [dict(row.request.job.config) for row in rows]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    """Members are settings; config, type, id, accept and inputs stand beside them."""
+    (tmp_path / "cat.jpg").write_bytes(b"x")
+    lines = [
+        {"prompt": "a", "seed": 1, "id": 7, "config.scale": 0.5},
+        {"type": "inference.y.v1", "config": {"prompt": "b"}, "accept": "image/png", "sample": 2},
+        {"prompt": "c", "input": "cat.jpg"},
+        {"prompt": "d", "inputs": ["cat.jpg", "cat.jpg"]},
+        {"custom_id": "e-1", "method": "POST", "url": "/v2/job", "body": {"prompt": "e"}},
+        {"custom_id": "f-1", "body": {"type": "inference.z.v1", "config": {"prompt": "f"}}},
+        {"custom_id": "g-1", "body": {"model": "inference.m.v1", "prompt": "g"}},
+    ]
+    rows = read(tmp_path / "jobs.jsonl", "\n\n".join(map(json.dumps, lines)))
+    assert configs(rows) == [
+        {"prompt": "a", "seed": 1, "scale": 0.5}, {"prompt": "b"}, {"prompt": "c"}, {"prompt": "d"},
+        {"prompt": "e"}, {"prompt": "f"}, {"prompt": "g"},
+    ]  # fmt: skip
+    assert [row.id for row in rows] == ["7", None, None, None, "e-1", "f-1", "g-1"]
+    assert [row.line for row in rows] == [1, 3, 5, 7, 9, 11, 13]
+    assert rows[1].request.accept == "image/png"
+    assert rows[1].sample == 2
+    assert rows[2].request.inputs == (tmp_path / "cat.jpg",)
+    assert len(rows[3].request.inputs) == 2
+    assert [row.request.job.type for row in rows[4:]] == [TYPE, "inference.z.v1", "inference.m.v1"]
+
+
+def test_csv(tmp_path: Path) -> None:
+    """Numbers are numbers, prompts stay text, empty cells are absent, quotes span lines."""
+    text = (
+        "id,prompt,seed,scale,progressive,negative_prompt\n"
+        '1,"a, b",7,0.5,true,4\n'
+        '2,"two\nlines",,,FALSE,\n'
+        "3,12,0x1,1e3,,\n"
+    )
+    rows = read(tmp_path / "jobs.csv", text)
+    assert configs(rows) == [
+        {"prompt": "a, b", "seed": 7, "scale": 0.5, "progressive": True, "negative_prompt": "4"},
+        {"prompt": "two\nlines", "progressive": False},
+        {"prompt": "12", "seed": "0x1", "scale": 1000.0},
+    ]
+    assert [row.id for row in rows] == ["1", "2", "3"]
+    assert [row.line for row in rows] == [2, 3, 5]
+
+
+def test_one_file_by_every_editor(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, blank lines and a missing end change nothing."""
+    plain = read(tmp_path / "a.csv", "prompt,seed\na,1\nb,2\n")
+    odd = read(tmp_path / "b.csv", b"\xef\xbb\xbfprompt,seed\r\na,1\r\n\r\n,\r\nb,2")
+    assert configs(plain) == configs(odd)
+    assert configs(read(tmp_path / "a.tsv", "prompt\tseed\na, x\t1\n")) == [
+        {"prompt": "a, x", "seed": 1}
+    ]
+    text = read(tmp_path / "a.txt", b"\xef\xbb\xbfone fox\r\n\r\n  two, foxes \r\n")
+    assert configs(text) == [{"prompt": "one fox"}, {"prompt": "two, foxes"}]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    """Columns as they are typed; nothing stands for a missing value."""
+    table = pa.table(
+        {
+            "prompt": ["a", "b"], "seed": pa.array([1, None], pa.int64()),
+            "scale": [0.5, float("nan")],
+        }
+    )  # fmt: skip
+    pq.write_table(table, tmp_path / "jobs.parquet")
+    jobs = read_jobs(tmp_path / "jobs.parquet", job_type=TYPE)
+    assert jobs.total == 2
+    assert configs(list(jobs)) == [{"prompt": "a", "seed": 1, "scale": 0.5}, {"prompt": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"prompt": "a"}\n', {"prompt": "a"}),
+        ("prompt,seed\na,1\n", {"prompt": "a", "seed": 1}),
+        ("seed\tprompt\n1\ta\n", {"prompt": "a", "seed": 1}),
+        ("a\n", {"prompt": "a"}),
+    ],
+)
+def test_a_stream_tells_what_it_is(text: str, found: dict[str, Any]) -> None:
+    """By its first line, whether it gives bytes or text."""
+    for stream in (io.BytesIO(text.encode()), io.StringIO(text)):
+        assert configs(list(read_jobs(stream, job_type=TYPE))) == [found]
+    assert list(read_jobs(io.BytesIO(b""), job_type=TYPE)) == []
+
+
+def test_columns_fill_in_the_config(tmp_path: Path) -> None:
+    """A placeholder takes its column, which then is no setting of its own; ``{{`` is a brace."""
+    config = {"prompt": "a {animal} in {place} {{x}}", "steps": 4}
+    rows = read(tmp_path / "a.csv", "animal,place,seed\nfox,snow,1\n,sea,2\n", config=config)
+    assert configs(rows[:1]) == [{"prompt": "a fox in snow {x}", "steps": 4, "seed": 1}]
+    assert rows[1].why == "{animal} is to be filled in, and the row has no animal"
+    (row,) = read(tmp_path / "b.txt", "fox\n", config={"steps": 4, "prompt": "x"})
+    assert row.request.job.config == {"prompt": "fox", "steps": 4}
+
+
+BAD = [
+    ("a.jsonl", "{", "it is no JSON"),
+    ("a.jsonl", "[1]", "a line must be a JSON object, not list"),
+    ("a.jsonl", "[" * 100_000, "it is no JSON"),
+    ("a.jsonl", b'{"prompt": "\xff"}', "it is no UTF-8"),
+    ("a.jsonl", '{"prompt": ""}', "no prompt"),
+    ("a.jsonl", '{"prompt": "a", "config": 1}', "config must be an object, not 1"),
+    ("a.jsonl", '{"prompt": "a", "inputs": 1}', "inputs must be a list of files, not 1"),
+    ("a.jsonl", '{"prompt": "a", "inputs": "[x"}', "inputs must be a JSON list"),
+    ("a.jsonl", '{"prompt": "a", "sample": -1}', "sample must be an integer"),
+    ("a.jsonl", '{"prompt": "a", "type": 3}', "no type"),
+    ("a.csv", "prompt\na,b,c", "it has 3 cells, and the header names 1"),
+    ("a.csv", b"prompt\n\xff", "it is no UTF-8"),
+    ("a.csv", "prompt\n" + '"' + "x" * 200_000, "it is no CSV"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "why"), BAD, ids=range(len(BAD)))
+def test_a_bad_row_is_told_and_ends_nothing(
+    tmp_path: Path, name: str, text: str | bytes, why: str
+) -> None:
+    """With its line; the row behind it is read."""
+    content = text.encode() if isinstance(text, str) else text
+    good = b"\nfine" if name.endswith("csv") else b'\n{"prompt": "fine"}'
+    found = read(tmp_path / name, content + good)
+    assert isinstance(found[0], BadRow)
+    assert found[0].why.startswith(why), found[0].why
+    assert found[0].line == (2 if name.endswith("csv") else 1)
+    if "no CSV" not in why:  # an open quote takes what follows it
+        assert configs(found[1:]) == [{"prompt": "fine"}]
+
+
+def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
+    """Is refused by its size, and never held whole."""
+    line = b'{"prompt": "' + b"x" * (10 << 20) + b'"}'
+    found = read(tmp_path / "a.jsonl", line + b'\n{"prompt": "fine"}\n')
+    assert found[0].why == f"the line has {len(line) + 1:,} bytes"
+    assert found[1].line == 2
+    exact = b'{"prompt": "' + b"x" * (MOST_LINE_BYTES - 15) + b'"}\n'
+    (row,) = read(tmp_path / "b.jsonl", exact)
+    assert isinstance(row, BatchJob)
+
+
+def test_a_type_that_needs_a_prompt(tmp_path: Path) -> None:
+    """The catalogue knows that some cannot do without."""
+    (row,) = read(
+        tmp_path / "a.csv", "seed\n1\n", job_type="inference.flux-fast.schnell.txt2img.v2"
+    )
+    assert row.why == "no prompt"
+    (row,) = read(tmp_path / "a.csv", "seed\n1\n", job_type=None)
+    assert row.why.startswith("no type")
+
+
+def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
+    """Is refused at once."""
+    with pytest.raises(InvalidRequestError, match="there is no such file"):
+        read_jobs(tmp_path / "missing.csv")
+    with pytest.raises(InvalidRequestError, match="it is a folder"):
+        read_jobs(tmp_path)
+    with pytest.raises(InvalidRequestError, match="a path or a stream, not 3"):
+        read_jobs(3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="config must be a mapping"):
+        read_jobs(io.BytesIO(b""), config=3)  # type: ignore[arg-type]
+
+
+@on_both_loops
+async def test_rows_come_the_same_in_a_loop(tmp_path: Path) -> None:
+    """``async for`` and ``for`` give the same, any number of times."""
+    path = tmp_path / "jobs.txt"
+    path.write_text("\n".join(f"fox {n}" for n in range(300)), encoding="utf-8")
+    jobs = read_jobs(path, job_type=TYPE)
+    for _ in range(2):
+        assert [row async for row in jobs] == list(jobs)
+
+
+# Grids.
+
+
+def test_every_combination_once() -> None:
+    """In order, the last setting fastest; lazily, and any number of times."""
+    made = grid(Job(TYPE, {"steps": 4}), prompt=["a", "b"], seed=range(3))
+    assert len(made) == 6
+    assert repr(made) == "<Grid 2 prompt x 3 seed>"
+    found = [dict(each.request.config) for each in made]
+    assert found == [
+        {"steps": 4, "prompt": prompt, "seed": seed} for prompt in "ab" for seed in range(3)
+    ]
+    assert list(made) == list(made)
+    assert len(grid(Job(TYPE), seed=range(10**9))) == 10**9
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"type": TYPE},
+        JobRequest(Job(TYPE), accept="image/png"),
+        BatchJob({"type": TYPE, "config": {"seed": 9}}, id="x"),
+        TextToImage("b"),
+    ],
+)
+def test_a_grid_of_any_job(job: Any) -> None:
+    """Whatever a batch takes can be varied, and keeps the rest of what it is."""
+    first, second = grid(job, seed=[1, 2])
+    assert first != second
+    if isinstance(job, JobRequest):
+        assert first.request.accept == "image/png"  # type: ignore[union-attr]
+    if isinstance(job, BatchJob):
+        assert first.id == "x"
+
+
+def test_what_is_no_grid() -> None:
+    """A string would be a list of letters; what cannot be varied is told at once."""
+    for values in ("abc", 3, {"a": 1}):
+        with pytest.raises(InvalidRequestError, match="prompt must be a list of values"):
+            grid(Job(TYPE), prompt=values)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="cannot vary"):
+        grid(TextToImage("a"), nonsense=[1])
+    with pytest.raises(InvalidRequestError, match="cannot vary"):
+        grid(3, seed=[1])
+
+
+@pytest.mark.parametrize("given", [{"id": ""}, {"id": 3}, {"sample": -1}, {"sample": True}])
+def test_a_batch_job_checks_itself(given: dict[str, Any]) -> None:
+    """Before it is anywhere near a run."""
+    with pytest.raises(InvalidRequestError):
+        BatchJob(Job(TYPE), **given)
