@@ -140,6 +140,7 @@ class Batch:
         self._savers: Savers | None = None
         self._run: Run | None = None
         self._to_remember: dict[str, object] = {}
+        self._notify: Callable[..., None] | None = None
         self._was_entered = False
 
     def __repr__(self) -> str:
@@ -154,12 +155,13 @@ class Batch:
         if self._was_entered:
             raise RuntimeError("the block of a batch is entered once; make another Batch")
         self._was_entered = True
+        notify = self._notify = notifier()
         with anyio.CancelScope(shield=True):  # or a cancellation would leave the lock taken
             opened = await anyio.to_thread.run_sync(
                 partial(
                     open_folder,
                     self._folder,
-                    notify=notifier(),
+                    notify=notify,
                     layout=self._layout,
                     outputs=self._outputs,
                     api=self._trade.api,
@@ -171,10 +173,10 @@ class Batch:
                     lease_seconds=self._options.lease_seconds,
                 )
             )
-        opened.record.on_trouble = opened.reserve.give_back
+        opened.record.on_trouble = self._disk_trouble
         opened.record.start()
         self._opened = opened
-        self._savers = Savers(opened.place, opened.record, opened.reserve.give_back)
+        self._savers = Savers(opened.place, opened.record, self._disk_trouble)
         return self
 
     async def __aexit__(
@@ -254,6 +256,17 @@ class Batch:
             value: What JSON can carry.
         """
         self._to_remember[name] = value
+
+    def _disk_trouble(self, error: BaseException) -> None:
+        """Fall back on the reserve and take up no more jobs; in a thread."""
+        if self._opened is not None:
+            self._opened.reserve.give_back()
+            if self._notify is not None:
+                self._notify(self._break_off, error)
+
+    def _break_off(self, error: BaseException) -> None:
+        if self._run is not None:
+            self._run.ends.break_off(error)
 
     def stop(self) -> None:
         """Take up no more jobs; `run` returns when those that are with the server have ended."""

@@ -19,11 +19,13 @@ import mmap
 import os
 import re
 import socket
+import stat
 import struct
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._keys import digest_bytes
 from ._values import BatchError, FolderInUseError
 
 if TYPE_CHECKING:
@@ -173,9 +175,10 @@ class Reserve:
             self._space.unlink(missing_ok=True)
 
     @property
-    def name(self) -> str:
-        """The name of the run's folder."""
-        return self._space.parent.name
+    def elsewhere(self) -> Path:
+        """A folder on another disk, perhaps, for what this one cannot take."""
+        name = digest_bytes(os.fsencode(self._space.parent.absolute())).hex()
+        return Path(tempfile.gettempdir()) / f"prodia-async-{name}"
 
     def keep(
         self, row: int, facts: dict[str, Any], line: str, outputs: Sequence[Content]
@@ -210,9 +213,13 @@ class Reserve:
 
     def kept(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield what an earlier run kept, with the files to remove once the record has it."""
-        for path in sorted(self._folder.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError):
-                yield path, json.loads(path.read_text(encoding="utf-8"))
+        folders = [self._folder]
+        if _is_ours(self.elsewhere):
+            folders.append(self.elsewhere / self._folder.name)
+        for folder in folders:
+            for path in sorted(folder.glob("*.json")):
+                with contextlib.suppress(OSError, ValueError):
+                    yield path, json.loads(path.read_text(encoding="utf-8"))
 
 
 def keep_aside(reserve: Reserve, end: Finish, line: str, outputs: Sequence[Content]) -> Path | None:
@@ -227,12 +234,25 @@ def keep_aside(reserve: Reserve, end: Finish, line: str, outputs: Sequence[Conte
     where = reserve.keep(end.i, end.to_json(), line, outputs)
     if where is not None:
         return where
-    other = Path(tempfile.gettempdir()) / f"prodia-async-{reserve.name}-{os.getpid()}"
+    other = reserve.elsewhere
     try:
-        other.mkdir(exist_ok=True)
+        other.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return None
+    if not _is_ours(other):
+        return None
     return Reserve(other).keep(end.i, end.to_json(), line, outputs)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether nobody else can have put anything there: temporary folders are everybody's."""
+    try:
+        facts = folder.lstat()
+    except OSError:
+        return False
+    if os.name == "nt":  # pragma: no cover  (there it is in the user's own profile)
+        return True
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
 
 
 _SLOT = struct.Struct("<qdq")  # row + 1, when it was sent, how often

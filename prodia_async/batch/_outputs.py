@@ -60,6 +60,7 @@ class Place(Protocol):
 
     threads: int
     most_at_once: int
+    is_disk: bool
 
     def save(self, each: Sequence[Task]) -> None:
         """Make outputs safe, and say in their tasks where they lie."""
@@ -102,6 +103,7 @@ class Files:
 
     threads = FILE_THREADS
     most_at_once = 1
+    is_disk = True
 
     def __init__(self, folder: Path, touched: Callable[[str], None]) -> None:
         self._folder = folder
@@ -160,6 +162,7 @@ class Shards:
 
     threads = 1
     most_at_once = 256
+    is_disk = True
 
     def __init__(self, folder: Path, ends: Sequence[tuple[int, str, int]]) -> None:
         self._folder = folder
@@ -273,6 +276,7 @@ class Store:
 
     threads = UPLOAD_THREADS
     most_at_once = 1
+    is_disk = False
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = open_store(url)
@@ -343,11 +347,13 @@ class Savers:
     Args:
         place: Where outputs go.
         record: The record.
-        on_full: Is called, in a thread, when something could not be written,
+        on_full: Is called, in a thread, when the disk could not take something,
             before it is tried once more.
     """
 
-    def __init__(self, place: Place, record: Record, on_full: Callable[[], None]) -> None:
+    def __init__(
+        self, place: Place, record: Record, on_full: Callable[[BaseException], None]
+    ) -> None:
         self._place = place
         self._record = record
         self._on_full = on_full
@@ -394,8 +400,9 @@ class Savers:
         try:
             try:
                 self._place.save(tasks)
-            except OSError:
-                self._on_full()
+            except OSError as error:
+                if self._place.is_disk:
+                    self._on_full(error)
                 self._place.save(tasks)
         except Exception as error:  # noqa: BLE001  (told to the row that waits)
             for task in tasks:

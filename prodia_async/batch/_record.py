@@ -20,10 +20,13 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -34,7 +37,6 @@ from ._values import BatchError, RecordDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -144,19 +146,11 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     Raises:
         RecordDamagedError: It is no record, or one of a newer format.
     """
+    if read_only and not os.access(path.parent, os.W_OK):
+        return _connect_frozen(path)
     try:
-        if read_only:
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro",
-                uri=True,
-                isolation_level=None,
-                timeout=30,
-                check_same_thread=False,
-            )
-        else:
-            connection = sqlite3.connect(
-                path, isolation_level=None, timeout=30, check_same_thread=False
-            )
+        mode = "ro" if read_only else "rwc"
+        connection = _open(f"{path.absolute().as_uri()}?mode={mode}")
     except sqlite3.Error as error:
         raise RecordDamagedError(f"the record {path} cannot be opened: {error}") from error
     try:
@@ -177,6 +171,25 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _open(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+
+
+def _connect_frozen(path: Path) -> sqlite3.Connection:
+    """Open a record where nothing can be written, not even the index of its log."""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or not log.stat().st_size:
+        connection = _open(f"{path.absolute().as_uri()}?immutable=1")
+        _check_format(connection, path, may_make=False)
+        return connection
+    with tempfile.TemporaryDirectory() as folder:
+        for each in (path, log):
+            shutil.copy(each, folder)
+        connection = connect(Path(folder) / path.name, read_only=True)
+        connection.execute("SELECT count(*) FROM run").fetchone()
+        return connection  # the files stay until it is closed
 
 
 def _check_format(connection: sqlite3.Connection, path: Path, *, may_make: bool) -> None:
@@ -276,7 +289,7 @@ class Record:
         self._thread: threading.Thread | None = None
         self.broken: BaseException | None = None
         """Why it cannot be written any more."""
-        self.on_trouble: Callable[[], None] = lambda: None
+        self.on_trouble: Callable[[BaseException], None] = lambda _: None
         """Called in the writer's thread after a commit failed, before it is tried once more."""
 
     def start(self) -> None:
@@ -418,12 +431,10 @@ class Record:
                         return
                     break
                 if not is_second:
-                    self.on_trouble()
+                    self.on_trouble(self._said(caught))
         if isinstance(error, sqlite3.Error | OSError):
             self.broken = error
-            said = BatchError(f"the record {self.path} cannot be written: {error}")
-            said.__cause__ = error
-            error = said
+            error = self._said(error)
         self._notify(
             settle_all,
             [
@@ -434,6 +445,11 @@ class Record:
                 if promise is not None
             ],
         )
+
+    def _said(self, error: BaseException) -> BatchError:
+        said = BatchError(f"the record {self.path} cannot be written: {error}")
+        said.__cause__ = error
+        return said
 
     def _try(self, group: Sequence[Work]) -> list[Any]:
         folders, self._folders = self._folders, set()

@@ -22,7 +22,9 @@ def jobs(wanted: dict[str, Any]) -> Iterator[BatchJob]:
     for seed in range(wanted["jobs"]):
         config = {"prompt": "a fox", "seed": seed, "width": 256, "height": 256}
         config |= wanted.get("config", {})
-        yield BatchJob(JobRequest(Job(wanted["type"], config)), id=f"fox-{seed}")
+        yield BatchJob(
+            JobRequest(Job(wanted["type"], config), accept=wanted.get("accept")), id=f"fox-{seed}"
+        )
 
 
 def told(progress: BatchProgress) -> None:

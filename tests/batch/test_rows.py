@@ -211,7 +211,8 @@ def test_every_combination_once() -> None:
     made = grid(Job(TYPE, {"steps": 4}), prompt=["a", "b"], seed=range(3))
     assert len(made) == 6
     assert repr(made) == "<Grid 2 prompt x 3 seed>"
-    found = [dict(each.request.config) for each in made]
+    requests: list[Any] = [each.request for each in made]
+    found = [request.config for request in requests]
     assert found == [
         {"steps": 4, "prompt": prompt, "seed": seed} for prompt in "ab" for seed in range(3)
     ]
