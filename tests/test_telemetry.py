@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -152,6 +154,28 @@ async def test_traceparent_is_on_the_wire(told: Told) -> None:
         assert sent["x-mine"] == "1"
         assert sent["authorization"] == "Bearer a-token-of-mine"
     assert "a-token-of-mine" not in str([each.to_json() for each in told.spans()])
+
+
+async def test_traceparent_is_on_the_wire_of_the_default_transport(told: Told) -> None:
+    """Over a real socket, on one connection: each request has its own."""
+    got: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        got.append(request.headers["traceparent"])
+        made = answer(JOB)
+        return web.Response(body=made.content, headers=dict(made.headers))
+
+    app = web.Application()
+    app.router.add_post("/v2/job", take)
+    async with TestServer(app) as server:
+        client = told.instrument(AsyncProdia("token", base_url=str(server.make_url(""))))
+        async with client:
+            for _ in range(3):
+                await client.job(JOB)
+    contexts = [each.get_span_context() for each in told.attempts()]
+    assert [each[3:52] for each in got] == [
+        f"{each.trace_id:032x}-{each.span_id:016x}" for each in contexts if each
+    ]
 
 
 async def test_tracestate_and_no_trace(told: Told) -> None:
