@@ -115,6 +115,14 @@ def input_limit(name: object) -> int | None:
     return known.inputs.most
 
 
+def limits_pixels(name: object) -> bool:
+    """Return whether anything is known of how large a type's pictures may be."""
+    known = job_type(name)
+    return known is not None and any(
+        (known.inputs.least_side, known.inputs.most_side, known.inputs.most_megapixels)
+    )
+
+
 def problems(job: Mapping[str, Any], inputs: Sequence[SentInput] = ()) -> list[str]:
     """
     Say everything that is documented to be wrong with a job.

@@ -13,13 +13,22 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.to_thread
 
-from ._catalogue import SentInput, catalogue_is_read, doubts, input_limit, problems, read_catalogue
+from ._catalogue import (
+    SentInput,
+    catalogue_is_read,
+    doubts,
+    input_limit,
+    limits_pixels,
+    problems,
+    read_catalogue,
+)
 from ._checks import flag
 from ._errors import InvalidRequestError
 from ._files import numbered
@@ -28,9 +37,10 @@ from ._hooks import log
 from ._media import OCTET_STREAM, SNIFF_BYTES, sniff, suffix_of, type_of_name
 from ._models import Input, JobRequest, as_input, wire_job
 from ._outputs import Output
+from ._pixels import size_of
 from ._show import shown
 from ._sources import Drawn, Source
-from ._uploads import BytesBody, FileFacts, FormBody, FormPart, measure
+from ._uploads import BytesBody, FileFacts, FormBody, FormPart, chunks_of, measure
 from ._wire import Body, WireRequest
 
 if TYPE_CHECKING:
@@ -98,9 +108,9 @@ async def encode_job(
     parts = await input_parts(inputs)
     names = [part.filename for part in parts]
     if validate == "known":
-        await _check_known(job, names)
+        await _check_known(job, parts)
     elif validate == "warn":
-        await _warn_of_doubts(job, names)
+        await _warn_of_doubts(job, parts)
     if validate in {None, "known"}:
         _check_names(job.get("config"), names)
     return WireRequest(
@@ -203,19 +213,37 @@ async def _check_count(kind: str, count: int) -> None:
         raise InvalidRequestError(f"{kind} takes at most {most} inputs, not {count}")
 
 
-async def _check_known(job: Mapping[str, Any], names: Sequence[str]) -> None:
+async def _sent(job: Mapping[str, Any], parts: Sequence[FormPart]) -> list[SentInput]:
+    """Say of each input what its type may limit; pictures are looked at only where sides count."""
+    wants_pixels = limits_pixels(job.get("type"))
+    found = []
+    for part in parts:
+        pixels = None
+        if wants_pixels and part.content_type.startswith("image/"):
+            async with aclosing(chunks_of(part)) as chunks:
+                pixels = await size_of(chunks)
+        found.append(
+            SentInput(
+                name=part.filename, media_type=part.content_type, size=part.size, pixels=pixels
+            )
+        )
+    return found
+
+
+async def _check_known(job: Mapping[str, Any], parts: Sequence[FormPart]) -> None:
     """Check the job against what is documented of its type, and report all problems at once."""
     await _load_catalogue()
-    found = problems(job, [SentInput(name=name) for name in names])
+    found = problems(job, await _sent(job, parts))
     if found:
         raise InvalidRequestError(f"{job['type']} refuses this job: {'; '.join(found)}")
 
 
-async def _warn_of_doubts(job: Mapping[str, Any], names: Sequence[str]) -> None:
+async def _warn_of_doubts(job: Mapping[str, Any], parts: Sequence[FormPart]) -> None:
     """Log what is wrong with the job, for certain or likely; it is sent all the same."""
     await _load_catalogue()
-    sent = [SentInput(name=name) for name in names]
+    sent = await _sent(job, parts)
     found = [*problems(job, sent), *doubts(job, sent)]
+    names = [part.filename for part in parts]
     try:
         _check_names(job.get("config"), names)
     except InvalidRequestError as error:

@@ -21,7 +21,7 @@ FLOORS: dict[int, set[str]] = {
     },
     1: {"_results", "_outputs", "_line"},
     2: {"_errors", "_source"},
-    3: {"_checks", "_part_headers", "_sources"},
+    3: {"_checks", "_part_headers", "_pixels", "_sources"},
     4: {
         "_models", "_formats", "_multipart", "_retry", "_scheduler", "_uploads", "_wire",
         "_hooks", "_catalogue", "_keys",
@@ -49,7 +49,7 @@ OWNERS: dict[str, set[str]] = {
 }
 ONLY_ON_TOP = {"click", "typer", "rich", "starlette", "uvicorn", "PIL"}
 # Pillow, where it is installed: pictures out of outputs, and pictures as inputs.
-WITH_EXTRAS = {("_outputs", "PIL"), ("batch", "PIL"), ("batch", "rich")}
+WITH_EXTRAS = {("_outputs", "PIL"), ("_pixels", "PIL"), ("batch", "PIL"), ("batch", "rich")}
 
 
 def room_of(file: Path) -> str:
