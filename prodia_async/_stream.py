@@ -66,10 +66,6 @@ class Left(Protocol):
         """Say that the block was left."""
 
 
-def _do_nothing() -> None:
-    pass
-
-
 class Feed(Protocol):
     """Where a `JobStream` has its events from: an `AnswerFeed`, or another of its shape."""
 
@@ -120,7 +116,7 @@ class JobStream:
         request_id: str | None,
         multipart: bool = False,
         job_type: str | None = None,
-        give_back: Callable[[], None] = _do_nothing,
+        give_back: Callable[[], None] | None = None,
     ) -> None:
         """
         Begin to read.
@@ -160,17 +156,14 @@ class JobStream:
         if self._part is not None:
             await self._part.skip()
             self._part = None
-        while (event := await self._next_event()) is not None:
-            match event:
-                case JobReceived(job):
-                    return self._take_job(job)
-                case OutputStarted():
-                    self._part = await self._start(event)
-                    if len(self._parts) < SHOWN_PARTS:
-                        self._parts.append(self._part)
-                    return self._part
-                case _:  # the data of no part: nothing of ours
-                    continue
+        if (event := await self._next_event()) is not None:
+            if isinstance(event, JobReceived):
+                return self._take_job(event.job)
+            assert isinstance(event, OutputStarted)  # noqa: S101  (a part is read to its end)
+            self._part = await self._start(event)
+            if len(self._parts) < SHOWN_PARTS:
+                self._parts.append(self._part)
+            return self._part
         if not self.is_complete:
             wrong = check_parts(self.job, self._parts, multipart=self._multipart)
             if wrong is not None:
@@ -220,7 +213,7 @@ class JobStream:
         if failure is not None:
             self.error = failure
             raise failure
-        if job.succeeded:
+        if job.succeeded and self._give_back is not None:
             self._give_back()
         return job
 

@@ -118,6 +118,26 @@ async def test_an_output_can_be_read_once() -> None:
 
 
 @on_both_loops
+async def test_a_part_that_was_passed_over() -> None:
+    """Whoever still reads it is told, rather than given a piece; at its end there is nothing."""
+    body = multipart(JOB_PART, *[part("output", str(at), None, bytes(300_000)) for at in range(4)])
+    with RawServer([say(http(body=body))]) as server:
+        async with client(server) as prodia, prodia.stream(VIDEO) as stream:
+            first = await stream.output()
+            late = first.aiter_bytes()
+            await anext(late)
+            second = await stream.output()
+            with pytest.raises(RuntimeError, match="went on to its next part"):
+                await anext(late)
+            chunks = second.aiter_bytes()
+            assert sum([len(chunk) async for chunk in chunks]) == 300_000
+            with pytest.raises(StopAsyncIteration):
+                await anext(chunks)
+            for number in ("2", "3"):  # an error names three parts at the most
+                assert (await stream.output()).filename == number
+
+
+@on_both_loops
 async def test_saving_as_it_comes(tmp_path: Path) -> None:
     """Outputs go to disk in a folder under safe, different names, or to the file that is named."""
     big = os.urandom(3_000_000)
