@@ -60,14 +60,14 @@ its own, so an answer in drips of one byte would take a hundred times its size. 
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobReceived:
     """The job result is here, whole."""
 
     job: JobResult
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutputStarted:
     """An output begins; `content_type` is ``None`` if the server did not say."""
 

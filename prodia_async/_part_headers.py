@@ -27,6 +27,8 @@ _TRANSPARENT_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _QUOTED_PAIR = re.compile(r"\\([\"\\])")
+# What nearly every writer sends; a new one for each answer, so remembering does not help.
+_PLAIN_TYPE = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z'_.-]{1,70})")
 _BOUNDARY = re.compile(r"[\x20-\x7e]*[\x21-\x7e]")
 # A value is an RFC quoted string, or what a writer that escapes nothing puts
 # between the first quote and the next one that can end it, or it has no end,
@@ -107,6 +109,8 @@ def parse_boundary(content_type: str) -> bytes:
     Raises:
         MalformedResponseError: Another type, or no usable boundary.
     """
+    if (plain := _PLAIN_TYPE.fullmatch(content_type)) is not None:
+        return plain[1].encode("ascii")
     kind, parameters = parse_parameters(content_type)
     # Cut, since the value came from elsewhere and goes into a message.
     came = repr(content_type if len(content_type) <= 300 else content_type[:300] + "...")
