@@ -4,7 +4,7 @@ The ways to run a job that users have today, each as one function that runs one 
 All read the whole answer; those named "decoded" also take the multipart body
 apart with python-multipart, as a careful user would by hand, and parse the
 job's JSON. None retries, counts or checks: less than a client has to do.
-aiohttp, requests and httpx-aiohttp are not dependencies of the package, so
+aiohttp, requests and httptools are not dependencies of the package, so
 they are imported where they are used.
 """
 
@@ -22,6 +22,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from prodia_async import AsyncProdia
 from prodia_async.transports import aiohttp_transport
+from prodia_async.transports._direct import DirectTransport
 
 HEADERS = {
     "Authorization": f"Bearer {TOKEN}",
@@ -50,16 +51,22 @@ def decode_by_hand(content_type: str, body: bytes) -> tuple[Any, bytes]:
     return json.loads(job), output
 
 
-@asynccontextmanager
-async def ours(url: str, concurrency: int) -> AsyncIterator[OneJob]:
-    """The package, with its defaults but for the concurrency."""
-    async with AsyncProdia(TOKEN, base_url=url, max_concurrency=concurrency) as client:
+def _opener_of_ours(parser: str) -> Opener:
+    @asynccontextmanager
+    async def ours(url: str, concurrency: int) -> AsyncIterator[OneJob]:
+        """The package, with its defaults but for the concurrency."""
+        transport = DirectTransport(parser=parser)
+        async with AsyncProdia(
+            TOKEN, base_url=url, max_concurrency=concurrency, transport=transport
+        ) as client:
 
-        async def one_job() -> None:
-            response = await client.job(JOB)
-            assert len(response.output.content) > 1000
+            async def one_job() -> None:
+                response = await client.job(JOB)
+                assert len(response.output.content) > 1000
 
-        yield one_job
+            yield one_job
+
+    return ours
 
 
 def _httpx_job(choose: Callable[[], httpx.AsyncClient], url: str, *, decoded: bool) -> OneJob:
@@ -125,7 +132,7 @@ def _aiohttp_opener(*, decoded: bool) -> Opener:
 
 
 @asynccontextmanager
-async def httpx_aiohttp(url: str, concurrency: int) -> AsyncIterator[OneJob]:
+async def over_aiohttp(url: str, concurrency: int) -> AsyncIterator[OneJob]:
     """The package over aiohttp, its extra."""
     transport = aiohttp_transport(max_connections=concurrency)
     async with AsyncProdia(
@@ -135,20 +142,23 @@ async def httpx_aiohttp(url: str, concurrency: int) -> AsyncIterator[OneJob]:
 
 
 OURS = "prodia_async"
+FAST = "prodia_async[fast]"
 HTTPX = "httpx, default limits"
 HTTPX_RAISED = "httpx, limits raised"
 HTTPX_POOLS = "httpx, pools of 5"
 AIOHTTP_RAW = "aiohttp, not decoded"
+AIOHTTP = "aiohttp, decoded"
 REQUESTS = "requests + threads"
 NODE = "npm prodia 1.6.0"
 
 OPENERS: dict[str, Opener] = {
-    OURS: ours,
+    OURS: _opener_of_ours("h11"),
+    FAST: _opener_of_ours("httptools"),
     HTTPX: _httpx_opener(_DEFAULT_LIMITS, decoded=True),
     f"{HTTPX}, not decoded": _httpx_opener(_DEFAULT_LIMITS, decoded=False),
     HTTPX_RAISED: _httpx_opener(None, decoded=True),
     HTTPX_POOLS: httpx_pools_of_5,
     AIOHTTP_RAW: _aiohttp_opener(decoded=False),
-    "aiohttp, decoded": _aiohttp_opener(decoded=True),
-    "prodia_async[aiohttp]": httpx_aiohttp,
+    AIOHTTP: _aiohttp_opener(decoded=True),
+    "prodia_async[aiohttp]": over_aiohttp,
 }

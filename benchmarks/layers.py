@@ -2,13 +2,14 @@
 What do our layers add to the bare transport, per job?
 
 A slot from the scheduler, the retry loop, the request's building, decoding,
-the models: `AsyncProdia.job` against a loop that sends one prepared request
-over the same `DirectTransport` and reads the answer's bytes. 100 in flight,
+the models: `AsyncProdia.job` against a loop that hands one prepared order to
+the same `DirectTransport` and reads the answer's bytes, with each parser. 100 in flight,
 50 ms jobs, 53 KB answers. Both run in one process, a thousand jobs by turns,
 and what counts is the median of the differences between neighbours.
 
 Below it the same jobs over a transport that answers at once, without sockets:
-all that is left there is ours (and httpx's request and response objects).
+all that is left there is ours (and httpx's request and response objects,
+which a transport that is not ours gets).
 
 ::
 
@@ -41,7 +42,9 @@ from _peers import HEADERS
 from _server import OUTPUT_BYTES, serving
 
 from prodia_async import AsyncProdia
+from prodia_async._wire import Order, Sending, Target
 from prodia_async.transports._direct import DirectTransport
+from prodia_async.transports._parsers import PARSERS
 
 DELAY_MS = 50
 CONCURRENCY = 100
@@ -50,26 +53,49 @@ BARE = "DirectTransport, read"
 NULL = "AsyncProdia.job, null transport"
 
 
-async def _bare(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> None:
-    response = await transport.handle_async_request(request)
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    body = b"".join([chunk async for chunk in response.stream])
-    await response.aclose()
-    assert len(body) > OUTPUT_BYTES
+async def _bare(transport: DirectTransport, order: Order) -> None:
+    answer = await transport.exchange(order)
+    size = 0
+    while piece := await answer.read():
+        size += len(piece)
+    assert size > OUTPUT_BYTES
 
 
-async def _measure_pair(url: str, jobs: int, turns: int) -> Figures:
-    request = httpx.Request("POST", f"{url}/v2/job", headers=HEADERS, content=json.dumps(JOB))
+def _order(url: str) -> Order:
+    parsed = httpx.URL(f"{url}/v2/job")
+    body = json.dumps(JOB).encode()
+    headers = {"Host": parsed.netloc.decode(), **HEADERS, "Content-Type": "application/json"}
+    return Order(
+        "POST",
+        Target(parsed.scheme, parsed.host, parsed.port or 80, parsed.raw_path),
+        [(name.encode(), value.encode()) for name, value in headers.items()]
+        + [(b"Content-Length", b"%d" % len(body))],
+        body=body,
+        length=len(body),
+        sending=Sending(),
+        connect=10.0,
+        read=60.0,
+        write=60.0,
+    )
+
+
+async def _measure_pair(url: str, parser: str, jobs: int, turns: int) -> Figures:
+    order = _order(url)
     ours: list[float] = []
     bare: list[float] = []
     async with (
-        AsyncProdia(TOKEN, base_url=url, max_concurrency=CONCURRENCY) as client,
-        DirectTransport() as transport,
+        AsyncProdia(
+            TOKEN,
+            base_url=url,
+            max_concurrency=CONCURRENCY,
+            transport=DirectTransport(parser=parser),
+        ) as client,
+        DirectTransport(parser=parser) as transport,
     ):
         for _ in range(turns):
             for costs, one_job in (
                 (ours, lambda: client.job(JOB)),
-                (bare, lambda: _bare(transport, request)),
+                (bare, lambda: _bare(transport, order)),
             ):
                 figures = await drive(
                     one_job, jobs=jobs, concurrency=CONCURRENCY, delay_ms=DELAY_MS
@@ -102,7 +128,12 @@ def main() -> None:
         else:
             report(
                 asyncio.run(
-                    _measure_pair(parameters["url"], parameters["jobs"], parameters["turns"])
+                    _measure_pair(
+                        parameters["url"],
+                        parameters["contender"].rpartition(" ")[2],
+                        parameters["jobs"],
+                        parameters["turns"],
+                    )
                 )
             )
         return
@@ -111,12 +142,17 @@ def main() -> None:
     with serving(SERVER_CPU) as server:
         url = server.url(delay_ms=DELAY_MS)
         contenders = [
-            Contender(OURS, {"url": url, "jobs": jobs, "turns": turns}),
+            *(
+                Contender(f"{OURS}, {parser}", {"url": url, "jobs": jobs, "turns": turns})
+                for parser in PARSERS
+            ),
             Contender(NULL, {"jobs": 5 * jobs}),
         ]
         results = rounds(contenders, count)
     results.table({"added_ms": "our layers", "cpu_ms": "whole job", "bare_ms": BARE[:12]})
-    goal("5: our layers over the bare transport", results.median(OURS, "added_ms"), 0.12, " ms")
+    for parser in PARSERS:
+        added = results.median(f"{OURS}, {parser}", "added_ms")
+        goal(f"5: our layers over the bare transport, {parser}", added, 0.08, " ms")
 
 
 if __name__ == "__main__":
