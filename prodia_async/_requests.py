@@ -182,6 +182,8 @@ def _find_unfit(value: object, path: str, depth: int = 0) -> str | None:
 
 
 def _sequence_of_inputs(inputs: object) -> Sequence[InputLike]:
+    if type(inputs) in {list, tuple}:  # asking what a `Drawn` is takes 15 us (measured)
+        return list(inputs)  # type: ignore[call-overload,no-any-return]  # they can be iterated
     # One path or one picture is a sequence too, of letters or of numbers.
     if isinstance(inputs, str | bytes | bytearray | memoryview | Path | Input | Output | Drawn) or (
         hasattr(inputs, "read")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
+
+D = TypeVar("D")
 
 SendingStage: TypeAlias = Literal["connecting", "sending", "running", "reading"]
 """Where an attempt is: before its first byte, before its last, before the answer, in it."""
@@ -46,6 +48,15 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         values = self._values[name.lower()]
         return values[0] if len(values) == 1 else ", ".join(dict.fromkeys(values))
+
+    # A miss is usual, and where `Mapping` leads to an exception it costs more (measured).
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: D, /) -> str | D: ...
+    def get(self, name: str, default: D | None = None, /) -> str | D | None:
+        """Return a header, or ``default`` where it is not there."""
+        return self[name] if name.lower() in self._values else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
