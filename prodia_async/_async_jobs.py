@@ -99,7 +99,9 @@ class Calls(Protocol):
     def max_response_bytes(self) -> int:
         """The most that is collected in memory for one job."""
 
-    def ended(self, job_id: str, *, completed: bool, dollars: float = 0.0) -> None:
+    def ended(
+        self, job_id: str, *, completed: bool = False, cancelled: bool = False, dollars: float = 0.0
+    ) -> None:
         """Count how a job ended; the first that is said of an id holds."""
 
 

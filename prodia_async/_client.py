@@ -21,7 +21,7 @@ from ._grid import Grid, axis, fill, requests_of
 from ._hooks import JobDetails, log, tell
 from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
-from ._polling import EndedJobs
+from ._polling import EndedJobs, count
 from ._progress import MapProgress, Progress, Teller, bar
 from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job, extra_headers
@@ -630,9 +630,7 @@ class AsyncProdia(BaseClient):
         try:
             return await submitted.result(deadline=deadline)
         except BaseException as error:
-            if self._ended.add(submitted.id):
-                cancelled = not isinstance(error, Exception)
-                self._engine.session().scheduler.record(cancelled=cancelled)
+            _Calls(self).ended(submitted.id, cancelled=not isinstance(error, Exception))
             raise
 
     def _with_own(self, request: JobRequest) -> JobRequest:
@@ -651,8 +649,7 @@ class AsyncProdia(BaseClient):
                 wire, answer, replace(terms, counted=False)
             )
         except BaseException as error:
-            cancelled = not isinstance(error, Exception)
-            self._engine.session().scheduler.record(cancelled=cancelled)
+            count(self._engine, cancelled=not isinstance(error, Exception))
             raise
         job = collected.job
         if job is None or job.id is None:
@@ -741,10 +738,11 @@ class _Calls:
         self.max_response_bytes = client._max_response_bytes  # noqa: SLF001
         self._ended = client._ended  # noqa: SLF001
 
-    def ended(self, job_id: str, *, completed: bool, dollars: float = 0.0) -> None:
+    def ended(
+        self, job_id: str, *, completed: bool = False, cancelled: bool = False, dollars: float = 0.0
+    ) -> None:
         if self._ended.add(job_id):
-            scheduler = self.engine.session().scheduler
-            scheduler.record(completed=completed, dollars=max(dollars, 0.0))
+            count(self.engine, completed=completed, cancelled=cancelled, dollars=dollars)
 
 
 def _with_defaults(

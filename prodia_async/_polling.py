@@ -257,6 +257,15 @@ def free(terms: Terms, *, deadline: float | None = None, spent: float = 0.0) -> 
     )
 
 
+def count(
+    engine: Engine, *, completed: bool = False, cancelled: bool = False, dollars: float = 0.0
+) -> None:
+    """Count the end of a job of several requests; a client that was closed counts no more."""
+    if not engine.closed:
+        scheduler = engine.session().scheduler
+        scheduler.record(completed=completed, cancelled=cancelled, dollars=max(dollars, 0.0))
+
+
 class EndedJobs:
     """The ids of jobs whose end was counted, the latest `MAX_ENDED` of them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import time
@@ -37,7 +38,9 @@ from prodia_async import (
     TruncatedResponseError,
     WebP,
 )
+from prodia_async._async_jobs import lifetime_of
 from prodia_async._polling import GRACE
+from prodia_async._results import read_job_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +197,52 @@ async def test_a_state_that_is_no_word(word: bytes) -> None:
             with pytest.raises(MalformedResponseError, match="state must be a word") as caught:
                 await prodia.async_job(ID).wait(poll=0.01)
     assert caught.value.job_id == ID
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        ({"updated_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:01:00Z"}, 60.0),
+        ({"created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:00:30Z"}, 30.0),
+        ({"updated_at": "2026-01-01T00:00:00Z", "expires_at": "2025-01-01T00:00:00Z"}, 300.0),
+        ({"updated_at": "2026-01-01T00:00:00", "expires_at": "2026-01-01T00:01:00Z"}, 300.0),
+        ({"expires_at": "2026-01-01T00:01:00Z"}, 300.0),
+        ({"updated_at": "2026-01-01T00:00:00Z"}, 300.0),
+    ],
+)
+def test_how_long_a_result_can_be_had(times: dict[str, str], seconds: float) -> None:
+    """By the server's own clock; five minutes where it does not say, or says nonsense."""
+    job = read_job_result(json.dumps(times).encode())
+    assert job is not None
+    assert lifetime_of(job) == seconds
+
+
+@on_both_loops
+async def test_a_job_result_that_is_none() -> None:
+    """What is no JSON object in its place is no answer."""
+    with JobServer(state=[text(b"processed")], json=[text(b"[1]")]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError, match="must be a JSON object") as caught:
+                await prodia.async_job(ID).wait()
+    assert caught.value.job_id == ID
+
+
+@on_both_loops
+async def test_a_listing_without_an_end_is_not_collected() -> None:
+    """An answer to a question is small, or it is none."""
+
+    class Endless(JobServer):
+        def _answer(self, conversation: Conversation) -> None:
+            conversation.send(http(length=1 << 30, body=b"", content_type="application/json"))
+            with contextlib.suppress(OSError):
+                for _ in range(200):
+                    conversation.send(bytes(1 << 18))
+
+    with Endless() as server:
+        async with client(server) as prodia:
+            with pytest.raises(ResponseTooLargeError, match="8388608"):
+                await prodia.async_job(ID).outputs()
+    assert len(server.requests) == 1
 
 
 FAILED = JOB_JSON.replace(b'"completed"', b'"failed"').replace(

@@ -180,6 +180,8 @@ def test_what_a_setting_is(
         (["fireworks", "x", "-i", "a.png"], "-i belongs to the Kontext models"),
         (["fireworks", "x", "--task", "7"], "--task collects what was asked for before"),
         (["fireworks", "x", "-o", "-", "--json"], "--json needs standard output"),
+        (["emulator", "--slow", "0"], "--slow must be a number of bytes a second above 0, not 0"),
+        (["emulator", "--slow", "nan"], "--slow must be a number of bytes a second above 0"),
         (["emulator", "--fail", "200"], "--fail must be a status from 400 to 599, or read 503x3"),
     ],
 )  # fmt: skip
@@ -591,3 +593,17 @@ def test_the_emulator_logs_and_fails_as_it_is_told(tmp_path: Path) -> None:
     assert [each.split()[1] for each in logged] == ["503", "503", "400"]
     assert all("inference.ping.v1" in each and "not charged" in each for each in logged)
     assert any(each.startswith("export FIREWORKS_API_BASE=http://127.0.0.1:") for each in lines)
+
+
+def test_the_emulator_is_as_slow_as_it_is_told(tmp_path: Path) -> None:
+    """A picture of tens of kilobytes takes its time, after a failure that does not."""
+    with serving("--slow", "20000", "--fail", "503") as (_, line):
+        exported = dict(pair.split("=", 1) for pair in line.split()[1:])
+        began = time.monotonic()
+        done = cli(
+            "job", "flux-fast.schnell", "-c", "prompt=x", "-o", "x.jpg", cwd=tmp_path, **exported
+        )
+        seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    assert b"attempts  2 (503" in done.stdout
+    assert seconds >= (tmp_path / "x.jpg").stat().st_size / 20000

@@ -9,6 +9,7 @@ import re
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from conftest import on_both_loops
 from PIL import Image as Pillow
@@ -278,6 +279,114 @@ async def test_a_response_says_what_one_types_first(tmp_path: Path) -> None:
     assert not response.cached
     assert (made.dollars, made.config["prompt"]) == (None, "x")
     assert "s3cret" not in str(made.config)
+
+
+# ------------------------------------------------------------------ kept answers, and many
+
+
+@on_both_loops
+async def test_what_was_asked_before_is_not_paid_again(tmp_path: Path) -> None:
+    """With a seed of the caller's own: the same bytes, nothing sent, nothing charged."""
+    path = tmp_path / "in.png"
+    path.write_bytes(PNG_BYTES)
+    several = told([{"base64": b64encode(PNG_BYTES).decode(), "finishReason": "SUCCESS", "seed": n}
+                    for n in (5, 6)], charge=True)  # fmt: skip
+    ready = state("Ready", b64encode(PNG_BYTES).decode())
+    asked: list[Any] = [
+        TextToImage("a", seed=7), Generate("b", model=SDXL, seed=5, samples=2),
+        ImageToImage("c", path, image_strength=1, seed=1), QRCode("d"), CannyEdgeDetection(path),
+        Kontext("e", seed=3, input_image=path, poll=POLL),
+        Kontext("e", seed=3, input_image="https://example.com/x.png", poll=POLL),
+        Kontext("e", seed=3, poll=POLL),
+    ]  # fmt: skip
+    with RawServer([picture(), several, picture(), picture(), picture()]) as server:
+        server.replies += [SUBMITTED, ready] * 3
+        async with client(server, cache=tmp_path / "kept") as fireworks:
+            first = [await fireworks.run(each) for each in asked]
+            sent = len(server.requests)
+            again = [await fireworks.run(each) for each in asked]
+            assert fireworks.statistics().completed == len(asked)
+        assert (len(server.requests), server.charges) == (sent, len(asked))
+        for before, after in zip(first, again, strict=True):
+            assert (before.cached, after.cached, after.dollars) == (False, True, None)
+            assert [each.content for each in after.images] == [
+                each.content for each in before.images
+            ]
+            assert [each.seed for each in after.images] == [each.seed for each in before.images]
+            assert after.images[0].id == before.images[0].id
+            assert after.request == before.request
+            assert after.request_id == before.request_id
+
+
+@on_both_loops
+async def test_what_is_not_kept(tmp_path: Path) -> None:
+    """No seed of the caller's own, another view, a filtered picture, a missing file."""
+    filtered = picture("Seed: 7", "Finish-Reason: CONTENT_FILTERED")
+    lax = TextToImage("b", seed=7, raise_if_filtered=False)
+    with RawServer([picture()] * 4 + [filtered] * 2) as server:
+        async with client(server, cache=tmp_path / "kept") as fireworks:
+            for order in (TextToImage("a"), TextToImage("a"), TextToImage("a", seed=1)):
+                assert not (await fireworks.run(order)).cached
+            view = fireworks.with_options(cache=None)
+            assert not (await view.run(TextToImage("a", seed=1))).cached
+            for _ in range(2):
+                assert not (await fireworks.run(lax)).cached
+            with pytest.raises(InvalidRequestError, match="cannot read the input"):
+                await fireworks.run(ImageToImage("x", "no.png", image_strength=1, seed=1))
+            with pytest.raises(InvalidRequestError, match="a request must be"):
+                await fireworks.run(7)  # type: ignore[arg-type]
+            with pytest.raises(InvalidRequestError, match="cache must be a folder"):
+                fireworks.with_options(cache=7)  # type: ignore[arg-type]
+        assert len(server.requests) == 6
+
+
+@on_both_loops
+async def test_many_have_the_options_of_many(capsys: pytest.CaptureFixture[str]) -> None:
+    """A format where a request does not say, progress told, and what came before the end kept."""
+    seen: list[Any] = []
+    asked: list[Any] = ["a", TextToImage("b", accept="image/jpeg"), Kontext("c", poll=POLL), 7]
+    with RawServer() as server:
+
+        def answer(conversation: Conversation) -> None:
+            where = path_of(conversation.server.requests[-1])
+            ready = state("Ready", b64encode(PNG_BYTES).decode())
+            reply = (
+                ready if "get_result" in where else SUBMITTED if "kontext" in where else picture()
+            )
+            reply(conversation)
+
+        server.replies = Always(answer)  # type: ignore[assignment]
+        async with client(server) as fireworks:
+            async with fireworks.map(
+                asked, accept="application/json", progress=seen.append
+            ) as many:
+                outcomes = [each async for each in many]
+            async with fireworks.map(["x"], progress=True) as many:
+                async for _ in many:
+                    many.stop()
+            with pytest.raises(InvalidRequestError, match="progress"):
+                fireworks.map([], progress=1)  # type: ignore[arg-type]
+            with pytest.raises(InvalidRequestError, match="accept must be"):
+                fireworks.map([], accept="image/webp")
+            assert await fireworks.drain() == ()
+        accepted = [each.header("accept") for each in server.requests if "text_to" in each.head]
+    assert sorted(accepted) == ["application/json", "image/jpeg", "image/png"]  # type: ignore[type-var]
+    assert sum(each.error is not None for each in outcomes) == 1
+    assert (seen[-1].total, seen[-1].done, seen[-1].failed) == (4, 4, 1)
+    assert seen[-1].dollars == pytest.approx(0.0028)
+    assert "1/1" in capsys.readouterr().err
+
+
+@on_both_loops
+async def test_a_cancelled_task_is_counted_as_that() -> None:
+    """Neither completed nor failed."""
+    pending = state("Pending")
+    with RawServer([SUBMITTED, *[pending] * 99]) as server:
+        async with client(server) as fireworks:
+            with anyio.move_on_after(0.2):
+                await fireworks.kontext("x", poll=0.01)
+            counts = fireworks.statistics()
+    assert (counts.completed, counts.failed, counts.cancelled) == (0, 0, 1)
 
 
 # ------------------------------------------------------------------ webhooks

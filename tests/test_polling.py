@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import anyio
 import pytest
 from conftest import on_both_loops
 
@@ -27,6 +26,7 @@ from prodia_async import (
     RetryPolicy,
     ServerError,
     TruncatedResponseError,
+    _waiting,
 )
 from prodia_async._attempts import Attempt
 from prodia_async._engine import Terms
@@ -40,6 +40,7 @@ from prodia_async._polling import (
     Pace,
     Patience,
     ask,
+    count,
     free,
 )
 
@@ -195,7 +196,7 @@ async def run(answers: list[ProdiaError | str], **options: Any) -> tuple[Any, li
             raise answer
         return answer
 
-    until = anyio.current_time() + options.pop("lasts", 300.0)
+    until = _waiting.current_time() + options.pop("lasts", 300.0)
     patient = patience(backoff_initial=0.0, until=until, **options)
     try:
         return await ask(question, patient, about="x", engine=engine, note=noted.append), noted
@@ -244,6 +245,13 @@ async def test_a_closed_client_asks_nothing_more() -> None:
     engine.closed = True
     error, _ = await run([ConnectError("closed"), "never"], engine=engine)
     assert error.message == "closed"
+
+
+def test_a_closed_client_counts_nothing_more() -> None:
+    """What its jobs come to then, nobody asks."""
+    engine: Any = FakeEngine()
+    engine.closed = True
+    count(engine, completed=True)  # would look for a session, and there is none
 
 
 def test_the_terms_of_a_question() -> None:

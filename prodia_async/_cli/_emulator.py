@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import shlex
 import signal
@@ -62,6 +63,12 @@ def _emulator(
             "May be given again.",
         ),
     ] = None,
+    slow: Annotated[
+        float | None,
+        typer.Option(
+            metavar="BYTES", help="Send every answer to a job this slowly, in bytes a second."
+        ),
+    ] = None,
     log: Annotated[
         bool, typer.Option("--log", help="Print a line for every request that was answered.")
     ] = False,
@@ -98,6 +105,10 @@ def _emulator(
         wrong("--host", why, cause=error)
     for each in fail or ():
         emulator.fail_next(*_planned(each))
+    if slow is not None:
+        if not 0 < slow < math.inf:
+            wrong("--slow", f"must be a number of bytes a second above 0, not {slow:g}")
+        emulator.slow_next(FOR_EVER, bytes_per_second=slow)
     with contextlib.suppress(KeyboardInterrupt), emulator:
         _print_welcome(emulator, shlex.quote(token[0] if token else "any-token"))
         if log:
@@ -105,6 +116,10 @@ def _emulator(
         emulator.wait()
     totals = emulator.ledger.totals()
     typer.echo(f"Stopped after {totals.received} requests; {totals.ran} jobs ran.")
+
+
+FOR_EVER = 10**9
+"""How many answers are slow. Chosen: more than anybody asks for."""
 
 
 def _planned(text: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,10 +20,15 @@ from typing import (
 
 from .. import _waiting
 from .._base import Account, BaseClient, BaseOptions, TokenSource
+from .._cache import AnswerCache
+from .._checks import flag
 from .._errors import DeadlineExceededError, ProdiaError, shown
 from .._hooks import log
-from .._map import own_error
+from .._keys import Digester
+from .._map import Outcomes, own_error
 from .._models import Failed, Succeeded, Timing, as_input
+from .._polling import count
+from .._progress import MapProgress, Progress, Teller, bar
 from .._requests import input_parts
 from .._retry import check_seconds
 from .._show import one_line
@@ -40,6 +46,7 @@ from ._edits import (
     SyncOrder,
     with_seed,
 )
+from ._kept import from_kept, key_of, to_keep
 from ._kontext import GOES_ON, Task, submission
 from ._orders import (
     FLUX_SCHNELL,
@@ -49,22 +56,22 @@ from ._orders import (
     ImageType,
     Kontext,
     TextToImage,
+    accept_headers,
     check_model,
     check_task_id,
     picture_text,
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import (
         AsyncIterable,
-        AsyncIterator,
         Awaitable,
         Callable,
         Iterable,
         Iterator,
         Mapping,
     )  # fmt: skip
-    from contextlib import AbstractAsyncContextManager
 
     import httpx
 
@@ -101,6 +108,7 @@ class Options(TypedDict, total=False):
     deadline: float | None
     hook: AttemptHook | None
     max_queued: int | None
+    cache: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +121,7 @@ class ClientOptions(BaseOptions):
     """
 
     api_key: TokenSource | None = field(default=None, repr=False)
+    cache: str | os.PathLike[str] | None = None
 
     @property
     def credential(self) -> TokenSource | None:
@@ -183,6 +192,9 @@ class AsyncFireworks(BaseClient):
         max_queued: How many requests may wait for a slot. One more ends at
             once in a `QueueFullError`, and nothing is sent. By default any
             number may wait. Those of a `map` never count.
+        cache: A folder that keeps answers. What has a seed of your own and
+            was asked before is answered from it: ``response.cached`` is true
+            then, and nothing is sent or charged. Several processes may share it.
 
     Raises:
         InvalidRequestError: No key was found, or an argument is out of its range.
@@ -207,6 +219,7 @@ class AsyncFireworks(BaseClient):
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         hook: AttemptHook | None = None,
         max_queued: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             base_url=base_url,
@@ -226,8 +239,16 @@ class AsyncFireworks(BaseClient):
                 deadline=deadline,
                 hook=hook,
                 max_queued=max_queued,
+                cache=cache,
             )
         )
+
+    def _set_options(self, options: BaseOptions) -> None:
+        super()._set_options(options)
+        assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
+        folder = options.cache
+        self._cache = None if folder is None else AnswerCache(folder, base_url=self._base_url)
+        self._digester = Digester()
 
     def with_options(self, **overrides: Unpack[Options]) -> AsyncFireworks:
         """
@@ -237,8 +258,8 @@ class AsyncFireworks(BaseClient):
         closing either closes both.
 
         Args:
-            overrides: `api_key`, `retry`, `timeout`, `deadline`, `hook` or
-                `max_queued`, as the client takes them.
+            overrides: `api_key`, `retry`, `timeout`, `deadline`, `hook`,
+                `max_queued` or `cache`, as the client takes them.
 
         Raises:
             InvalidRequestError: Another option was given, or one is out of its range.
@@ -621,7 +642,9 @@ class AsyncFireworks(BaseClient):
         *,
         ordered: bool = False,
         buffer: int = 0,
-    ) -> AbstractAsyncContextManager[AsyncIterator[ImageOutcome]]:
+        accept: Format | str | None = None,
+        progress: bool | Callable[[MapProgress], None] = False,
+    ) -> Outcomes[OrderLike, ImageOutcome]:
         """
         Make many pictures, few at a time.
 
@@ -640,37 +663,82 @@ class AsyncFireworks(BaseClient):
             ordered: Deliver outcomes in the order of the requests rather than
                 as they complete.
             buffer: How many outcomes may lie unread, beyond `max_concurrency`.
+            accept: The form of answer where a request does not say. Kontext
+                has an `output_format` of its own.
+            progress: As `AsyncProdia.map` takes it.
+
+        Returns:
+            As `AsyncProdia.map` does.
 
         Raises:
             InvalidRequestError: `requests` is not iterable, or is a single
-                one; `buffer` is negative.
+                one; `buffer` is negative; another option is out of its range.
         """
+        accept_headers(accept, None, None)
+        shows: Progress | None = None
+        total = len(requests) if isinstance(requests, Sized) else None
+        if callable(progress):
+            shows = Teller(total, progress)
+        elif flag("progress", progress):
+            shows = bar(total)
+
+        async def run(index: int, item: OrderLike, source: Source) -> ImageOutcome:
+            outcome = await self._run_one_of_many(index, item, source, accept)
+            if shows is not None:
+                paid = outcome.response.dollars if outcome.response is not None else None
+                shows.ended(failed=outcome.error is not None, dollars=paid or 0.0)
+            return outcome
+
         return self._outcomes(
             requests,
-            self._run_one_of_many,
+            run,
             alone=get_args(Order),
             many="requests",
             single="text_to_image(...), generate(...) or kontext(...)",
             ordered=ordered,
             buffer=buffer,
+            job_type_of=_model_of,
+            on_leave=None if shows is None else shows.close,
         )
 
-    async def _run_one_of_many(self, index: int, item: OrderLike, source: Source) -> ImageOutcome:
+    async def _run_one_of_many(
+        self, index: int, item: OrderLike, source: Source, accept: Format | str | None
+    ) -> ImageOutcome:
         request: Any = item
         try:
             if isinstance(item, str):
                 request = TextToImage(item)
-            request = with_seed(request)
-            response = await self._run(request, source, index)
+            if accept is not None and getattr(request, "accept", accept) is None:
+                request = replace(request, accept=accept)
+            asked, request = request, with_seed(request)
+            response = await self._run(asked, source, index, seeded=request)
             return Succeeded(index, request, response, tag=request.tag)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
             tag = getattr(request, "tag", None)
             return Failed(index, request, None, own_error(error), tag=tag)
 
     async def _run(
-        self, order: Order, source: Source | None = None, index: int | None = None
+        self,
+        order: Order,
+        source: Source | None = None,
+        index: int | None = None,
+        *,
+        seeded: Order | None = None,
     ) -> ImageResponse:
-        order = with_seed(order)
+        """Answer an order from the folder, or send it; ``seeded`` is it with its seed drawn."""
+        if self._cache is None or not isinstance(order, Order):
+            return await self._send(seeded or with_seed(order), source, index)
+        key = await key_of(order, self._digester)
+        kept = await self._cache.get(key) if key is not None else None
+        if kept is not None:
+            return from_kept(kept, order)
+        response = await self._send(seeded or with_seed(order), source, index)
+        keeping = to_keep(response)
+        if key is not None and keeping is not None:
+            await self._cache.put(key, keeping)
+        return response
+
+    async def _send(self, order: Order, source: Source | None, index: int | None) -> ImageResponse:
         terms = replace(self._terms(order.deadline, source), index=index, tag=order.tag)
         try:
             if isinstance(order, Kontext):
@@ -725,13 +793,12 @@ class AsyncFireworks(BaseClient):
     @contextmanager
     def _counting(self) -> Iterator[None]:
         """Count what is one job in several requests."""
-        scheduler = self._engine.session().scheduler
         try:
             yield
-        except BaseException:
-            scheduler.record(completed=False)
+        except BaseException as error:
+            count(self._engine, cancelled=not isinstance(error, Exception))
             raise
-        scheduler.record(completed=True)
+        count(self._engine, completed=True)
 
     async def _picture(
         self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms, *, spent: float
@@ -763,6 +830,11 @@ class AsyncFireworks(BaseClient):
             may_have_run=True,
         )
         raise error.tell(job_id=task_id) from (faults[0] if faults else None)
+
+
+def _model_of(item: OrderLike) -> str | None:
+    """Return what shares capacity with what: the model."""
+    return FLUX_SCHNELL if isinstance(item, str) else getattr(item, "model", None)
 
 
 async def _request(order: SyncOrder) -> WireRequest:

@@ -395,6 +395,17 @@ async def test_failures_of_async_jobs_are_counted_as_such() -> None:
 
 
 @on_both_loops
+async def test_a_job_that_its_caller_gave_up_is_counted_as_that() -> None:
+    """Neither completed nor failed; the same for a submission."""
+    with JobServer(state=[text(b"processing")]) as server:
+        async with client(server) as prodia:
+            with anyio.move_on_after(0.2):
+                await prodia.job(VIDEO, via="async")
+            counts = prodia.statistics()
+    assert (counts.completed, counts.failed, counts.cancelled) == (0, 0, 1)
+
+
+@on_both_loops
 async def test_timing_counts_the_submission_and_its_waits() -> None:
     """`total` is the whole call, `queued` what the submission waited for capacity."""
     busy = http("429 Busy", b"", "Retry-After: 0.3")
