@@ -91,7 +91,11 @@ class Grid:
         place = divmod(outcome.index, len(self.columns))
         self.outcomes[place] = outcome
         # Written once: a renewal then costs no more than putting the cells together.
-        self._cells[place] = _notebook.outcome_html(outcome, _notebook.THUMB)
+        if outcome.response is not None:
+            cell = _notebook.response_html(outcome.response, _notebook.THUMB)
+        else:
+            cell = _notebook.error_html(outcome.error, "", _notebook.THUMB)
+        self._cells[place] = cell
 
     def _repr_html_(self) -> str:
         names = [", ".join(f"{k} = {v}" for k, v in each.items()) for each in self.columns]

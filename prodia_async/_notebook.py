@@ -243,11 +243,12 @@ def grid_html(
 ) -> str:
     """Show a table of cells that may be there or not yet."""
     line = "border:1px solid rgba(128,128,128,.3);padding:4px;vertical-align:top;text-align:left"
-    wide = f"{line};max-width:{THUMB}px;overflow-wrap:anywhere"
+    # A width of its own: a front end that lacks space would break names into letters.
+    name_of = f"width:{THUMB // 2}px;white-space:normal;overflow-wrap:anywhere"
     waits = f'<div style="width:{THUMB}px;height:{THUMB // 2}px;opacity:.4">…</div>'
-    head = "".join(f'<th style="{wide}">{escape(name)}</th>' for name in ["", *columns])
+    head = "".join(f'<th style="{line}">{escape(name)}</th>' for name in ["", *columns])
     body = "".join(
-        f'<tr><th style="{wide}">{escape(name)}</th>'
+        f'<tr><th style="{line}"><div style="{name_of}">{escape(name)}</div></th>'
         + "".join(
             f'<td style="{line}">{cells.get((row, column), waits)}</td>'
             for column in range(len(columns))

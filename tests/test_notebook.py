@@ -295,6 +295,10 @@ async def test_the_exported_notebook_in_a_browser(executed: Any, tmp_path: Path)
             await page.run("document.querySelector('video').getBoundingClientRect().width") >= 300
         )
         await page.picture(tmp_path / "notebook.png")
+        # The names of a grid's rows are words, however narrow the page is.
+        await page.size(500, 900)
+        widths = "[...document.querySelectorAll('th > div')].map(each => each.offsetWidth)"
+        assert await page.run(f"Math.min(...{widths})") >= 100
 
 
 def test_an_interrupted_kernel() -> None:
