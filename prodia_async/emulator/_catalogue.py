@@ -64,7 +64,7 @@ def _inherited(entry: Mapping[str, Any], tables: Mapping[str, dict[str, Any]]) -
         raise ValueError(f"{entry['names'][0]}: no type {like} stands before it")
     base = tables[_full(like)] if like is not None else {}
     table = {**base, **entry}
-    for group in ("fields", "schema"):
+    for group in ("fields", "schema", "defaults"):
         kept = {**base.get(group, {}), **entry.get(group, {})}
         table[group] = {
             name: value for name, value in kept.items() if name not in entry.get("without", ())
