@@ -263,9 +263,9 @@ class Outcomes(Generic[Item, Outcome]):
         index = self._delivered if self._ordered else next(iter(self._ready))
         outcome = self._ready.pop(index)
         self._delivered += 1
-        if self._source is not None:
-            self._source.taken -= 1
-            self._source.tell()
+        assert self._source is not None  # noqa: S101  (it gave the item)
+        self._source.taken -= 1
+        self._source.tell()
         if self._is_over():
             self._tell_readers()  # of whom there may be more
         return outcome

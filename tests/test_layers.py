@@ -19,7 +19,7 @@ FLOORS: dict[int, set[str]] = {
         "_waiting", "_show", "_media", "_files", "_version", "_closing", "_catalogue_data",
         "_attempts", "_limit", "_admission",
     },
-    1: {"_results", "_outputs", "_line"},
+    1: {"_results", "_outputs", "_line", "_statistics"},
     2: {"_errors", "_source"},
     3: {"_checks", "_part_headers", "_pixels", "_sources"},
     4: {

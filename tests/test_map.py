@@ -616,6 +616,15 @@ async def test_a_generator_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -
     assert time.monotonic() - before < 30
 
 
+@on_both_loops
+async def test_there_are_no_more_workers_than_could_do_anything() -> None:
+    """However wide the window, those are as many as can be in flight or wait, and one."""
+    manager = outcomes_of(range(100), never, buffer=100)
+    async with manager:
+        await anyio.wait_all_tasks_blocked()
+        assert "11 under way" in repr(manager)
+
+
 # Ending early.
 
 
@@ -793,17 +802,18 @@ except KeyboardInterrupt:
 
 
 @on_both_loops
-async def test_jobs_of_a_type_that_is_held_back_are_put_aside() -> None:
+@pytest.mark.parametrize("every", [2, 150])
+async def test_jobs_of_a_type_that_is_held_back_are_put_aside(every: int) -> None:
     """The others go on, far beyond the window; then those come too, and each once."""
-    scheduler = Scheduler(max_concurrency=2)
+    scheduler = Scheduler(max_concurrency=4)
     refused = False
 
     async def run(_: int, item: int, source: Source) -> int:
         nonlocal refused
-        ticket = scheduler.ticket("slow" if item % 2 else "quick", source)
+        ticket = scheduler.ticket("slow" if item % every else "quick", source)
         try:
             await ticket.start()
-            if item % 2 and not refused:
+            if item % every and not refused:
                 refused = True
                 ticket.refused(1.0, retry_after=1.0)
                 await ticket.start()
@@ -814,21 +824,21 @@ async def test_jobs_of_a_type_that_is_held_back_are_put_aside() -> None:
         return item
 
     manager: Outcomes[int, int] = Outcomes(
-        range(100),
+        range(600),
         run=run,
         open_source=scheduler.source,
-        concurrency=2,
+        concurrency=4,
         ordered=False,
         buffer=0,
-        job_type_of=lambda item: "slow" if item % 2 else "quick",
+        job_type_of=lambda item: "slow" if item % every else "quick",
     )
     found: list[int] = []
     with anyio.fail_after(5):
         async with manager as reading:
             async for outcome in reading:
                 found.append(outcome)
-    assert not any(item % 2 for item in found[:50])
-    assert sorted(found) == list(range(100))
+    assert not any(item % every for item in found[: 600 // every])
+    assert sorted(found) == list(range(600))
 
 
 @on_both_loops

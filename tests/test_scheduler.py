@@ -15,12 +15,14 @@ import pytest
 import trio
 import trio.testing
 
-from prodia_async._errors import InvalidRequestError
+from prodia_async._admission import TROUBLES, Held
+from prodia_async._errors import ConnectError, InvalidRequestError, QueueFullError
 from prodia_async._limit import Fixed, Limit
 from prodia_async._line import State
 from prodia_async._scheduler import Scheduler, Ticket
 
 if TYPE_CHECKING:
+    from prodia_async._admission import Trouble
     from prodia_async._source import Source
 
 BACKENDS = ("asyncio", "trio")
@@ -414,6 +416,207 @@ def test_nobody_is_ever_stuck(clock: Clock, seed: int) -> None:
     assert scheduler.statistics().in_flight == 0
 
 
+# A server that takes nothing.
+
+
+def trouble(
+    scheduler: Scheduler, count: int, what: Trouble = "fault", job_type: str = "job"
+) -> None:
+    """Have so many jobs of a type meet trouble."""
+    for _ in range(count):
+        ticket = scheduler.ticket(job_type)
+        assert ticket.request()
+        ticket.troubled(what)
+        ticket.close()
+
+
+def quiet(clock: Clock, max_concurrency: int = 64) -> Scheduler:
+    """A scheduler without randomness."""
+    return Scheduler(clock=clock, rand=lambda: 0.0, max_concurrency=max_concurrency)
+
+
+def test_a_type_that_fails_is_shut_and_probed(clock: Clock) -> None:
+    """One job at a time asks, each time another, and the first success lets all of them go."""
+    scheduler = quiet(clock)
+    assert scheduler.held("job") is None
+    trouble(scheduler, TROUBLES)
+    assert scheduler.held("job") == Held("fault", None)
+    assert "held: fault" in repr(scheduler)
+    waiting = asked(scheduler, 5)
+    assert started(waiting) == []
+    assert started(asked(scheduler, 1, "other")) == [0]
+    assert [ticket.alarm for ticket in waiting] == [100.5, inf, inf, inf, inf]
+    clock.now = 100.5
+    waiting[0].proceed()
+    assert started(waiting) == [0]
+    waiting[0].troubled("fault")
+    waiting[0].request()
+    clock.now = 101.0
+    waiting[1].proceed()
+    assert started(waiting) == [1]  # and not the oldest again
+    waiting[1].released(served=True)
+    assert started(waiting) == [0, 2, 3, 4]
+    assert scheduler.held("job") is None
+
+
+def test_an_empty_budget_shuts_a_type(clock: Clock) -> None:
+    """At its first trouble."""
+    scheduler = quiet(clock)
+    (ticket,) = asked(scheduler)
+    ticket.troubled("fault", budget_is_empty=True)
+    assert scheduler.held("job") == Held("fault", None)
+
+
+def test_nobody_listening_shuts_all_types(clock: Clock) -> None:
+    """For that is one address; an answer of whatever sort opens it for all."""
+    scheduler = quiet(clock)
+    trouble(scheduler, TROUBLES, "unreachable")
+    one, other = asked(scheduler), asked(scheduler, 2, "other")
+    assert started(one + other) == []
+    assert scheduler.held("a third") == Held("unreachable", None)
+    assert "held: unreachable" in repr(scheduler)
+    clock.now = 100.5
+    assert not other[0].proceed() or not one[0].proceed()
+    assert len(started(one + other)) == 1
+    probe = next(ticket for ticket in one + other if ticket.holds_slot())
+    probe.troubled("unreachable")
+    clock.now = 101.0
+    one[0].proceed()
+    probe = next(ticket for ticket in one + other if ticket.holds_slot())
+    probe.released(served=False, answered=True)
+    rest = [ticket for ticket in one + other if ticket.attempts == 0]
+    assert rest == []
+
+
+def test_one_probe_for_all_types(clock: Clock) -> None:
+    """However many types wait when it is due, one of them asks."""
+    scheduler = quiet(clock)
+    (running,) = asked(scheduler, 1, "long")
+    trouble(scheduler, TROUBLES, "unreachable")
+    waiting = [asked(scheduler, 1, name)[0] for name in "abc"]
+    clock.now = 100.6
+    running.released(served=False)
+    assert len(started(waiting)) == 1
+    probe = waiting[started(waiting)[0]]
+    probe.released(served=True)
+    assert sorted([*started(waiting), waiting.index(probe)]) == [0, 1, 2]
+
+
+def test_a_probe_that_meets_another_trouble_shuts_its_type(clock: Clock) -> None:
+    """Somebody listens again, but fails: the others may go, this type is still probed."""
+    scheduler = quiet(clock)
+    trouble(scheduler, TROUBLES, "unreachable")
+    one = asked(scheduler, 2)
+    other = asked(scheduler, 1, "other")
+    clock.now = 100.5
+    one[-1].proceed()
+    assert started(one) == [0]
+    one[0].troubled("fault")
+    assert scheduler.held("job") == Held("fault", None)
+    assert other[0].holds_slot()
+    assert not one[1].holds_slot()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "told nothing"])
+def test_a_lost_probe_is_followed_by_another(clock: Clock, how: str) -> None:
+    """A probe that was withdrawn does not leave the gate closed for good."""
+    scheduler = quiet(clock)
+    trouble(scheduler, TROUBLES)
+    first, second = asked(scheduler, 2)
+    clock.now = 100.5
+    second.proceed()
+    assert first.holds_slot()
+    if how == "cancelled":
+        first.close()
+    else:
+        first.released(served=False)
+    assert not second.holds_slot()
+    assert second.alarm == 101.0
+    clock.now = 101.0
+    assert second.proceed()
+
+
+def test_a_refusal_says_that_the_server_is_up(clock: Clock) -> None:
+    """A 429 to a probe opens the gate; the limit goes on from there."""
+    scheduler = quiet(clock)
+    trouble(scheduler, TROUBLES)
+    (probe,) = asked(scheduler)
+    clock.now = 100.5
+    assert probe.proceed()
+    probe.refused(1.0, retry_after=1.0)
+    assert scheduler.held("job") == Held("capacity", 101.5)
+    clock.now = 101.5
+    assert scheduler.held("job") is None
+
+
+def test_a_job_that_gives_up_holds_its_type(clock: Clock) -> None:
+    """For as long as the server asked, or a little where it did not say; nothing is sent."""
+    for retry_after, until in ((3600.0, 3700.0), (None, 100.5), (0.0, 100.05)):
+        scheduler = quiet(clock)
+        (ticket, *rest) = asked(scheduler, 20)
+        for each in rest[:15]:
+            each.close()
+        assert started(rest) == [15, 16, 17, 18]
+        ticket.refused(None, retry_after=retry_after)
+        assert ticket.state is State.IDLE
+        held = scheduler.held("job")
+        assert held is not None
+        assert held.reason == "capacity"
+        assert held.until == pytest.approx(until)
+        assert not asked(scheduler)[0].holds_slot()
+
+
+def test_while_others_are_served_a_short_wait_holds_nobody(clock: Clock) -> None:
+    """Workers come free then; an hour is a quota, whatever else is served."""
+    scheduler = quiet(clock)
+    asked(scheduler)
+    clock.now += 10.0
+    one, other = asked(scheduler, 2)
+    clock.now += 0.02
+    one.refused(None, retry_after=59.9)
+    assert scheduler.held("job") is None
+    other.refused(None, retry_after=60.0)
+    held = scheduler.held("job")
+    assert held is not None
+    assert held.until == pytest.approx(170.02)
+
+
+def test_credentials_are_kept_apart(clock: Clock) -> None:
+    """What one is refused holds back no other; their limits are added up."""
+    scheduler = quiet(clock)
+    for _ in range(TROUBLES):
+        ticket = scheduler.ticket("job", credential="expired")
+        ticket.request()
+        ticket.troubled("unauthorized")
+        ticket.close()
+    assert scheduler.held("job", "expired") == Held("unauthorized", None)
+    assert scheduler.held("job") is None
+    assert scheduler.ticket("job").request()
+    source = scheduler.source("expired")
+    assert not scheduler.ticket("job", source).request()
+    assert dict(scheduler.statistics().limits) == {"job": 32}
+
+
+def test_a_full_queue_takes_no_more(clock: Clock) -> None:
+    """Only those are turned away who would have to wait, and only when they first ask."""
+    scheduler = quiet(clock, max_concurrency=1)
+    tickets = [scheduler.ticket("job", max_queued=1) for _ in range(3)]
+    assert tickets[0].request()
+    assert not tickets[1].request()
+    with pytest.raises(QueueFullError, match="1 jobs wait already and max_queued is 1"):
+        tickets[2].request()
+    tickets[2].close()
+    tickets[0].refused(1.0, retry_after=1.0)
+    assert not tickets[0].request()
+    clock.now += 1.0
+    tickets[0].proceed()
+    holder = next(ticket for ticket in tickets if ticket.holds_slot())
+    holder.released(served=False)
+    assert not holder.request() or holder.holds_slot()
+    counts = scheduler.statistics()
+    assert (counts.in_flight, counts.queued) == (1, 1)
+
+
 # A source of jobs.
 
 
@@ -491,6 +694,115 @@ def test_start_waits_for_the_slot(backend: str) -> None:
             assert scheduler.statistics().queued == 1
             first.released(served=True)
         assert second.holds_slot()
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_start_gives_up_on_a_server_that_takes_nothing(backend: str) -> None:
+    """Those who wait when it is shut, and those who come later; nothing is held then."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        holder, early, patient = (scheduler.ticket("a") for _ in range(3))
+        assert await holder.start()
+        gave_up: list[Ticket] = []
+
+        async def start(ticket: Ticket, seconds: float) -> None:
+            if not await ticket.start(anyio.current_time() + seconds):
+                gave_up.append(ticket)
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(start, early, 0.05)
+                tasks.start_soon(start, patient, 60)
+                await anyio.sleep(0.1)
+                assert gave_up == []  # a queue is no reason to give up
+                holder.troubled("fault", budget_is_empty=True)
+                shut = anyio.current_time()
+                late = scheduler.ticket("a")
+                await start(late, 0.02)
+                assert gave_up == [late]
+                while early not in gave_up:
+                    await anyio.sleep(0.005)
+                assert 0.05 <= anyio.current_time() - shut < 0.4  # from when it was shut
+                assert scheduler.statistics().queued == 1
+                tasks.cancel_scope.cancel()
+        assert gave_up == [late, early]
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_start_gives_up_where_all_are_refused(backend: str, adaptive: bool) -> None:
+    """Nothing of the type is served: who has queued for long enough is not sent any more."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1, adaptive=adaptive)
+        holder, other = scheduler.ticket("a"), scheduler.ticket("a")
+        assert await holder.start()
+        holder.refused(30.0, retry_after=30.0)
+        with anyio.fail_after(5):
+            if adaptive:
+                assert not await other.start(anyio.current_time() + 0.02)
+            assert not await holder.start(anyio.current_time() + 0.02)
+        assert scheduler.statistics().waiting == 0
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_job_that_is_served_for_long_is_no_reason_to_give_up(backend: str) -> None:
+    """A probe that was refused an hour ago says nothing while a film is made."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=3)
+        film, probe, queued = (scheduler.ticket("a") for _ in range(3))
+        await film.start()
+        await anyio.sleep(0.1)
+        await probe.start()
+        probe.refused(60.0, retry_after=60.0)
+        assert scheduler.shut_since(film.line, anyio.current_time()) == inf
+        with anyio.move_on_after(0.1):
+            await queued.start(anyio.current_time() + 0.02)
+            pytest.fail("it gave up")
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_closing_wakes_all_who_wait(backend: str) -> None:
+    """For a slot or out a refusal: each is told, nothing starts any more, nothing is held."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        refused, holder, *queued = (scheduler.ticket("a") for _ in range(5))
+        await refused.start()
+        refused.refused(60.0, retry_after=60.0)
+        other = scheduler.ticket("b")
+        await other.start()
+        told: list[Ticket] = []
+
+        async def start(ticket: Ticket) -> None:
+            try:
+                with pytest.raises(ConnectError, match="closed before this job was sent"):
+                    await ticket.start()
+                told.append(ticket)
+            finally:
+                ticket.close()
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for ticket in (refused, holder, *queued):
+                    tasks.start_soon(start, ticket)
+                await anyio.wait_all_tasks_blocked()
+                scheduler.close()
+        assert len(told) == 5
+        with pytest.raises(ConnectError):
+            scheduler.ticket("c").request()
+        counts = scheduler.statistics()
+        assert (counts.started, counts.queued, counts.waiting) == (2, 0, 0)
 
     on(backend, main)
 
