@@ -355,6 +355,8 @@ class AsyncJob:
             attempts=self.attempts,
             may_have_run=True,
             job=self.job,
+            stage="reading" if self._last_state in SUCCEEDED_STATES else "running",
+            retry_after=getattr(self._last_fault, "retry_after", None),
         )
         raise error.tell(job_id=self.id) from self._last_fault
 

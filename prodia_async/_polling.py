@@ -74,6 +74,9 @@ client's `timeout`, which is made for jobs, is too long.
 MIN_WAIT = 0.01
 """Shortest wait between two questions, whatever the policy says. Chosen."""
 
+ADVICE = "Asking again costs nothing"
+"""What to do about a question that failed, in the place of what is said of a job."""
+
 MAX_ATTEMPTS = 100
 """How many of its attempts an error tells, the latest. Chosen."""
 
@@ -238,6 +241,8 @@ async def ask(
             wait, reason = patience.decide(error, _waiting.current_time())
             if wait is None or engine.closed:
                 error.tell(attempts=attempts, besides=f"; {reason}" if reason else "")
+                if isinstance(error, APIConnectionError | ResponseError):
+                    error.__dict__["_advice"] = ADVICE
                 raise
             what = type(error).__name__
         # Outside the handler, so that what happens meanwhile does not have this error as its past.

@@ -30,7 +30,7 @@ if "MUTANT_UNDER_TEST" in os.environ:
 if os.environ.get("PRODIA_TEST_LOOP") == "uvloop":
     import asyncio
 
-    import uvloop
+    import uvloop  # type: ignore[import-not-found, unused-ignore]  # nox installs it
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 

@@ -29,7 +29,8 @@ from test_fireworks import (
     told,
 )  # fmt: skip
 
-from prodia_async import InvalidRequestError, Output
+from prodia_async import BadRequestError, InvalidRequestError, Output
+from prodia_async._hooks import JobDetails
 from prodia_async.fireworks import (
     AsyncFireworks,
     CannyEdgeDetection,
@@ -375,6 +376,31 @@ async def test_many_have_the_options_of_many(capsys: pytest.CaptureFixture[str])
     assert (seen[-1].total, seen[-1].done, seen[-1].failed) == (4, 4, 1)
     assert seen[-1].dollars == pytest.approx(0.0028)
     assert "1/1" in capsys.readouterr().err
+
+
+@on_both_loops
+async def test_the_hook_is_told_of_a_task_as_of_one_job() -> None:
+    """Queued, then finished, with its tag, whatever requests it takes in between."""
+    events: list[Any] = []
+
+    def hook(details: Any) -> None:
+        if isinstance(details, JobDetails):
+            events.append(
+                (details.event, details.tag, details.number, type(details.error).__name__)
+            )
+
+    ready = state("Ready", b64encode(PNG_BYTES).decode())
+    with RawServer([SUBMITTED, ready, ready, told({"error": "no"}, "400 No")]) as server:
+        async with client(server, hook=hook) as fireworks:
+            await fireworks.run(Kontext("x", poll=POLL, tag="mine"))
+            await fireworks.kontext_result("task-1", poll=POLL)
+            with pytest.raises(BadRequestError):
+                await fireworks.run(Kontext("x", poll=POLL))
+    assert events == [
+        ("queued", "mine", 0, "NoneType"), ("finished", "mine", 1, "NoneType"),
+        ("queued", None, 0, "NoneType"), ("finished", None, 0, "NoneType"),
+        ("queued", None, 0, "NoneType"), ("finished", None, 1, "BadRequestError"),
+    ]  # fmt: skip
 
 
 @on_both_loops

@@ -23,7 +23,7 @@ from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._cache import AnswerCache
 from .._checks import flag
 from .._errors import DeadlineExceededError, ProdiaError, shown
-from .._hooks import log
+from .._hooks import JobDetails, log, tell
 from .._keys import Digester
 from .._map import Outcomes, own_error
 from .._models import Failed, Succeeded, Timing, as_input
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from .._attempts import Attempt
     from .._engine import Finished, Terms
     from .._formats import Format
     from .._hooks import AttemptHook
@@ -630,7 +631,7 @@ class AsyncFireworks(BaseClient):
         check_seconds("poll", poll)
         terms = self._terms(deadline)
         began = _waiting.current_time()
-        with self._counting():
+        with self._counting(None, terms):
             image, headers = await self._picture(task_id, model, None, poll, terms, spent=0.0)
         total = _waiting.current_time() - began
         timing = Timing(0.0, 0.0, total, total)
@@ -758,11 +759,12 @@ class AsyncFireworks(BaseClient):
 
     async def _run_kontext(self, order: Kontext, terms: Terms) -> ImageResponse:
         began = _waiting.current_time()
-        with self._counting():
+        with self._counting(order, terms) as tries:
             reading = partial(picture_text, order.input_image)
             wire = order.to_request(await self._within(terms.deadline, reading))
             step = replace(terms, counted=False, spent=_waiting.current_time() - began)
             task_id, finished = await self._engine.run(wire, submission(), step)
+            tries.extend(finished.attempts)
             # If whoever waits is cut off, this is the one place that knows what was paid for.
             log(logging.INFO, "%s: submitted as %s", order.model, one_line(task_id))
             try:
@@ -791,14 +793,42 @@ class AsyncFireworks(BaseClient):
         )
 
     @contextmanager
-    def _counting(self) -> Iterator[None]:
-        """Count what is one job in several requests."""
+    def _counting(self, order: Kontext | None, terms: Terms) -> Iterator[list[Attempt]]:
+        """Count what is one job in several requests, and tell the hook of it as of one."""
+        began = _waiting.current_time()
+        details = JobDetails(
+            event="queued",
+            job_type=order.model if order is not None else KONTEXT_PRO,
+            number=0,
+            attempt=None,
+            seconds_queued=0.0,
+            index=terms.index,
+            tag=terms.tag,
+            key=id(terms),
+        )
+        tries: list[Attempt] = []
+
+        def ended(error: BaseException | None) -> None:
+            cancelled = error is not None and not isinstance(error, Exception)
+            count(self._engine, completed=error is None, cancelled=cancelled)
+            if terms.hook is not None:
+                made = tries or list(getattr(error, "attempts", ()))
+                last = made[-1] if made else None
+                seconds = _waiting.current_time() - began
+                tell(
+                    terms.hook,
+                    replace(details, event="finished", number=len(made), attempt=last, error=error,
+                            seconds=seconds),
+                )  # fmt: skip
+
+        if terms.hook is not None:
+            tell(terms.hook, details)
         try:
-            yield
+            yield tries
         except BaseException as error:
-            count(self._engine, cancelled=not isinstance(error, Exception))
+            ended(error)
             raise
-        count(self._engine, completed=True)
+        ended(None)
 
     async def _picture(
         self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms, *, spent: float
