@@ -187,4 +187,4 @@ def test_nothing_of_the_core_is_imported_late() -> None:
     late -= {"prodia_async._keys"}  # the batch asks for it, not a client
     late -= {"prodia_async._catalogue", "prodia_async._catalogue_data"}  # only checks ask for it
     assert late <= loaded, sorted(late - loaded)
-    assert {"tenacity", "httpcore", "python_multipart", "pydantic.main"} <= loaded
+    assert {"tenacity", "h11", "python_multipart", "pydantic.main"} <= loaded

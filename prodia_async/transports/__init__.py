@@ -31,17 +31,20 @@ import httpx  # noqa: TC002  (in signatures that are public)
 from .._checks import integer, seconds
 from .._errors import InvalidRequestError
 from ._direct import DirectTransport
-from ._http2 import Http2Transport
+from ._network import is_under_asyncio
 from ._proxies import environment_proxy
-from ._sharded import ShardedTransport
-from ._streams import is_under_asyncio
 
 if TYPE_CHECKING:
     import ssl
 
     import aiohttp
 
+    from ._sharded import ShardedTransport
+
 __all__ = ["aiohttp_transport", "http2_transport"]
+
+# What is built on httpcore is imported when it is asked for: httpcore imports trio wherever
+# that is installed, a third of what importing the package would cost (measured).
 
 
 def default_transport(
@@ -75,6 +78,8 @@ def default_transport(
         return DirectTransport(
             connect_timeout=connect_timeout, idle_timeout=idle_timeout, ssl_context=ssl_context
         )
+    from ._sharded import ShardedTransport  # noqa: PLC0415  (as above)
+
     return ShardedTransport(
         connect_timeout=connect_timeout,
         idle_timeout=idle_timeout,
@@ -188,6 +193,8 @@ def http2_transport(
     _check(max_connections, connect_timeout, idle_timeout)
     try:
         import h2.events  # noqa: F401, PLC0415  (an extra; httpcore would miss it later)
+
+        from ._http2 import Http2Transport  # noqa: PLC0415  (as above)
     except ImportError as error:
         raise ImportError("http2_transport needs h2: pip install 'prodia-async[http2]'") from error
     # At DEBUG it writes every header down, the token among them.

@@ -8,6 +8,7 @@ an `Order` and takes it too.
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ import httpx
 from .._wire import Order, Sending, Target
 from ._http1 import CLOSED, Answer, NotTakenError, Pool
 from ._parsers import PARSERS, response_maker
-from ._sharded import ShardedTransport, httpcore_is_mocked
 from ._tls import shared_ssl_context
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from ._settled import Response
+    from ._sharded import ShardedTransport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +178,12 @@ class DirectTransport(httpx.AsyncBaseTransport):
         if httpcore_is_mocked():
             if self._is_closed:
                 raise RuntimeError(CLOSED)
-            self._mocked = self._mocked or ShardedTransport(
-                connect_timeout=self._connect_timeout, ssl_context=self._ssl_context
-            )
+            if self._mocked is None:
+                from ._sharded import ShardedTransport  # noqa: PLC0415  (see __init__)
+
+                self._mocked = ShardedTransport(
+                    connect_timeout=self._connect_timeout, ssl_context=self._ssl_context
+                )
             return await self._mocked.handle_async_request(request)
         try:
             answer = await self.exchange(_order_of(request, self._connect_timeout))
@@ -240,6 +244,15 @@ class DirectTransport(httpx.AsyncBaseTransport):
             pool = self._pool = Pool(loop, self._idle_timeout)
             await pool.start()
         return pool
+
+
+def httpcore_is_mocked() -> bool:
+    """Return whether somebody put a method of their own into httpcore's pools, as respx does."""
+    httpcore = sys.modules.get("httpcore")
+    if httpcore is None:
+        return False
+    method = httpcore.AsyncConnectionPool.handle_async_request
+    return not method.__module__.startswith("httpcore.")
 
 
 class _Body(httpx.AsyncByteStream):

@@ -338,3 +338,12 @@ async def _first_to_connect(addresses: list[str], connect: Callable[[str], Await
         for attempt in pending:
             attempt.add_done_callback(_close_late)
             attempt.cancel()
+
+
+def is_under_asyncio() -> bool:
+    """Return whether the caller is a task of asyncio's."""
+    # In trio's guest mode asyncio's loop runs as well, but none of its tasks.
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -25,7 +25,8 @@ import httpx
 from anyio.lowlevel import checkpoint, current_token
 
 from .._closing import ClosedError, Exits
-from ._streams import Backend, ProvenStream, is_under_asyncio
+from ._network import is_under_asyncio
+from ._streams import Backend, ProvenStream
 from ._tls import shared_ssl_context
 
 if TYPE_CHECKING:
@@ -66,12 +67,6 @@ _ERRORS: dict[type[BaseException], type[httpx.TransportError]] = {
 
 _inherited: list[object] = []
 """As in `_http1`."""
-
-
-def httpcore_is_mocked() -> bool:
-    """Return whether somebody put a method of their own into httpcore's pools, as respx does."""
-    method = httpcore.AsyncConnectionPool.handle_async_request
-    return not method.__module__.startswith("httpcore.")
 
 
 def _translated(exc: BaseException, request: httpx.Request) -> httpx.TransportError | None:

@@ -272,12 +272,3 @@ class Backend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(f"{host}:{port} did not answer in time") from exc
         except (OSError, ValueError, OverflowError) as exc:  # the last two: no such name or port
             raise httpcore.ConnectError(f"could not connect to {host}:{port}: {exc}") from exc
-
-
-def is_under_asyncio() -> bool:
-    """Return whether the caller is a task of asyncio's."""
-    # In trio's guest mode asyncio's loop runs as well, but none of its tasks.
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False
