@@ -539,8 +539,11 @@ class _Flight(Generic[T]):
     def _decide(self, error: BaseException) -> float | None:
         if not self._tried or self._session.closed:
             return None  # closing withdraws the ticket, in whatever state
-        if not isinstance(error, ProdiaError) or self._terms.free:
+        if not isinstance(error, ProdiaError):
             self._ticket.released(served=False)
+            return None
+        if self._terms.free:
+            self._give_slot_back(error, Decision(None))
             return None
         decision = self._terms.retry.decide(
             self._attempts, self._engine.budget, now=self._clock(), error=error

@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,13 +15,14 @@ import httpx
 import pytest
 import respx
 from conftest import on_both_loops
-from raw_server import PICTURE, RawServer, http, say
+from raw_server import JOB_JSON, OUTPUT_PART, PICTURE, RawServer, http, multipart, part, say
 
 from prodia_async import (
     PNG,
     AsyncProdia,
     AttemptDetails,
     AuthenticationError,
+    DeadlineExceededError,
     Input,
     InvalidRequestError,
     Job,
@@ -34,6 +36,8 @@ from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from prodia_async._progress import MapProgress
 
 PING = {"type": "inference.ping.v1"}
 TOKEN = "eyJhbGciOiJkaXIi..secret-of-many-letters.x.y"
@@ -372,6 +376,95 @@ async def test_an_async_job_that_is_given_up() -> None:
     assert last.event == "finished"
     assert last.error is not None
     assert not isinstance(last.error, Exception)
+
+
+@on_both_loops
+async def test_progress_of_many() -> None:
+    """A function is told of each as it ends; a bar needs an extra."""
+    told: list[tuple[int | None, int, int]] = []
+    bad = say(http("400 Bad", b"no", content_type="text/plain"))
+    with RawServer([bad]) as server:
+        async with AsyncProdia(TOKEN, base_url=server.url, max_concurrency=1) as client:
+
+            def progress(now: MapProgress) -> None:
+                told.append((now.total, now.done, now.failed))
+
+            async with client.map([PING] * 3, progress=progress) as outcomes:
+                async for _ in outcomes:
+                    pass
+            async with client.map((PING for _ in range(1)), progress=progress) as outcomes:
+                async for _ in outcomes:
+                    pass
+    assert told == [(3, 1, 1), (3, 2, 1), (3, 3, 1), (None, 1, 0)]
+
+
+@on_both_loops
+async def test_a_bar_of_many(capsys: pytest.CaptureFixture[str]) -> None:
+    """What failed and what it cost stand beside it; it is left as it is in the end."""
+    priced = JOB_JSON.replace(b'"config"', b'"price":{"product":"p","dollars":0.25},"config"')
+    body = multipart(part("job", "job.json", "application/json", priced), OUTPUT_PART)
+    bad = say(http("400 Bad", b"no", content_type="text/plain"))
+    with RawServer([say(http(body=body)), bad]) as server:
+        async with AsyncProdia(TOKEN, base_url=server.url, max_concurrency=1) as client:
+            async with client.map([PING] * 3, progress=True) as outcomes:
+                async for _ in outcomes:
+                    pass
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    assert "dollars=0.25" in shown
+    assert "failed=1" in shown
+
+
+def test_a_bar_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named, before anything is pulled."""
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(InvalidRequestError, match=r"prodia-async\[notebook\]"):
+        AsyncProdia(TOKEN).map([PING], progress=True)
+
+
+@on_both_loops
+async def test_a_broken_progress_function_costs_nothing() -> None:
+    """It is logged, and the outcomes come."""
+
+    def broken(_: MapProgress) -> None:
+        raise LookupError
+
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url) as client:
+            async with client.map([PING] * 3, progress=broken) as outcomes:
+                assert [each.error async for each in outcomes] == [None] * 3
+
+
+@on_both_loops
+async def test_a_submission_without_an_id() -> None:
+    """It may have been paid for, and cannot be asked for."""
+    odd = say(http("201 Created", b'{"state":{"current":"processing"}}',
+                   content_type="application/json"))  # fmt: skip
+    with RawServer([odd]) as server:
+        async with AsyncProdia(TOKEN, base_url=server.url) as client:
+            with pytest.raises(ResponseError, match="job's id") as caught:
+                await client.submit(PING)
+    assert caught.value.may_have_run
+
+
+@on_both_loops
+async def test_a_deadline_that_passes_over_the_inputs() -> None:
+    """Looking at them is part of it; nothing was sent."""
+
+    class Slow:
+        async def seek(self, *_: int) -> int:
+            await anyio.sleep(1)
+            return 0
+
+        async def read(self, *_: int) -> bytes:
+            return b""
+
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url) as client:
+            with pytest.raises(DeadlineExceededError, match="inputs") as caught:
+                await client.job(PING, inputs=[Slow()], deadline=0.1)
+    assert not caught.value.may_have_run
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/", "/v2/job", "/v2/job/", "/v2/job/async"])

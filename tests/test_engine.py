@@ -7,6 +7,7 @@ import gc
 import logging
 import time
 import tracemalloc
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -52,12 +53,15 @@ from prodia_async import _engine as engine_module
 from prodia_async._engine import fate_of, stage_of_attempt, trouble_of
 from prodia_async._retry import RetryBudget
 from prodia_async._scheduler import Scheduler
+from prodia_async._vocabulary import Vocabulary
 from prodia_async._waiting import skip_waiting
+from prodia_async._wire import WireRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prodia_async._attempts import Fate
+    from prodia_async._exchange import Reply
 
 PING = {"type": "inference.ping.v1"}
 TOKEN = "secret-token-of-many-letters"
@@ -573,6 +577,140 @@ async def test_a_dead_api_is_waited_for_and_no_longer_than_asked() -> None:
                 await prodia.job(PING)
     assert caught.value.may_have_run
     assert len(server.requests) < 10
+
+
+@on_both_loops
+async def test_a_job_that_finds_the_server_refusing() -> None:
+    """It waits as long as it may, is never sent, and says why; or its deadline says so."""
+    busy = refusal("Retry-After: 30")
+    with RawServer([busy]) as server:
+        retry = RetryPolicy(max_capacity_wait=0.4)
+        async with client(server, retry=retry) as prodia:
+            with pytest.raises(CapacityError, match="max_capacity_wait"):
+                await prodia.job(PING)
+            began = time.monotonic()
+            with pytest.raises(CapacityError, match="this was not sent") as caught:
+                await prodia.job(PING)
+            assert 0.3 < time.monotonic() - began < 1.0
+            with pytest.raises(DeadlineExceededError) as late:
+                await prodia.job(PING, deadline=0.2)
+        assert len(server.requests) == 1
+    assert caught.value.attempts == ()
+    assert (late.value.stage, late.value.attempts) == ("refused", ())
+    assert late.value.retry_after == pytest.approx(30, abs=8)
+
+
+@on_both_loops
+async def test_a_job_that_finds_the_server_down() -> None:
+    """It was not sent, so it is safe to send again, and the error says so."""
+    fault = say(http("500 Oh", b"", content_type=None))
+    with RawServer([fault] * 20) as server:
+        retry = RetryPolicy(max_attempts=2, backoff_initial=0.01, max_capacity_wait=0.1)
+        async with client(server, retry=retry) as prodia:
+            prodia._engine.budget = RetryBudget(capacity=4)
+            with pytest.raises(ServerError):
+                await prodia.job(PING)
+            with pytest.raises(ConnectError, match="job after job with a fault") as caught:
+                await prodia.job(PING)
+    assert not caught.value.may_have_run
+
+
+@on_both_loops
+async def test_a_question_that_waited_while_its_client_closed() -> None:
+    """A free question has no slot to be told by; it looks, and is not sent."""
+    with RawServer() as server:
+        prodia = client(server)
+        engine = prodia._engine
+        questions = engine.session().questions
+        holders = [object() for _ in range(int(questions.total_tokens))]
+        for holder in holders:
+            questions.acquire_on_behalf_of_nowait(holder)
+        request = WireRequest("GET", "/v2/job/async/1", (), (), None, "question")
+        terms = replace(prodia._terms(None), free=True, counted=False)
+        async with anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                with pytest.raises(ConnectError, match="client was closed"):
+                    await engine.run(request, Words(), terms)
+
+            group.start_soon(ask)
+            await anyio.sleep(0.05)
+            await prodia.aclose()
+            questions.release_on_behalf_of(holders[0])
+        assert server.requests == []
+
+
+class Words(Vocabulary[bytes]):
+    """An API that says nothing of prices, and whose errors are plain text."""
+
+    async def read(self, reply: Reply) -> bytes:
+        return await reply.read_start(10**6)
+
+
+@on_both_loops
+async def test_the_least_that_an_api_must_say() -> None:
+    """Only how an answer is read: the rest has defaults."""
+    bad = say(http("400 Bad", b"no such thing", content_type="text/plain"))
+    with RawServer([say(http(body=b"x" * 5000)), bad]) as server:
+        async with client(server) as prodia:
+            engine = prodia._engine
+            request = WireRequest("GET", "/v1/thing", (), (), None, "thing")
+            terms = prodia._terms(None)
+            body, finished = await engine.run(request, Words(), terms)
+            assert body == b"x" * 5000
+            assert finished.headers["content-length"] == "5000"
+            with pytest.raises(BadRequestError, match="no such thing"):
+                await engine.run(request, Words(), terms)
+            exchange = await engine.begin(request, Words(), terms)
+            assert prodia.statistics().in_flight == 1
+            exchange.give_back()
+            exchange.give_back()
+            assert prodia.statistics().in_flight == 0
+            await exchange.end()
+            assert prodia.statistics().completed == 2
+        with pytest.raises(NotImplementedError):
+            await Vocabulary().read(exchange.reply)
+
+
+@on_both_loops
+async def test_a_readers_own_time_does_not_count() -> None:
+    """The deadline is for waiting; between two steps the reader may take as long as he likes."""
+    with RawServer() as server:
+        async with client(server) as prodia:
+            request = WireRequest("GET", "/v1/thing", (), (), None, "thing")
+            terms = replace(prodia._terms(None), deadline=0.4)
+            exchange = await prodia._engine.begin(request, Words(), terms)
+            await anyio.sleep(0.6)
+            assert await exchange.within(lambda: exchange.reply.read_start(10**6))
+            with pytest.raises(DeadlineExceededError):
+                await exchange.within(lambda: anyio.sleep(1))
+            await exchange.end()
+
+
+@on_both_loops
+async def test_the_body_of_an_error_is_bounded() -> None:
+    """Its start is enough."""
+    page = b"<p>" + b"x" * 300_000
+    with RawServer([say(http("400 Bad", page, content_type="text/html"))]) as server:
+        async with client(server) as prodia:
+            with pytest.raises(BadRequestError) as caught:
+                await prodia.job(PING)
+    assert caught.value.body == page[: 64 * 1024]
+
+
+@on_both_loops
+async def test_a_hook_may_send_headers_along() -> None:
+    """What it puts there when an attempt starts goes with that attempt."""
+
+    def hook(details: AttemptDetails) -> None:
+        if details.event == "started":
+            details.headers["x-trace"] = str(details.number)
+
+    fault = say(http("500 Oh", b"", content_type=None))
+    with RawServer([fault]) as server:
+        async with client(server, hook=hook) as prodia:
+            await prodia.job(PING)
+    assert [each.header("x-trace") for each in server.requests] == ["1", "2"]
 
 
 @on_both_loops

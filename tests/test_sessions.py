@@ -213,6 +213,21 @@ def test_a_fork_while_the_lock_is_held() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+async def test_another_process_has_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session of the process we were forked from is gone, and its lock is nobody's."""
+    senders: list[FakeSender] = []
+    registry = sessions(senders)
+    session, lock = registry.current(), registry._lock
+    assert not session.is_gone()
+    pid = os.getpid() + 1
+    monkeypatch.setattr("prodia_async._sessions.os.getpid", lambda: pid)
+    assert session.is_gone()
+    assert registry.current() is not session
+    assert registry._lock is not lock
+    assert registry._guard() is registry._lock
+    assert [each.abandoned for each in senders] == [1, 0]
+
+
 def test_many_threads_with_short_loops_lose_no_count() -> None:
     """One client, threads whose loops come and go: every job is answered, and counted."""
     threads, rounds = 8, 12
