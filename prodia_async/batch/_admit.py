@@ -128,7 +128,8 @@ def admit(
             i = row.n
         else:
             if next_free is None:
-                next_free = _next_free(connection)
+                # Beyond the numbers of these rows too, or one of them would be taken for it.
+                next_free = max(_next_free(connection), rows[-1].n + 1)
             i, next_free = next_free, next_free + 1
         numbers[row.n] = (row.key, State.DONE)
         if row.bad is not None:

@@ -194,6 +194,10 @@ PATIENCE_SECONDS = 600.0
 """How long an outage is waited out. Chosen: as long as `RetryPolicy.max_capacity_wait`."""
 
 
+TAIL_SECONDS = 60.0
+"""How long it is waited out when only rows are left that ran into it before. Chosen."""
+
+
 class Outage:
     """
     Tells a row's own failure from the API's.
@@ -258,6 +262,14 @@ class Outage:
     def not_sent(self) -> None:
         """Take back a start: the probe was never sent."""
         self._probing = False
+
+    def is_their_own(self, now: float) -> bool:
+        """
+        Return whether rows that all ran into trouble are to be taken to have failed.
+
+        Nothing else is left to tell an outage from rows that always fail.
+        """
+        return self.since is not None and now - self.since >= TAIL_SECONDS
 
     def given_up(self, now: float) -> str | None:
         """Return why there is no use in waiting on, or ``None``."""

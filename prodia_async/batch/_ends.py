@@ -126,7 +126,8 @@ class Ends:
                 self._run.ready.appendleft(row)
             else:
                 await self.end_row(row, State.IN_DOUBT)
-        elif isinstance(error, CapacityError):
+        elif isinstance(error, CapacityError) or not (flight.times or verdict == "refused"):
+            # Nothing of it was sent, for as long as the client waits: that is no fault of its own.
             self.delay(row, error)
         else:
             self.suspend(row, error, verdict)
@@ -168,12 +169,12 @@ class Ends:
             await anyio.to_thread.run_sync(_write_damaged, folder, row.i, outputs)
             self.note(f"what came whole of row {row.i} is in {folder}", most=5)
 
-    def delay(self, row: Going, error: CapacityError) -> None:
+    def delay(self, row: Going, error: Exception) -> None:
         """A busy server is no fault of the row's, nor of the API's: it waits, and comes again."""
         if self._run.stopped:
             self.put_back(row)
             return
-        asked = error.retry_after or 5.0 * random.uniform(1, 2)
+        asked = getattr(error, "retry_after", None) or random.uniform(1, 2)
         row.not_before = self._run.clock() + min(asked, 3600.0)
         self._run.marks.clear(row.i)
         self._run.delayed.append(row)

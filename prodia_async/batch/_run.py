@@ -235,15 +235,19 @@ class Run:
             if reason is not None:
                 self.stop(reason)
                 return None
+            if self._only_tried() and self.outage.is_their_own(now):
+                self.ends.suspended += self.ready
+                self.ready.clear()
+                with anyio.CancelScope(shield=True):
+                    await self.ends.end_suspended_as_failed()
             row = self._due(now)
             if row is None and not self._exhausted and self._may_pull():
                 if not self.outage.may_start(now):
                     await self._wait(0.2)
                     continue
                 self.outage.not_sent()
-                if not await self._pull():
-                    continue
-                row = self._due(now)
+                await self._pull()
+                continue
             if row is None:
                 if not self._exhausted or self.in_flight or self.delayed or self._pulling.locked():
                     await self._wait(0.2 if self.delayed or self.outage.since else None)
@@ -275,6 +279,12 @@ class Run:
             f"{dollars_text(row.expected / NANO)}, would go beyond {limit}"
         )
 
+    def _only_tried(self) -> bool:
+        """Whether all that is left are rows that ran into trouble before."""
+        if not self._exhausted or self.in_flight or self.delayed or not self.ready:
+            return False
+        return all(row.error is not None and row.job_id is None for row in self.ready)
+
     def _may_pull(self) -> bool:
         return len(self.delayed) < MOST_DELAYED
 
@@ -294,16 +304,15 @@ class Run:
         self._change.set()
         self._change = anyio.Event()
 
-    async def _pull(self) -> bool:
-        """Take rows from the input until one is to be run; return whether it was our turn."""
+    async def _pull(self) -> None:
+        """Take rows from the input until one is to be run, if nobody does already."""
         if self._pulling.locked():
             await self._wait(None)
-            return False
+            return
         async with self._pulling:
             while not (self.ready or self._exhausted or self.stopped or self.broken):
                 await self._pull_some()
         self._changed()
-        return True
 
     async def _pull_some(self) -> None:
         least = FIRST_ROWS if self._is_first and self.opened.rows else 1
@@ -317,6 +326,8 @@ class Run:
         if not rows:
             return
         self._check_prices(rows)
+        if self.stopped:
+            return
         under_way = {key: going.i for key, going in self.under_way.items()}
         options = self.options
         is_first, at = self._is_first, self.now()

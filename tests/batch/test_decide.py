@@ -28,6 +28,7 @@ from prodia_async.batch._decide import (
     PATIENCE_SECONDS,
     PROBE_MAX_SECONDS,
     PROBE_SECONDS,
+    TAIL_SECONDS,
     Outage,
     Overlap,
     Purse,
@@ -224,9 +225,12 @@ def test_waiting_has_an_end() -> None:
     """A refused credential wants a person at once; a dead API after some minutes."""
     assert Outage().given_up(1e9) is None
     assert "credential is refused" in str(out(verdict="refused").given_up(0.0))
-    outage = out()
-    assert outage.given_up(PATIENCE_SECONDS - 0.1) is None
-    assert "has not answered for 600 s (why)" in str(outage.given_up(PATIENCE_SECONDS))
+    outage = out(at=100.0)
+    assert outage.given_up(100.0 + PATIENCE_SECONDS - 0.1) is None
+    assert "has not answered for 600 s (why)" in str(outage.given_up(100.0 + PATIENCE_SECONDS))
+    assert not Outage().is_their_own(1e9)
+    assert not outage.is_their_own(100.0 + TAIL_SECONDS - 0.1)
+    assert outage.is_their_own(100.0 + TAIL_SECONDS)
     mixed = Outage()
     for verdict in ("refused", "trouble", "refused"):
         mixed.troubled(0.0, verdict, "why")

@@ -1,0 +1,491 @@
+"""What an API does to a batch, and what a batch makes of its input, over sockets."""
+
+from __future__ import annotations
+
+import tarfile
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from conftest import on_both_loops
+
+from prodia_async import AsyncProdia, InvalidRequestError, Job, JobRequest, RetryPolicy
+from prodia_async.batch import (
+    Batch,
+    BatchChangedError,
+    BatchJob,
+    BatchProgress,
+    BatchRecord,
+    PriceUnknownError,
+    grid,
+    read_jobs,
+)
+from prodia_async.emulator import Emulator
+from prodia_async.fireworks import AsyncFireworks, TextToImage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from prodia_async.batch import BatchSummary
+
+SCHNELL = "inference.flux-fast.schnell.txt2img.v2"
+OTHER = "inference.flux-2.klein.4b.txt2img.v1"
+SMALL = {"width": 256, "height": 256}
+QUICK = RetryPolicy(backoff_initial=0.01, backoff_max=0.02)
+
+
+def fox(seed: int, **config: Any) -> dict[str, Any]:
+    return {"type": SCHNELL, "config": {"prompt": "a fox", "seed": seed, **SMALL, **config}}
+
+
+@asynccontextmanager
+async def batch_of(
+    emulator: Emulator, folder: Path, *, client: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Batch]:
+    given = {"base_url": emulator.base_url, "retry": QUICK, **(client or {})}
+    async with AsyncProdia("any", **given) as made:
+        settings = {"progress": False, "signals": False, **options}
+        async with Batch(folder, made, **settings) as batch:
+            yield batch
+
+
+async def run(emulator: Emulator, folder: Path, jobs: Any, **options: Any) -> BatchSummary:
+    async with batch_of(emulator, folder, **options) as batch:
+        return await batch.run(jobs)
+
+
+@pytest.fixture(name="api")
+def _api() -> Iterator[Emulator]:
+    with Emulator(workers=20, retry_after=0.05) as emulator:
+        yield emulator
+
+
+# A dead API.
+
+
+async def test_a_dead_api_does_not_burn_the_list(tmp_path: Path, api: Emulator) -> None:
+    """Promise 6: every request is a 500 for some seconds; then all rows are done, none failed."""
+    api.fail_next(100_000, 500)
+    seen: list[BatchProgress] = []
+
+    async with (
+        batch_of(api, tmp_path / "run", progress=seen.append) as batch,
+        anyio.create_task_group() as group,
+    ):
+        summary: BatchSummary | None = None
+
+        async def work() -> None:
+            nonlocal summary
+            summary = await batch.run(fox(n) for n in range(200))
+
+        group.start_soon(work)
+        await anyio.sleep(2.5)
+        asked = api.ledger.totals().received
+        await anyio.sleep(1.0)
+        assert api.ledger.totals().received - asked < 20, "it goes on asking a dead API"
+        api.forget_planned()
+    assert summary is not None
+    assert (summary.done, summary.failed, summary.in_doubt) == (200, 0, 0), summary
+    assert api.ledger.totals().charged == 200
+
+
+async def test_a_refused_credential_ends_the_run(tmp_path: Path) -> None:
+    """Rows are not consumed: a person must act, and the next run has all of them."""
+    with Emulator(tokens=["good"]) as api:
+        summary = await run(api, tmp_path / "run", (fox(n) for n in range(500)))
+        assert summary.exit_code == 2
+        assert "credential is refused" in str(summary.stopped)
+        assert (summary.done, summary.failed) == (0, 0)
+        assert api.ledger.totals().received < 200
+        async with AsyncProdia("good", base_url=api.base_url) as client:
+            async with Batch(tmp_path / "run", client, progress=False) as batch:
+                assert (await batch.run(fox(n) for n in range(30))).done == 30
+
+
+async def test_one_type_that_always_fails_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows fail for themselves, since others succeed; the exit status says that some did."""
+    monkeypatch.setattr("prodia_async.batch._decide.TAIL_SECONDS", 1.0)
+    client = {"retry": replace(QUICK, max_capacity_wait=1.0)}
+
+    def latency(job_type: str) -> float:
+        if job_type == OTHER:
+            raise RuntimeError("this type is broken")
+        return 0.01
+
+    with Emulator(workers=10, latency=latency) as api:
+        jobs = [
+            {"type": OTHER, "config": {"prompt": "x", "seed": n}} if n % 10 == 5 else fox(n)
+            for n in range(60)
+        ]
+        summary = await run(api, tmp_path / "run", jobs, client=client)
+        assert (summary.done, summary.failed) == (54, 6), summary
+        assert summary.exit_code == 1
+        failures = list(BatchRecord(tmp_path / "run").failures())
+        assert {row.row % 10 for row in failures} == {5}
+        assert {str(row.error).partition(":")[0] for row in failures} == {"ServerError"}
+        again = await run(api, tmp_path / "run", jobs, client=client)
+        assert (again.done, again.failed) == (54, 6)
+        assert api.ledger.totals().succeeded == 54
+
+
+async def test_one_job_that_fails_alone_is_a_failure(tmp_path: Path, api: Emulator) -> None:
+    """With nobody beside it that succeeds, its end is the end of the run."""
+    api.fail_next(4, 502)
+    summary = await run(api, tmp_path / "run", [fox(1)])
+    assert (summary.done, summary.failed, summary.exit_code) == (0, 1, 1)
+    summary = await run(api, tmp_path / "run", [fox(1)], retry_failed=True)
+    assert (summary.done, summary.failed, summary.exit_code) == (1, 0, 0)
+
+
+async def test_a_long_retry_after_is_waited_out(tmp_path: Path, api: Emulator) -> None:
+    """A row that is told to come again later does, and has not failed."""
+    api.fail_next(1, 429, retry_after=1.0)
+    retry = RetryPolicy(max_retry_after=0.5)
+    began = time.monotonic()
+    summary = await run(api, tmp_path / "run", [fox(1)], client={"retry": retry})
+    assert (summary.done, summary.failed) == (1, 0)
+    assert 1.0 <= time.monotonic() - began < 8
+
+
+# What may have been paid.
+
+
+@pytest.mark.parametrize("on_doubt", ["retry", "hold"])
+async def test_an_answer_that_was_lost(tmp_path: Path, api: Emulator, on_doubt: Any) -> None:
+    """It is charged and nobody has it: once more, and counted, or left for a person."""
+    api.drop_next(3, at="sent")
+    folder = tmp_path / "run"
+    summary = await run(api, folder, [fox(n) for n in range(20)], on_doubt=on_doubt)
+    if on_doubt == "retry":
+        assert (summary.done, summary.in_doubt, summary.paid_again) == (20, 0, 3)
+        assert summary.exit_code == 0
+        assert api.ledger.totals().charged == 23
+    else:
+        assert (summary.done, summary.in_doubt, summary.paid_again) == (17, 3, 0)
+        assert summary.exit_code == 1
+        assert api.ledger.totals().charged == 20
+        assert len(list(BatchRecord(folder).in_doubt())) == 3
+    assert summary.doubtful_dollars == pytest.approx(3 * 0.0025)
+    assert BatchRecord(folder).summary().doubtful_dollars == pytest.approx(3 * 0.0025)
+
+
+async def test_an_answer_that_is_lost_twice_is_left_for_a_person(tmp_path: Path) -> None:
+    """Paying again has an end: once in each run."""
+    with Emulator(workers=1) as api:
+        api.drop_next(2, at="sent")
+        summary = await run(api, tmp_path / "run", [fox(1)])
+        assert (summary.done, summary.in_doubt) == (0, 1)
+        assert api.ledger.totals().charged == 2
+
+
+async def test_a_damaged_answer_keeps_what_came_whole(tmp_path: Path, api: Emulator) -> None:
+    """It was paid: it is sent once more, and what the first one brought is not thrown away."""
+    api.drop_next(1, at=0.5)
+    summary = await run(api, tmp_path / "run", [fox(1)])
+    assert (summary.done, summary.paid_again) == (1, 1)
+
+
+# Async.
+
+
+async def test_a_type_that_does_not_permit_async(tmp_path: Path) -> None:
+    """It falls back, says so once, remembers it, and a bad job is still a bad job."""
+    with Emulator(sync_only_types=[SCHNELL]) as api:
+        folder = tmp_path / "run"
+        jobs = [fox(n) for n in range(20)]
+        summary = await run(api, folder, [*jobs, fox(1, steps=99)], submit="async")
+        assert (summary.done, summary.failed) == (20, 1)
+        assert [note for note in summary.notes if "does not permit async" in note]
+        how = BatchRecord(folder).setting("submit")
+        assert how[SCHNELL].startswith("sync: the server refuses it as async")
+        tried = api.ledger.totals().received
+        await run(api, folder, [fox(n) for n in range(20, 40)], submit="async", also=True)
+        assert api.ledger.totals().received == tried + 20
+
+
+async def test_async_jobs_by_the_catalogue(tmp_path: Path, api: Emulator) -> None:
+    """``auto`` says why, in the record."""
+    await run(api, tmp_path / "run", [fox(1)], submit="auto")
+    assert BatchRecord(tmp_path / "run").setting("submit")[SCHNELL].startswith("sync: ")
+
+
+# Money.
+
+
+async def test_the_limit_counts_what_is_in_flight(tmp_path: Path, api: Emulator) -> None:
+    """Promise 5: eight slots are free, and no job is sent that could go beyond it."""
+    api.latency = 0.1
+    folder = tmp_path / "run"
+    summary = await run(api, folder, (fox(n) for n in range(50)), max_cost=0.0125)
+    assert (summary.done, summary.exit_code) == (5, 2)
+    assert "max_cost" in str(summary.stopped)
+    assert api.ledger.totals().dollars == pytest.approx(0.0125)
+    more = await run(api, folder, (fox(n) for n in range(50)), max_cost=0.02)
+    assert (more.done, more.done_before) == (8, 5)
+    assert api.ledger.totals().dollars == pytest.approx(0.02)
+
+
+async def test_doubts_count_towards_the_limit(tmp_path: Path, api: Emulator) -> None:
+    """What may have been paid is taken to be."""
+    api.drop_next(4, at="sent")
+    folder = tmp_path / "run"
+    jobs = [fox(n) for n in range(10)]
+    first = await run(api, folder, jobs, max_cost=0.0125, on_doubt="hold")
+    assert first.done + first.in_doubt == 5
+    assert api.ledger.totals().dollars == pytest.approx(0.0125)
+
+
+async def test_a_price_that_nobody_knows(tmp_path: Path, api: Emulator) -> None:
+    """Is a question before anything is sent; the answer to it is taken."""
+    job = {"type": "inference.brand-new.v1", "config": {}}
+    with pytest.raises(PriceUnknownError, match="price="):
+        await run(api, tmp_path / "run", [job], max_cost=1.0)
+    assert api.ledger.totals().received == 0
+    summary = await run(api, tmp_path / "run", [job], max_cost=0.1, price=0.2)
+    assert "max_cost" in str(summary.stopped)
+    assert api.ledger.totals().received == 0
+
+
+# The input.
+
+
+async def test_an_input_that_changed(tmp_path: Path, api: Emulator) -> None:
+    """Rows inserted, sorted, edited and moved: only what is new is paid."""
+    path = tmp_path / "foxes.txt"
+    foxes = [f"fox {n}" for n in range(12)]
+    path.write_text("\n".join(foxes), encoding="utf-8")
+    options: dict[str, Any] = {"job_type": SCHNELL, "config": {**SMALL, "seed": 3}}
+    first = await run(api, tmp_path / "run", read_jobs(path, **options))
+    assert (first.done, first.done_before) == (12, 0)
+    foxes = [*reversed(foxes[1:]), "a new fox", "another"]
+    moved = path.rename(tmp_path / "other.txt")
+    moved.write_text("\n".join(foxes), encoding="utf-8")
+    second = await run(api, tmp_path / "run", read_jobs(moved, **options))
+    assert (second.done, second.done_before) == (13, 11)
+    assert api.ledger.totals().charged == 14
+    record = BatchRecord(tmp_path / "run")
+    assert record.summary().done == 14
+    assert len({row.row for row in record.rows()}) == 14
+
+
+async def test_equal_rows_run_once_and_share(tmp_path: Path, api: Emulator) -> None:
+    """Each keeps its own name in the manifest; ``sample`` asks for more of the same."""
+    api.latency = 0.05
+    jobs = [
+        BatchJob(fox(1), id="first"),
+        *(BatchJob(fox(1), id=f"same-{n}") for n in range(300)),
+        BatchJob(fox(1), id="one-more", sample=1),
+        BatchJob(fox(2), id="other"),
+    ]
+    for done_before in (0, 3):
+        summary = await run(api, tmp_path / "run", jobs)
+        assert summary.done == 303, summary
+        assert summary.done_before in {done_before, 303}
+        assert api.ledger.totals().charged == 3
+    rows = list(BatchRecord(tmp_path / "run").rows())
+    assert [row.id for row in rows] == [job.id for job in jobs]
+    assert {row.path for row in rows[:301]} == {rows[0].path}
+    assert len({row.path for row in rows}) == 3
+    assert [row.state for row in rows].count("duplicate") == 300
+
+
+async def test_what_changed_is_never_silent(tmp_path: Path, api: Emulator) -> None:
+    """Promise 8: another setting, format, layout or API is told, and nothing is sent."""
+    folder = tmp_path / "run"
+    await run(api, folder, grid(fox(0), seed=range(5)))
+    with pytest.raises(BatchChangedError, match="Nothing was sent") as caught:
+        await run(api, folder, grid(fox(0, steps=2), seed=range(5)))
+    assert caught.value.differences == ("config.steps was None and is 2",)
+    with pytest.raises(BatchChangedError) as caught:
+        await run(api, folder, [JobRequest(fox(n), accept="image/png") for n in range(5)])
+    assert caught.value.differences == ("accept was None and is 'image/png'",)
+    with pytest.raises(BatchChangedError, match="layout was 'files' and is 'tar'"):
+        await run(api, folder, [], layout="tar")
+    async with AsyncFireworks("any", base_url=api.fireworks_url) as client:
+        with pytest.raises(BatchChangedError, match="api was 'prodia'"):
+            async with Batch(folder, client, progress=False):
+                pass
+    assert api.ledger.totals().charged == 5
+    assert BatchRecord(folder).summary().stopped is None
+    both = await run(api, folder, grid(fox(0, steps=2), seed=range(5)), also=True)
+    assert (both.done, api.ledger.totals().charged) == (5, 10)
+
+
+async def test_bad_jobs_fail_alone(tmp_path: Path, api: Emulator) -> None:
+    """What is no job, what has no file, what the server refuses: the others are done."""
+    jobs: list[Any] = [
+        fox(1), {"typ": "x"}, 3, JobRequest(fox(2), inputs=[tmp_path / "missing.jpg"]),
+        Job(SCHNELL, {"prompt": "a", "steps": 1000}), BatchJob({"type": ""}), fox(3),
+    ]  # fmt: skip
+    summary = await run(api, tmp_path / "run", jobs)
+    assert (summary.done, summary.failed) == (2, 5), summary
+    again = await run(api, tmp_path / "run", jobs)
+    assert (again.done, again.failed, again.done_before) == (2, 5, 2)
+    with pytest.raises(InvalidRequestError, match="a batch takes an iterable of jobs"):
+        await run(api, tmp_path / "run", fox(1))
+
+
+async def test_a_source_that_raises(tmp_path: Path, api: Emulator) -> None:
+    """What was taken is finished or known; its own error comes out."""
+
+    def source() -> Iterator[Any]:
+        yield from (fox(n) for n in range(10))
+        raise ValueError("the list is broken")
+
+    with pytest.raises(ValueError, match="the list is broken"):
+        await run(api, tmp_path / "run", source())
+    assert (await run(api, tmp_path / "run", [fox(n) for n in range(10)])).done == 10
+    assert api.ledger.totals().charged <= 20
+
+
+@on_both_loops
+async def test_on_every_loop_from_every_source(tmp_path: Path) -> None:
+    """A list, an async generator; asyncio and trio; a job that makes no output."""
+
+    async def source() -> AsyncIterator[Any]:
+        for n in range(10):
+            yield fox(n)
+
+    with Emulator() as api:
+        summary = await run(api, tmp_path / "run", source())
+        assert (summary.done, summary.exit_code) == (10, 0)
+        ping = {"type": "inference.ping.v1"}
+        summary = await run(api, tmp_path / "run", [*(fox(n) for n in range(10)), ping])
+        assert (summary.done, summary.done_before) == (11, 10)
+        assert api.ledger.totals().ran == 11
+
+
+async def test_a_stop_by_the_program(tmp_path: Path, api: Emulator) -> None:
+    """``stop()`` is one signal: what is with the server is finished, the rest is left."""
+    api.latency = 0.1
+    async with batch_of(api, tmp_path / "run", client={"max_concurrency": 5}) as batch:
+
+        def endless() -> Iterator[Any]:
+            for n in range(10_000):
+                if n == 100:
+                    batch.stop()
+                yield fox(n)
+
+        summary = await batch.run(endless())
+    assert summary.exit_code == 2
+    assert summary.in_doubt == 0
+    assert api.ledger.totals().charged == summary.done
+
+
+async def test_a_caller_that_leaves(tmp_path: Path, api: Emulator) -> None:
+    """A cancelled run keeps what is done, and what was with the server is in doubt."""
+    api.latency = 0.2
+    folder = tmp_path / "run"
+    async with batch_of(api, folder, client={"max_concurrency": 5}) as batch:
+        with anyio.move_on_after(0.5):
+            await batch.run(fox(n) for n in range(100))
+    record = BatchRecord(folder)
+    charged = api.ledger.totals().charged
+    found = record.summary()
+    assert found.done + found.in_doubt >= charged > 0
+    summary = await run(api, folder, [fox(n) for n in range(20)])
+    assert summary.done == 20
+
+
+# Where outputs go.
+
+
+async def test_shards(tmp_path: Path, api: Emulator) -> None:
+    """WebDataset: a JSON and a picture a job; what lies behind the recorded end is cut off."""
+    folder = tmp_path / "run"
+    await run(api, folder, [fox(n) for n in range(5)], layout="tar")
+    shard = folder / "shards" / "shard-00000.tar"
+    with shard.open("r+b") as file:
+        file.seek(-1024, 2)
+        file.write(b"torn" * 1000)
+    summary = await run(api, folder, [fox(n) for n in range(10)], layout="tar")
+    assert (summary.done, summary.done_before) == (10, 5)
+    with tarfile.open(shard) as tar:
+        names = tar.getnames()
+        assert len(names) == 20
+        assert {name.rpartition(".")[2] for name in names} == {"json", "jpg"}
+    record = BatchRecord(folder)
+    assert str(record.verify(hashes=True)) == "10 outputs are there and whole"
+    assert len(record.read(next(record.rows()))) > 1000
+
+
+async def test_any_store_by_its_url(tmp_path: Path, api: Emulator) -> None:
+    """Finished objects under the same names; the record stays here."""
+    url = f"file://{tmp_path / 'store'}"
+    summary = await run(api, tmp_path / "run", [fox(n) for n in range(5)], outputs=url)
+    assert summary.done == 5
+    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert len(files) == 5
+    assert {path.suffix for path in files} == {".jpg"}
+    record = BatchRecord(tmp_path / "run")
+    assert all(str(row.path).startswith(url) for row in record.rows())
+    assert record.verify(hashes=True).checked == 5
+    files[0].unlink()
+    assert len(record.verify().missing) == 1
+
+
+# The other API.
+
+
+async def test_fireworks(tmp_path: Path, api: Emulator) -> None:
+    """Orders, prompts and mappings; seeds are known, equal orders run once, dollars are counted."""
+    async with AsyncFireworks("any", base_url=api.fireworks_url) as client:
+        jobs: list[Any] = [
+            TextToImage("a fox", seed=3),
+            "a wolf",
+            {"type": "text_to_image", "config": {"prompt": "a bear", "seed": 5}},
+            BatchJob(TextToImage("a fox", seed=3), id="again"),
+            {"type": "nonsense", "config": {}},
+        ]
+        dollars = 0.0
+        for before in (0, 3):
+            async with Batch(tmp_path / "run", client, progress=False, max_cost=1.0) as batch:
+                summary = await batch.run(jobs)
+                dollars = summary.dollars
+            assert (summary.done, summary.failed) == (4, 1), summary
+            assert summary.done_before in {before, 4}
+        rows = [row for row in BatchRecord(tmp_path / "run").rows() if row.state == "done"]
+        assert len(rows) == 3
+        assert all(row.seed is not None and row.path for row in rows)
+        assert dollars == pytest.approx(3 * 4 * 0.00035)
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"layout": "zip"}, {"submit": "later"}, {"on_doubt": "ask"}, {"retry_failed": 1},
+        {"max_cost": -1}, {"max_cost": "1"}, {"progress": 3}, {"lease_seconds": 0},
+        {"outputs": ""}, {"outputs": "s3://x", "layout": "tar"}, {"price": float("nan")},
+    ],
+)  # fmt: skip
+async def test_arguments_are_checked(tmp_path: Path, given: dict[str, Any]) -> None:
+    """Before a folder is made."""
+    async with AsyncProdia("any") as client:
+        with pytest.raises(InvalidRequestError):
+            Batch(tmp_path / "run", client, **given)
+        with pytest.raises(InvalidRequestError, match="an AsyncProdia or an AsyncFireworks"):
+            Batch(tmp_path / "run", object())  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+async def test_blocks_are_entered_once(tmp_path: Path, api: Emulator) -> None:
+    """And jobs are run inside."""
+    async with AsyncProdia("any", base_url=api.base_url) as client:
+        batch = Batch(tmp_path / "run", client, progress=False)
+        with pytest.raises(RuntimeError, match="inside the block"):
+            await batch.run([])
+        async with batch:
+            assert (await batch.run([])).exit_code == 0
+            assert (await batch.run([fox(1)])).done == 1
+            assert (await batch.run([fox(1)])).done_before == 1
+        with pytest.raises(RuntimeError, match="once"):
+            await batch.__aenter__()
