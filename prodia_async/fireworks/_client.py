@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sized
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
-    TypeAlias,
     TypedDict,
-    TypeVar,
     Unpack,
     get_args,
 )  # fmt: skip
 
 from .. import _waiting
-from .._base import Account, BaseClient, BaseOptions, TokenSource
-from .._cache import AnswerCache
 from .._checks import flag
-from .._errors import DeadlineExceededError, ProdiaError, shown
-from .._hooks import JobDetails, log, tell
-from .._keys import Digester
-from .._map import Outcomes, own_error
-from .._models import Failed, Succeeded, Timing, as_input
-from .._polling import count
+from .._models import Timing
 from .._progress import MapProgress, Progress, Teller, bar
-from .._requests import input_parts
 from .._retry import check_seconds
-from .._show import one_line
 from .._wire import MAX_RESPONSE_BYTES
-from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
+from ._answers import ImageOutcome, ImageResponse
 from ._edits import (
     SDXL,
     CannyEdgeDetection,
@@ -41,13 +26,8 @@ from ._edits import (
     ImageToImage,
     Mode,
     Order,
-    PictureOrder,
     QRCode,
-    SyncOrder,
-    with_seed,
 )
-from ._kept import from_kept, key_of, to_keep
-from ._kontext import GOES_ON, Task, submission
 from ._orders import (
     FLUX_SCHNELL,
     KONTEXT_PRO,
@@ -59,45 +39,27 @@ from ._orders import (
     accept_headers,
     check_model,
     check_task_id,
-    picture_text,
 )
+from ._running import ClientOptions, OrderLike, Runner
 
 if TYPE_CHECKING:
     import os
     from collections.abc import (
         AsyncIterable,
-        Awaitable,
         Callable,
         Iterable,
-        Iterator,
         Mapping,
     )  # fmt: skip
 
     import httpx
 
-    from .._attempts import Attempt
-    from .._engine import Finished, Terms
+    from .._base import TokenSource
     from .._formats import Format
     from .._hooks import AttemptHook
+    from .._map import Outcomes
     from .._models import InputLike
     from .._retry import RetryPolicy
     from .._source import Source
-    from .._wire import Headers, WireRequest
-
-ACCOUNT = Account(
-    credential="API key",
-    option="api_key",
-    variable="FIREWORKS_API_KEY",
-    url="https://api.fireworks.ai/inference/v1",  # documented; so are both variables
-    url_variable="FIREWORKS_API_BASE",
-    url_suffixes=(),
-    requests="the requests (TextToImage, Generate, Kontext ...)",
-)
-
-Read = TypeVar("Read")
-
-OrderLike: TypeAlias = Order | str
-"""What `AsyncFireworks.map` takes; a string is the prompt of a `TextToImage`."""
 
 
 class Options(TypedDict, total=False):
@@ -110,24 +72,6 @@ class Options(TypedDict, total=False):
     hook: AttemptHook | None
     max_queued: int | None
     cache: str | os.PathLike[str] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientOptions(BaseOptions):
-    """
-    `Options` with all their defaults, checked.
-
-    Raises:
-        InvalidRequestError: A value is out of its range.
-    """
-
-    api_key: TokenSource | None = field(default=None, repr=False)
-    cache: str | os.PathLike[str] | None = None
-
-    @property
-    def credential(self) -> TokenSource | None:
-        """The API key."""
-        return self.api_key
 
 
 class EditOptions(TypedDict, total=False):
@@ -158,7 +102,7 @@ class EditOptions(TypedDict, total=False):
     extra_body: Mapping[str, Any] | None
 
 
-class AsyncFireworks(BaseClient):
+class AsyncFireworks(Runner):
     """
     Makes pictures on the Fireworks image API.
 
@@ -201,8 +145,6 @@ class AsyncFireworks(BaseClient):
         InvalidRequestError: No key was found, or an argument is out of its range.
     """
 
-    _account = ACCOUNT
-
     def __init__(
         self,
         api_key: TokenSource | None = None,
@@ -243,13 +185,6 @@ class AsyncFireworks(BaseClient):
                 cache=cache,
             )
         )
-
-    def _set_options(self, options: BaseOptions) -> None:
-        super()._set_options(options)
-        assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
-        folder = options.cache
-        self._cache = None if folder is None else AnswerCache(folder, base_url=self._base_url)
-        self._digester = Digester()
 
     def with_options(self, **overrides: Unpack[Options]) -> AsyncFireworks:
         """
@@ -702,181 +637,7 @@ class AsyncFireworks(BaseClient):
             on_leave=None if shows is None else shows.close,
         )
 
-    async def _run_one_of_many(
-        self, index: int, item: OrderLike, source: Source, accept: Format | str | None
-    ) -> ImageOutcome:
-        request: Any = item
-        try:
-            if isinstance(item, str):
-                request = TextToImage(item)
-            if accept is not None and getattr(request, "accept", accept) is None:
-                request = replace(request, accept=accept)
-            asked, request = request, with_seed(request)
-            response = await self._run(asked, source, index, seeded=request)
-            return Succeeded(index, request, response, tag=request.tag)
-        except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
-            tag = getattr(request, "tag", None)
-            return Failed(index, request, None, own_error(error), tag=tag)
-
-    async def _run(
-        self,
-        order: Order,
-        source: Source | None = None,
-        index: int | None = None,
-        *,
-        seeded: Order | None = None,
-    ) -> ImageResponse:
-        """Answer an order from the folder, or send it; ``seeded`` is it with its seed drawn."""
-        if self._cache is None or not isinstance(order, Order):
-            return await self._send(seeded or with_seed(order), source, index)
-        key = await key_of(order, self._digester)
-        kept = await self._cache.get(key) if key is not None else None
-        if kept is not None:
-            return from_kept(kept, order)
-        response = await self._send(seeded or with_seed(order), source, index)
-        keeping = to_keep(response)
-        if key is not None and keeping is not None:
-            await self._cache.put(key, keeping)
-        return response
-
-    async def _send(self, order: Order, source: Source | None, index: int | None) -> ImageResponse:
-        terms = replace(self._terms(order.deadline, source), index=index, tag=order.tag)
-        try:
-            if isinstance(order, Kontext):
-                return await self._run_kontext(order, terms)
-            began = _waiting.current_time()
-            wire = await self._within(terms.deadline, partial(_request, order))
-            terms = replace(terms, spent=_waiting.current_time() - began)
-            price = dollars_of(order) or 0.0
-            answer = Pictures(order, max_bytes=self._max_response_bytes, price=price)
-            (images, headers), finished = await self._engine.run(wire, answer, terms)
-        except ProdiaError as error:
-            # What was drawn here nobody else knows, and it may have run.
-            if order.seed is not None:
-                error.add_note(f"the seed was {shown(order.seed)}")
-            raise
-        return _response(images, order, headers, finished)
-
-    async def _run_kontext(self, order: Kontext, terms: Terms) -> ImageResponse:
-        began = _waiting.current_time()
-        with self._counting(order, terms) as tries:
-            reading = partial(picture_text, order.input_image)
-            wire = order.to_request(await self._within(terms.deadline, reading))
-            step = replace(terms, counted=False, spent=_waiting.current_time() - began)
-            task_id, finished = await self._engine.run(wire, submission(), step)
-            tries.extend(finished.attempts)
-            # If whoever waits is cut off, this is the one place that knows what was paid for.
-            log(logging.INFO, "%s: submitted as %s", order.model, one_line(task_id))
-            try:
-                # The deadline is one for all: what the submission took is gone.
-                image, headers = await self._picture(
-                    task_id, order.model, order.seed, order.poll, terms,
-                    spent=_waiting.current_time() - began,
-                )  # fmt: skip
-            except ProdiaError as error:
-                error.tell(attempts=error.attempts or finished.attempts)
-                raise
-        total = _waiting.current_time() - began
-        running = total - finished.queued - finished.backoff
-        finished = replace(finished, running=running, total=total)
-        return _response((image,), order, headers, finished)
-
-    async def _within(self, deadline: float | None, reading: Callable[[], Awaitable[Read]]) -> Read:
-        """Look at an order's picture within its deadline."""
-        if deadline is None:
-            return await reading()
-        with _waiting.until(_waiting.current_time() + deadline):
-            return await reading()
-        raise DeadlineExceededError(
-            f"nothing was sent within the deadline of {deadline:g} s: reading the input picture "
-            "took longer"
-        )
-
-    @contextmanager
-    def _counting(self, order: Kontext | None, terms: Terms) -> Iterator[list[Attempt]]:
-        """Count what is one job in several requests, and tell the hook of it as of one."""
-        began = _waiting.current_time()
-        details = JobDetails(
-            event="queued",
-            job_type=order.model if order is not None else KONTEXT_PRO,
-            number=0,
-            attempt=None,
-            seconds_queued=0.0,
-            index=terms.index,
-            tag=terms.tag,
-            key=id(terms),
-        )
-        tries: list[Attempt] = []
-
-        def ended(error: BaseException | None) -> None:
-            cancelled = error is not None and not isinstance(error, Exception)
-            count(self._engine, completed=error is None, cancelled=cancelled)
-            if terms.hook is not None:
-                made = tries or list(getattr(error, "attempts", ()))
-                last = made[-1] if made else None
-                seconds = _waiting.current_time() - began
-                tell(
-                    terms.hook,
-                    replace(details, event="finished", number=len(made), attempt=last, error=error,
-                            seconds=seconds),
-                )  # fmt: skip
-
-        if terms.hook is not None:
-            tell(terms.hook, details)
-        try:
-            yield tries
-        except BaseException as error:
-            ended(error)
-            raise
-        ended(None)
-
-    async def _picture(
-        self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms, *, spent: float
-    ) -> tuple[Image, Headers]:
-        """Wait for a task's picture within what is left of the deadline."""
-        faults: list[ProdiaError] = []
-
-        def note(error: ProdiaError) -> None:
-            faults[:] = [error]
-
-        task = Task(
-            id=task_id,
-            model=model,
-            seed=seed,
-            poll=poll,
-            terms=terms,
-            engine=self._engine,
-            base_url=self._base_url,
-            max_bytes=self._max_response_bytes,
-            note=note,
-        )
-        if terms.deadline is None:
-            return await task.picture()
-        with _waiting.until(_waiting.current_time() + terms.deadline - spent):
-            return await task.picture()
-        why = f" (last trouble: {faults[0].message})" if faults else ""
-        error = DeadlineExceededError(
-            f"the task was not done within its deadline of {terms.deadline:g} s{why}; {GOES_ON}",
-            may_have_run=True,
-        )
-        raise error.tell(job_id=task_id) from (faults[0] if faults else None)
-
 
 def _model_of(item: OrderLike) -> str | None:
     """Return what shares capacity with what: the model."""
     return FLUX_SCHNELL if isinstance(item, str) else getattr(item, "model", None)
-
-
-async def _request(order: SyncOrder) -> WireRequest:
-    """Return the request for an order, its picture measured."""
-    if not isinstance(order, PictureOrder):
-        return order.to_request()
-    (part,) = await input_parts([as_input(order.picture)])
-    return order.to_request(part)
-
-
-def _response(
-    images: tuple[Image, ...], order: Order, headers: Headers, finished: Finished
-) -> ImageResponse:
-    timing = Timing(finished.queued, finished.backoff, finished.running, finished.total)
-    return ImageResponse(images, order, headers, finished.request_id, finished.attempts, timing)
