@@ -535,7 +535,7 @@ def test_the_api_describes_itself(reader: Reader, emulator: Emulator) -> None:
 
 def test_the_store_is_bounded(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the most that are kept, the oldest are forgotten."""
-    monkeypatch.setattr("prodia_async.emulator._store._MOST_KEPT", 2)
+    monkeypatch.setattr("prodia_async.emulator.prodia._store._MOST_KEPT", 2)
     ids = []
     for _ in range(3):
         ids.append(reader.submit(PING))

@@ -14,21 +14,32 @@ values; only `_app` knows that there is a network.
 
 ::
 
-    _server     Emulator: its life in a thread of its own
-    _app        the routes: who waits, who is refused, what is recorded
-    _jobs       a received job to a plan, a plan to its job result
-    _workflows  the same for several jobs in one
-    _store      async jobs, from their submission until they expire
-    _studio     a plan to its outputs, drawn once and remembered
-    _pictures   drawing; _encoding: Pillow's encoders by their Accept parameters
-    _films      small real films; _vectors: drawings as SVG
-    _kinds      what a job type is; _catalogue: all of them, as data
-    _schema     configurations checked; _openapi: the endpoints described
-    _accept     the Accept header; _forms: request bodies read, answers written
+    _server     Emulator: what its users set, plan and look at
+    _running    its life in a thread of its own; _http2: likewise, for HTTP/2
+    _app        the APIs put together
+    _desk       the way of every request: who waits, who is refused, what is recorded
+    _delivery   answers on their way out, with what shall befall them; _bodies
+    _door       a port that refuses to be connected to
+    _settings   what may be changed while it runs
     _capacity   idle workers; _ledger: what happened; _script: what was planned
-    _behaviour  what is done where the documents leave a choice
     _refusals   the one way to say no
-    _fireworks  the second API's routes; _fireworks_answers: what they say
+    prodia/     the first API
+        _api        its routes
+        _jobs       a received job to a plan, a plan to its job result; _workflows: of several
+        _store      async jobs, from their submission until they expire
+        _studio     a plan to its outputs, drawn once and remembered
+        _catalogue  what the job types are, read from job_types.toml; _kinds: what one is
+        _schema     configurations checked; _openapi: the endpoints described
+        _accept     the Accept header; _forms: request bodies read, answers written
+        _behaviour  what is done where the documents leave a choice
+    fireworks/  the second API
+        _api        its routes
+        _orders     a body to an order, by _fields and _models; _answers: what is said
+        _webhooks   who is told that a task has ended
+        _behaviour  what is done where the documents leave a choice
+    drawing/    pictures, films and drawings; _encoding: Pillow's encoders
+
+A third API would be a folder beside the two, and its line in `_app`.
 
 It needs the extra ``emulator``: Starlette, uvicorn and Pillow.
 """
@@ -36,15 +47,15 @@ It needs the extra ``emulator``: Starlette, uvicorn and Pillow.
 from __future__ import annotations
 
 try:
-    from ._behaviour import Behaviour
-    from ._catalogue import CATALOGUE
-    from ._fireworks import FireworksRecord
-    from ._fireworks_answers import FireworksBehaviour
-    from ._kinds import JobType
     from ._ledger import Ledger, ReceivedInput, Record, Totals
     from ._script import PlannedReply
     from ._server import Emulator
-    from ._webhooks import Webhook
+    from .fireworks._api import FireworksRecord
+    from .fireworks._behaviour import FireworksBehaviour
+    from .fireworks._webhooks import Webhook
+    from .prodia._behaviour import Behaviour
+    from .prodia._catalogue import CATALOGUE
+    from .prodia._kinds import JobType
 except ModuleNotFoundError as exc:
     if (exc.name or "").partition(".")[0] == "prodia_async":
         raise

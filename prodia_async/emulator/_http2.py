@@ -61,7 +61,7 @@ class Http2Server:
         self._up.set()
         await self.exit.wait()
         await close_listeners(self._servers)
-        self._app.close()
+        self._app.desk.close()
         await self._end()
         if self._connections:
             await asyncio.wait(list(self._connections), timeout=_STOP_SECONDS)

@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
         await close_listeners(self.servers)
         for listener in sockets or ():
             listener.close()
-        self._app.close()
+        self._app.desk.close()
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -116,7 +116,7 @@ class _Server(uvicorn.Server):
     async def _drained(self) -> bool:
         deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
         state = self.server_state
-        while state.connections or state.tasks or self._app.working:
+        while state.connections or state.tasks or self._app.desk.working:
             if asyncio.get_running_loop().time() > deadline:
                 return False
             await asyncio.sleep(0.005)
@@ -157,7 +157,7 @@ class Running:
     def let_go(self) -> None:
         """Let the jobs finish that were held."""
         if self._loop is not None and self._app is not None:
-            self._loop.call_soon_threadsafe(self._app.let_go)
+            self._loop.call_soon_threadsafe(self._app.desk.let_go)
 
     def refuse(self, count: int) -> None:
         """Refuse the next connections; returns once the port does."""
@@ -216,7 +216,7 @@ class Running:
         if self._http2:
             other = Http2Server(app, self._ready, self._keep_alive, self._certificate)
             self._server = other
-            app.transport_of, app.writes_raw = other.transport_of, False
+            app.desk.transport_of, app.desk.writes_raw = other.transport_of, False
             await other.serve(self._listeners)
             return
         chain, key = self._certificate or (None, None)
@@ -233,7 +233,7 @@ class Running:
             timeout_keep_alive=self._keep_alive,
         )
         self._server = server = _Server(config, app, self._ready)
-        app.transport_of = server.transport_of
+        app.desk.transport_of = server.transport_of
         await server.serve(self._listeners)
 
 

@@ -154,3 +154,12 @@ class Failures:
         """Forget what was planned."""
         with self._lock:
             self._planned.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """What was planned on request: replies to jobs, replies to reads, jobs that fail."""
+
+    jobs: Script = field(default_factory=Script)
+    reads: Script = field(default_factory=Script)
+    failures: Failures = field(default_factory=Failures)

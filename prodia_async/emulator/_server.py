@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import anyio
 import anyio.to_thread
 
-from ._app import App, Latency, Plans, RetryAfter, Settings
-from ._behaviour import Behaviour
+from ._app import App
 from ._capacity import Capacity
-from ._catalogue import CATALOGUE
-from ._fireworks import PREFIX
-from ._fireworks_answers import FireworksBehaviour
-from ._jobs import FAILED
 from ._ledger import Ledger, Record
 from ._running import Running, listen
-from ._script import Framing, Mishap, PlannedReply, seconds_text
-from ._store import State, Store
+from ._script import Framing, Mishap, PlannedReply, Plans, seconds_text
+from ._settings import Settings
+from .fireworks._api import PREFIX
+from .fireworks._behaviour import FireworksBehaviour
+from .prodia._behaviour import Behaviour
+from .prodia._catalogue import CATALOGUE
+from .prodia._jobs import FAILED
+from .prodia._store import State, Store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from types import TracebackType
 
-    from ._webhooks import Webhook
+    from ._settings import Latency, RetryAfter
+    from .fireworks._webhooks import Webhook
 
 
 class Emulator:

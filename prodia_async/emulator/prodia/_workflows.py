@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .._refusals import bad_request
 from ._accept import Wanted
 from ._catalogue import CATALOGUE
 from ._jobs import (
@@ -27,7 +28,6 @@ from ._jobs import (
     used_inputs,
 )
 from ._kinds import PICTURES
-from ._refusals import bad_request
 from ._schema import check, report
 
 if TYPE_CHECKING:

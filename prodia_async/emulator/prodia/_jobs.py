@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ._accept import Encoding, Wanted
+from .._refusals import TEXTS, Refused, bad_request
+from ..drawing._encoding import Encoding
 from ._catalogue import CATALOGUE, guessed
-from ._refusals import TEXTS, Refused, bad_request
 from ._schema import check, report
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from ._accept import Wanted
     from ._behaviour import Behaviour
     from ._forms import Form, InputFile
     from ._kinds import JobType, Medium

@@ -10,17 +10,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
-from . import _films, _pictures, _vectors
-from ._accept import Encoding
-from ._bodies import Content, held_by, whole
-from ._encoding import encode
+from .._bodies import Content, held_by, whole
+from ..drawing import _films, _pictures, _vectors
+from ..drawing._encoding import Encoding, encode
+from ..drawing._shelf import Shelf
 from ._forms import InputFile, go_json
 from ._jobs import UNREADABLE, medium_of, unreadable
 
@@ -49,8 +47,6 @@ _LONGEST = 60
 _SECONDS = 5.0
 """How long a film is where its type has no duration (chosen)."""
 
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -59,36 +55,6 @@ class Output:
     filename: str | None
     content_type: str
     content: Content
-
-
-class Shelf(Generic[Value]):
-    """What was used last, up to a number of bytes; safe from any thread."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._lock = threading.Lock()
-        self._items: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
-
-    def get(self, key: Hashable) -> Value | None:
-        """Find a value; ``None`` if it is not kept."""
-        with self._lock:
-            found = self._items.get(key)
-            if found is None:
-                return None
-            self._items.move_to_end(key)
-            return found[0]
-
-    def put(self, key: Hashable, value: Value, size: int) -> None:
-        """Keep a value of `size` bytes, at the price of those used longest ago."""
-        with self._lock:
-            if key in self._items:
-                return
-            self._items[key] = value, size
-            self._bytes += size
-            while self._bytes > self._max_bytes:
-                _, (_, freed) = self._items.popitem(last=False)
-                self._bytes -= freed
 
 
 class Studio:

@@ -14,7 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ._refusals import Refused, bad_request
+from .._refusals import Refused, bad_request
+from ..drawing._encoding import Encoding
 
 Options = Mapping[str, int | str]
 """Encoder parameters by their wire names, in range; only those that were given."""
@@ -38,14 +39,6 @@ _RANGES: Mapping[str, Mapping[str, range | tuple[str, ...]]] = {
 
 
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """A media type for an output, with its encoder's parameters."""
-
-    media_type: str
-    options: tuple[tuple[str, int | str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

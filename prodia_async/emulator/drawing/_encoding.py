@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from PIL import Image
 
-if TYPE_CHECKING:
-    from ._accept import Encoding
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A media type for an output, with its encoder's parameters."""
+
+    media_type: str
+    options: tuple[tuple[str, int | str], ...] = ()
+
 
 # Source of the defaults: guide "Output Image Formats". They are Pillow's own
 # but for the chroma, which is named so that no Pillow can change it.

@@ -19,13 +19,13 @@ from urllib.parse import unquote
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from ._bodies import joined
-from ._refusals import bad_request
+from .._bodies import joined
+from .._refusals import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._bodies import Body, Content
+    from .._bodies import Body, Content
 
 
 @dataclass(frozen=True, slots=True)

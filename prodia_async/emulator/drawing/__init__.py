@@ -1,0 +1,1 @@
+"""Pictures, films and drawings, made from a few words and a seed."""

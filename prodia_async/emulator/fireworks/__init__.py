@@ -1,0 +1,1 @@
+"""The Fireworks image API."""

@@ -1,0 +1,1 @@
+"""The Prodia v2 inference API."""
