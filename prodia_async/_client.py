@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from . import _waiting
 from ._async_jobs import AsyncJob
-from ._base import Account, BaseClient, BaseOptions, TokenSource
+from ._base import BaseClient, BaseOptions, TokenSource
 from ._cache import AnswerCache
 from ._checks import flag
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
@@ -21,10 +20,11 @@ from ._grid import Grid, axis, fill, requests_of
 from ._hooks import JobDetails, log, tell
 from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
+from ._options import ACCOUNT, ClientOptions, JobLike, JobOptions, Options, Validate, shows_options
 from ._polling import EndedJobs, count
 from ._progress import MapProgress, Progress, Teller, bar
 from ._reading import AnswerFeed, CollectedAnswer
-from ._requests import encode_job, extra_headers
+from ._requests import encode_job
 from ._show import one_line, shown
 from ._stream import JobStream, StreamBlock
 from ._wire import MAX_RESPONSE_BYTES
@@ -45,102 +45,6 @@ if TYPE_CHECKING:
     from ._source import Source
     from ._vocabulary import Finished, Terms
     from ._wire import WireRequest
-
-ACCOUNT = Account(
-    credential="token",
-    option="token",
-    variable="PRODIA_TOKEN",
-    url="https://inference.prodia.com",  # documented: reference "Inference"
-    url_variable="PRODIA_BASE_URL",
-    # Every sample in the documents has the address of the jobs themselves.
-    url_suffixes=("/v2/job/async", "/v2/job", "/v2"),
-    requests="the jobs (Job, JobRequest, mappings)",
-)
-
-JobLike = Job | Mapping[str, Any]
-
-Validate: TypeAlias = Literal["off", "known", "warn"]
-"""How jobs are checked before they are sent; see `AsyncProdia`."""
-
-
-class Options(TypedDict, total=False):
-    """What `AsyncProdia.with_options` may change."""
-
-    token: TokenSource
-    retry: RetryPolicy
-    timeout: float
-    deadline: float | None
-    price: bool
-    accept: Format | str | None
-    extra_headers: Mapping[str, str] | None
-    max_queued: int | None
-    cache: str | os.PathLike[str] | None
-    hook: AttemptHook | None
-    validate: Validate | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientOptions(BaseOptions):
-    """
-    `Options` with all their defaults, checked.
-
-    Raises:
-        InvalidRequestError: A value is out of its range.
-    """
-
-    token: TokenSource | None = field(default=None, repr=False)
-    price: bool = False
-    accept: Format | str | None = None
-    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
-    cache: str | os.PathLike[str] | None = None
-    validate: Validate | None = None
-
-    def __post_init__(self) -> None:
-        BaseOptions.__post_init__(self)
-        flag("price", self.price)
-        accept_header(self.accept, multipart=True)
-        extra_headers(self.extra_headers)
-        if self.validate not in {None, "off", "known", "warn"}:
-            raise InvalidRequestError(
-                f'validate must be "off", "known", "warn" or None, not {shown(self.validate)}'
-            )
-
-    @property
-    def credential(self) -> TokenSource | None:
-        """The token."""
-        return self.token
-
-
-class JobOptions(TypedDict, total=False):
-    """What `AsyncProdia.job`, `submit` and `stream` take beside the job."""
-
-    inputs: Sequence[InputLike]
-    accept: Format | str | None
-    multipart: bool
-    price: bool | None
-    deadline: float | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, str] | None
-
-
-Method = TypeVar("Method", bound="Callable[..., Any]")
-
-
-def _shows_options(method: Method) -> Method:
-    """Have ``help`` and an editor show each option of a method that takes `JobOptions`."""
-    signature = inspect.signature(method)
-    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    wanted = inspect.signature(JobRequest).parameters
-    options = [
-        wanted[name].replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name in JobOptions.__annotations__
-    ]
-    before = [each for each in own if each.kind is not each.KEYWORD_ONLY]
-    after = [each for each in own if each.kind is each.KEYWORD_ONLY]
-    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*before, *options, *after]
-    )
-    return method
 
 
 class AsyncProdia(BaseClient):
@@ -276,7 +180,7 @@ class AsyncProdia(BaseClient):
         """
         return self._view(overrides)
 
-    @_shows_options
+    @shows_options
     async def job(
         self,
         job: JobLike,
@@ -319,7 +223,7 @@ class AsyncProdia(BaseClient):
         """
         return await self._answer(JobRequest(job, via=via, **options))
 
-    @_shows_options
+    @shows_options
     async def submit(self, job: JobLike, **options: Unpack[JobOptions]) -> AsyncJob:
         """
         Leave a job with the server, to be collected later.
@@ -361,7 +265,7 @@ class AsyncProdia(BaseClient):
         """
         return AsyncJob(job_id, _Calls(self))
 
-    @_shows_options
+    @shows_options
     def stream(
         self, job: JobLike, **options: Unpack[JobOptions]
     ) -> AbstractAsyncContextManager[JobStream]:

@@ -16,8 +16,8 @@ A success status means that the job ran, so reading its answer lies outside
 the attempts: whatever goes wrong there, sending it again would pay twice.
 
 This module waits and little else. What an attempt came to, and what follows,
-is decided by plain functions and objects: `_attempts`, `_retry`, `fate_of` and
-`stage_of` below; what belongs to which event loop by `_sessions`.
+is decided by plain functions and objects: `_attempts`, `_retry`, `_verdicts`;
+what belongs to which event loop by `_sessions`.
 """
 
 from __future__ import annotations
@@ -25,40 +25,42 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import anyio
 
-from ._attempts import Attempts, Fate
-from ._errors import (
-    APIStatusError,
-    CapacityError,
-    ConnectError,
-    DeadlineExceededError,
-    JobFailedError,
-    ProdiaError,
-    Stage,
-)
+from ._attempts import Attempts
+from ._errors import CapacityError, ConnectError, DeadlineExceededError, ProdiaError, Stage
 from ._hooks import AttemptDetails, JobDetails, log, logger, tell
 from ._retry import Decision, RetryBudget, retrying
-from ._sessions import MAX_QUESTIONS, Session, Sessions
+from ._sessions import FreeTicket, Session, Sessions, Unfinished
+from ._verdicts import (
+    MIN_SECRET,
+    STAGES,
+    WHY_HELD,
+    body_without,
+    fate_of,
+    forget_locals,
+    headers_without,
+    stage_of_attempt,
+    status_of,
+    trouble_of,
+)
 from ._vocabulary import Finished, Terms, Vocabulary
 from ._waiting import until
 from ._wire import REDACTED, Headers, Secret, Sending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
 
-    from ._admission import Reason, Trouble
     from ._attempts import Attempt
     from ._exchange import Reply, Sender
     from ._scheduler import Scheduler, SchedulerStatistics, Ticket
     from ._wire import WireRequest
 
-__all__ = ["MAX_QUESTIONS", "Engine", "Exchange", "Finished", "Terms", "Vocabulary"]
+__all__ = ["Engine", "Exchange", "Finished", "Terms", "Unfinished", "Vocabulary"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -72,62 +74,10 @@ ERROR_BODY_SECONDS = 10.0
 REFUSAL_BODY_SECONDS = 1.0
 """How long the body of any other error is read. Chosen: its status says the most of it."""
 
-MIN_SECRET = 8
-"""Shortest credential that is blotted out of errors. Chosen: real ones have hundreds of letters."""
-
 DRAIN_LOOK_SECONDS = 0.02
 """How often somebody who drains looks whether all have come to their ends. Chosen."""
 
 Event = Literal["started", "finished", "waiting"]
-
-
-class _FreeTicket:
-    """In the place of a scheduler's ticket, for a question that costs nothing."""
-
-    __slots__ = ("_limiter", "seconds_queued")
-
-    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
-        self._limiter = limiter
-        self.seconds_queued = 0.0
-
-    async def start(self, until: float) -> bool:
-        del until
-        await self._limiter.acquire_on_behalf_of(self)
-        return True
-
-    def refused(self, wait: float | None, *, retry_after: float | None) -> None:
-        del wait, retry_after
-        self.close()
-
-    def released(self, *, served: bool, answered: bool | None = None) -> None:
-        del served, answered
-        self.close()
-
-    def troubled(self, what: Trouble, *, budget_is_empty: bool) -> None:
-        del what, budget_is_empty
-        self.close()
-
-    def close(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it has none, or gave it back
-            self._limiter.release_on_behalf_of(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """
-    A job that was left without its answer when its client was closed.
-
-    Attributes:
-        job_type: Its type.
-        index: Its place in a ``map``, from 0; ``None`` for a job alone.
-        tag: The `tag` of its `JobRequest`.
-        may_have_run: Whether it may have run, and so may have been charged.
-    """
-
-    job_type: str
-    index: int | None
-    tag: object
-    may_have_run: bool
 
 
 class Engine:
@@ -327,8 +277,8 @@ class _Flight(Generic[T]):
         self._clock = session.clock
         self._attempts = Attempts(self._clock())
         self._left = None if terms.deadline is None else terms.deadline - terms.spent
-        self._ticket: Ticket | _FreeTicket = (
-            _FreeTicket(session.questions)
+        self._ticket: Ticket | FreeTicket = (
+            FreeTicket(session.questions)
             if terms.free
             else session.scheduler.ticket(
                 request.kind,
@@ -489,8 +439,8 @@ class _Flight(Generic[T]):
         error: ProdiaError | None = None
         body = bytearray()
         # A server that echoes the request must not put the token into an error.
-        headers = _headers_without(reply.headers, self._secret)
-        blot = partial(_without, secret=self._secret)
+        headers = headers_without(reply.headers, self._secret)
+        blot = partial(body_without, secret=self._secret)
         try:
             with anyio.move_on_after(self._terms.timeout) as patience:
                 error = await self._vocabulary.read_error(reply, headers, blot)
@@ -523,7 +473,7 @@ class _Flight(Generic[T]):
         attempt = self._attempts.end(
             self._clock(),
             fate,
-            status_code=_status_of(error) if reply is None else reply.status_code,
+            status_code=status_of(error) if reply is None else reply.status_code,
             request_id=getattr(error, "request_id", None) if reply is None else reply.request_id,
             retry_after=getattr(error, "retry_after", None),
             error=None if error is None else type(error).__name__,
@@ -567,7 +517,7 @@ class _Flight(Generic[T]):
 
     def _give_slot_back(self, error: ProdiaError, decision: Decision) -> None:
         """Tell the scheduler what the attempt came to, and what comes of it."""
-        status_code = _status_of(error)
+        status_code = status_of(error)
         trouble = trouble_of(error.fate, status_code)
         if error.fate == "not run":
             retry_after = getattr(error, "retry_after", None)
@@ -618,7 +568,7 @@ class _Flight(Generic[T]):
             if len(self._secret) >= MIN_SECRET:
                 error.tell(secret=(self._secret, REDACTED))
             self._vocabulary.forget()
-            _forget_locals(error)
+            forget_locals(error)
         if self._attempts.may_have_run and self._terms.counted:
             self._log(
                 logging.WARNING,
@@ -708,68 +658,6 @@ class _Flight(Generic[T]):
         log(level, message, self._request.kind, *about, extra=extra)
 
 
-def fate_of(error: BaseException | None, *, answered: bool, sent: bool, own: bool = True) -> Fate:
-    """
-    Tell what an attempt came to.
-
-    Args:
-        error: What it ended with; ``None`` for nothing.
-        answered: Whether an answer of success had begun: then the job ran.
-        sent: Whether the server may have the whole request.
-        own: Whether the error is this request's, rather than its reader's.
-    """
-    if answered:
-        return "succeeded" if error is None or not own else "ran"
-    if isinstance(error, ProdiaError):
-        return error.fate
-    if isinstance(error, Exception):
-        return "refused"  # the caller's own: a token function, an input that cannot be read
-    # Cut off from outside: by a deadline, or by whoever waited for it.
-    return "uncertain" if sent else "undelivered"
-
-
-def trouble_of(fate: Fate, status_code: int | None) -> Trouble | None:
-    """Tell what an attempt says of the server: that it does not work, or not for us."""
-    if status_code in {401, 403}:
-        return "unauthorized"
-    if fate in {"server fault", "uncertain"}:
-        return "fault"
-    return "unreachable" if fate == "undelivered" else None
-
-
-WHY_HELD: dict[Reason, str] = {
-    "capacity": "the server had no capacity for this type",
-    "fault": "the server met job after job with a fault",
-    "unreachable": "nobody listens at the server's address",
-    "unauthorized": "the server takes none with this credential",
-}
-"""Why nothing was sent, in a sentence."""
-
-STAGES: dict[Stage, str] = {
-    "queued": "it was waiting for a slot and not with the server",
-    "refused": "the server had no capacity for it, and it was not with the server",
-    "connecting": "it was connecting, and not with the server",
-    "sending": "it was being sent, and not yet with the server",
-    "running": "it was with the server",
-    "reading": "it was with the server, and its answer had begun",
-}
-"""How far a job had come, in a sentence."""
-
-
-def stage_of_attempt(sending: Sending, *, answered: bool) -> Stage:
-    """Tell how far an attempt had come that was cut off."""
-    if answered:
-        return "reading"
-    if sending.may_have_run:
-        return "running"
-    stage: Stage = getattr(sending, "stage", "sending")
-    return stage
-
-
-def _status_of(error: BaseException | None) -> int | None:
-    return error.status_code if isinstance(error, APIStatusError | JobFailedError) else None
-
-
 async def _read_start(reply: Reply, body: bytearray) -> None:
     """Read the start of an error's body into a buffer that outlives whoever cuts us off."""
     with contextlib.suppress(ProdiaError):  # what came is what there is
@@ -778,36 +666,3 @@ async def _read_start(reply: Reply, body: bytearray) -> None:
             if len(body) >= MAX_ERROR_BYTES:
                 del body[MAX_ERROR_BYTES:]
                 return
-
-
-# Whose frames may hold an answer; a caller's own are none of our business.
-_OURS = frozenset({"prodia_async", "httpx", "httpcore", "h11", "tenacity"})
-
-
-def _forget_locals(error: BaseException) -> None:
-    """
-    Clear the variables of our functions that an error passed through.
-
-    A collection of failures would keep each of their answers alive by its
-    traceback. The lines stay.
-    """
-    seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        traceback: TracebackType | None = each.__traceback__
-        while traceback is not None:
-            frame, traceback = traceback.tb_frame, traceback.tb_next
-            if str(frame.f_globals.get("__name__")).partition(".")[0] in _OURS:
-                with contextlib.suppress(RuntimeError):  # it is still at work
-                    frame.clear()
-        each = each.__cause__ or each.__context__
-
-
-def _headers_without(headers: Headers, secret: str) -> Headers:
-    # One of a few letters is none, and would blot words.
-    return headers if len(secret) < MIN_SECRET else headers.without(secret)
-
-
-def _without(body: bytes, *, secret: str) -> bytes:
-    return body if len(secret) < MIN_SECRET else body.replace(secret.encode(), REDACTED.encode())

@@ -11,9 +11,10 @@ that threads share, and takes a lock for every change; looking up needs none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from ._waiting import clock_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ._admission import Trouble
     from ._exchange import Sender
 
 MAX_QUESTIONS = 32
@@ -216,6 +218,55 @@ class Sessions:
             self._pid = os.getpid()
             self._lock = threading.Lock()
         return self._lock
+
+
+class FreeTicket:
+    """In the place of a scheduler's ticket, for a question that costs nothing."""
+
+    __slots__ = ("_limiter", "seconds_queued")
+
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self.seconds_queued = 0.0
+
+    async def start(self, until: float) -> bool:
+        del until
+        await self._limiter.acquire_on_behalf_of(self)
+        return True
+
+    def refused(self, wait: float | None, *, retry_after: float | None) -> None:
+        del wait, retry_after
+        self.close()
+
+    def released(self, *, served: bool, answered: bool | None = None) -> None:
+        del served, answered
+        self.close()
+
+    def troubled(self, what: Trouble, *, budget_is_empty: bool) -> None:
+        del what, budget_is_empty
+        self.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has none, or gave it back
+            self._limiter.release_on_behalf_of(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """
+    A job that was left without its answer when its client was closed.
+
+    Attributes:
+        job_type: Its type.
+        index: Its place in a ``map``, from 0; ``None`` for a job alone.
+        tag: The `tag` of its `JobRequest`.
+        may_have_run: Whether it may have run, and so may have been charged.
+    """
+
+    job_type: str
+    index: int | None
+    tag: object
+    may_have_run: bool
 
 
 NOW = frozenset({"in_flight", "queued", "waiting"})

@@ -50,9 +50,9 @@ from prodia_async import (
     TruncatedResponseError,
 )
 from prodia_async import _engine as engine_module
-from prodia_async._engine import fate_of, stage_of_attempt, trouble_of
 from prodia_async._retry import RetryBudget
 from prodia_async._scheduler import Scheduler
+from prodia_async._verdicts import fate_of, stage_of_attempt, trouble_of
 from prodia_async._vocabulary import Vocabulary
 from prodia_async._waiting import skip_waiting
 from prodia_async._wire import WireRequest

@@ -28,17 +28,18 @@ FLOORS: dict[int, set[str]] = {
     },
     5: {"_requests", "_statuses", "transports", "job_types"},
     6: {"_answers", "_exchange"},
-    7: {"_vocabulary", "_sessions"},
+    7: {"_vocabulary", "_sessions", "_verdicts"},
     8: {"_engine", "_map", "_polling", "_reading", "_stream"},
     9: {"_base", "_async_jobs", "_grid", "_cache", "_progress"},
-    10: {"_client", "fireworks"},
-    11: {"batch"},
-    12: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},
+    10: {"_options"},
+    11: {"_client", "fireworks"},
+    12: {"batch"},
+    13: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},
 }  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # _contact_sheet draws for _demo, in the one floor whose rooms know each other.
-TOP_FLOOR = 12
+TOP_FLOOR = 13
 
 OWNERS: dict[str, set[str]] = {
     "httpcore": {"transports"},

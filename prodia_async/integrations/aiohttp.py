@@ -55,8 +55,9 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-    from .._client import AsyncProdia, JobLike
+    from .._client import AsyncProdia
     from .._models import JobRequest
+    from .._options import JobLike
     from ._problems import Problem
     from ._service import Render
 

@@ -71,8 +71,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
-    from .._client import AsyncProdia, JobLike
+    from .._client import AsyncProdia
     from .._models import JobRequest
+    from .._options import JobLike
     from ._problems import Problem
     from ._service import Render
 
