@@ -4,9 +4,10 @@ Who reads HTTP/1.1: h11, or httptools where the extra ``fast`` is installed.
 Both are well-kept libraries behind the one face of `_settled.Response`. h11 is
 written in Python and checks everything it reads; httptools (llhttp, the parser
 of Node.js) is written in C and costs a fifth less of a job (measured). Where they
-differ a response can have two readings, and ours is the same with either, but
-for these, which httptools refuses and h11 reads: header lines that are folded,
-lines that end in LF alone, and a length that is said twice, even if equal.
+differ a response can have two readings, and ours is the same with either: a head
+that httptools refuses is given to h11, which reads header lines that are folded,
+lines that end in LF alone, and a length that is said twice if it is equal.
+Proxies write such heads, and what is behind one has been paid for.
 """
 
 from __future__ import annotations
@@ -30,12 +31,21 @@ PARSERS = ("h11", "httptools") if _httptools is not None else ("h11",)
 """Those that are installed, the fastest last."""
 
 _BODILESS = frozenset({204, 304})
+_END = h11.EndOfMessage()
 
 
 @lru_cache(maxsize=16)
 def _request(method: str) -> h11.Request:
     """Return a request as h11 wants to hear of one, before it reads a response."""
     return h11.Request(method=method, target="/", headers=[("host", "h")])
+
+
+def _h11_connection(method: str) -> h11.Connection:
+    """Return a connection that has sent its request."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+    connection.send(_request(method))
+    connection.send(_END)
+    return connection
 
 
 class H11Response(Response):
@@ -45,9 +55,7 @@ class H11Response(Response):
 
     def __init__(self, method: str) -> None:
         super().__init__()
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self._h11.send(_request(method))
-        self._h11.send(_END)
+        self._h11 = _h11_connection(method)
 
     def _parse(self, data: bytes) -> None:
         connection = self._h11
@@ -78,16 +86,16 @@ class H11Response(Response):
             self._parse(b"")
 
 
-_END = h11.EndOfMessage()
+class ToolsResponse(H11Response):
+    """Read by httptools, which calls the methods named ``on_...``; by h11 if it refuses a head."""
 
+    __slots__ = ("_ends_with_connection", "_fields", "_head", "_is_refused", "_method", "_tools")
 
-class ToolsResponse(Response):
-    """Read by httptools, which calls the methods named ``on_...``."""
-
-    __slots__ = ("_ends_with_connection", "_fields", "_tools")
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, method: str) -> None:
+        Response.__init__(self)
+        self._method = method
+        self._head: list[bytes] = []  # all that came, as long as it may have to be read again
+        self._is_refused = False
         self._fields: list[tuple[bytes, bytes]] = []
         self._ends_with_connection = False
         self._tools: Any = _httptools.HttpResponseParser(self)
@@ -95,22 +103,35 @@ class ToolsResponse(Response):
         self._tools.set_dangerous_leniencies(lenient_chunked_length=True)
 
     def _parse(self, data: bytes) -> None:
+        if self._is_refused:
+            super()._parse(data)
+            return
+        if not self.status:
+            self._head.append(data)
         try:
             self._tools.feed_data(data)
         except (_httptools.HttpParserError, _httptools.HttpParserUpgrade) as error:
             if self.is_over:
                 self.has_more = True  # whatever it was
+            elif isinstance(error.__context__, BadResponseError):
+                raise BadResponseError(str(error.__context__)) from None
+            elif self.status:
+                raise BadResponseError(str(error)) from None
             else:
-                told = (
-                    error.__context__ if isinstance(error.__context__, BadResponseError) else error
-                )
-                raise BadResponseError(str(told)) from None
+                self._is_refused = True
         finally:
-            if self.is_over:
+            if self.is_over or self._is_refused:
                 self._tools = None  # they refer to each other
+        if self._is_refused:
+            self._h11 = _h11_connection(self._method)
+            super()._parse(b"".join(self._head))
+        if self.status:
+            self._head = []
 
     def _parse_eof(self) -> None:
-        if self.status and self._ends_with_connection:
+        if self._is_refused:
+            super()._parse_eof()
+        elif self.status and self._ends_with_connection:
             self._end(is_last=True)
 
     def on_message_begin(self) -> None:
@@ -159,4 +180,4 @@ def response_maker(parser: str) -> Callable[[str], Response]:
 
 def _tools_response(method: str) -> Response:
     # httptools cannot be told that the answer to a HEAD has no body.
-    return H11Response(method) if method == "HEAD" else ToolsResponse()
+    return H11Response(method) if method == "HEAD" else ToolsResponse(method)

@@ -53,6 +53,10 @@ WHOLE = [
     (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello", False),
     (OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
      b"hello", False),
+    # What httptools alone refuses.
+    (SIZED.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n") + b"hello", b"hello", True),
+    (SIZED.replace(b"\r\n\r\n", b"\r\nX: a\r\n b\r\n\r\n") + b"hello", b"hello", True),
+    (SIZED.replace(b"\r\n", b"\n") + b"hello", b"hello", True),
 ]  # fmt: skip
 
 
@@ -74,7 +78,7 @@ def test_whole_responses_however_they_are_cut(make: Make) -> None:
 def test_what_follows_is_noticed(make: Make) -> None:
     """A second response, or one byte, in the same piece or the next: no more requests here."""
     behind = [b"x", SIZED + b"other", CHUNKED + b"0\r\n\r\n", b"HTTP/1.1 4", b"\0"]
-    for data, body, _ in WHOLE[:5]:
+    for data, body, _ in WHOLE[:5] + WHOLE[-3:]:
         for more in behind:
             for pieces in ([data + more], [data, more], [data[:-1], data[-1:] + more]):
                 response = read(make, *pieces)
