@@ -33,12 +33,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from conftest import open_sockets, until
 from raw_server import (
     GOOD_BODY,
     JOB_PART,
+    MULTIPART_TYPE,
     PICTURE,
     Conversation,
     RawRequest,
@@ -443,6 +445,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "an answer with more bytes than it said is read as far as it said": dict.fromkeys(
         AIOHTTP, "aiohttp refuses the whole"
     ),
+    "an equal length said twice is one": dict.fromkeys(AIOHTTP, "aiohttp refuses the whole"),
     "an upload nobody reads is given up": dict.fromkeys(
         [each for each in FOREIGN if "aiohttp" in each], "httpx-aiohttp has no limit for writing"
     ),
@@ -610,6 +613,21 @@ async def test_an_answer_with_many_headers(way: Way) -> None:
     if not way.name.startswith("http_client"):  # the user's own client keeps its own cookies
         assert server.requests[1].header("cookie") is None
     assert ledger(server) == (2, 1)
+
+
+@on_every_way
+async def test_headers_that_a_proxy_repeats(way: Way) -> None:
+    """Length, type and request id said twice cost no paid answer."""
+    if way.is_http2:
+        pytest.skip("the server of the test tells a length once")
+    again = (f"Content-Length: {len(GOOD_BODY)}", f"Content-Type: {MULTIPART_TYPE}")
+    server = way.server(say(http("200 OK", GOOD_BODY, *again, "x-request-id: r"), charge=True))
+    async with talking(way, server) as prodia:
+        if way.is_known_to("an equal length said twice is one"):
+            assert type(await fails(prodia)) is MalformedResponseError
+        else:
+            assert (await prodia.job(PING)).output.content == PICTURE
+    assert ledger(server) == (1, 1)
 
 
 # ------------------------------------------------------------------ statuses
@@ -1238,6 +1256,21 @@ async def test_the_token_is_not_behind_an_error(way: Way) -> None:
         assert error.__cause__ is not None
         assert "secret-token" not in repr(everything_behind(error))
         pickle.dumps(error.__cause__)
+    for fault, options in (
+        (silent, {"timeout": 0.3}),
+        (half_an_answer, {"timeout": 0.3}),
+        (silent, {"deadline": 0.3}),
+        (half_an_answer, {"deadline": 0.3}),
+    ):
+        server = way.server(*[fault] * 4)
+        async with talking(way, server, **options) as prodia:
+            error = await fails(prodia)
+        assert b"secret-token" not in pickle.dumps(error)
+        assert "secret-token" not in repr(everything_behind(error))
+    server = way.early_server(reset)
+    async with talking(way, server) as prodia:
+        error = await fails(prodia, inputs=[Input(bytes(30 * MEGABYTE), "a.bin")])
+    assert "secret-token" not in repr(everything_behind(error))
     with way.server() as gone:
         url = gone.url
     async with talking(way, way.server(), base_url=url) as prodia:
@@ -1329,6 +1362,43 @@ async def test_closed_means_closed(way: Way, where: str, monkeypatch: pytest.Mon
             while _sessions:
                 await _sessions.pop().close()
     assert not any(b"POST" in each for each in sent)
+    await until(lambda: open_sockets() <= before)
+
+
+@pytest.mark.parametrize("when", ["before it is sent", "sent", "running"])
+@on_every_way
+async def test_closed_on_a_used_connection(way: Way, when: str) -> None:
+    """A close is not taken for a stale connection: the job is not sent on a new one."""
+    before = open_sockets()
+    server = way.server(good, *[silent] * 9)
+    errors: list[ProdiaError] = []
+    with server:
+        made = way.options()
+        prodia = AsyncProdia("secret-token", base_url=server.url, retry=FAST, **made)
+        await prodia.job(PING)
+
+        async def run() -> None:
+            try:
+                await prodia.job(PING)
+            except ProdiaError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            if when == "before it is sent":
+                await anyio.lowlevel.checkpoint()
+            else:
+                await until(lambda: len(server.requests) == 2)
+                await anyio.sleep(0.05 if when == "running" else 0)
+            await prodia.aclose()
+        await until(lambda: server.open == 0)
+        assert len(errors) == 1
+        assert len(server.requests) <= 2
+        assert errors[0].may_have_run or len(server.requests) == 1
+        if "http_client" in made:
+            await made["http_client"].aclose()
+        while _sessions:
+            await _sessions.pop().close()
     await until(lambda: open_sockets() <= before)
 
 

@@ -375,7 +375,9 @@ async def test_errors_keep_no_answers_alive() -> None:
     """A map that collects its failures does not collect the bytes of their answers (24)."""
     big = JOB_PART + part("output", "a", "image/png", bytes(200_000))
     cut = say(http(body=big[:-10], length=None), close=True)
-    bad = say(http(body=big + b"--" + BOUNDARY.encode() + b"\r\nnonsense\r\n\r\n"), close=True)
+    # Both say that they end their connection, or the next job would meet the end of it.
+    nonsense = big + b"--" + BOUNDARY.encode() + b"\r\nnonsense\r\n\r\n"
+    bad = say(http("200 OK", nonsense, "Connection: close"), close=True)
     with RawServer([cut, bad] * 50) as server:
         async with AsyncProdia("secret-token", base_url=server.url) as prodia:
             errors = []
