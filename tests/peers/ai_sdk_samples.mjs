@@ -27,7 +27,37 @@ async function image(type) {
   return told(image, providerMetadata.prodia.images[0]);
 }
 
+async function families() {
+  const told = {};
+  for (const type of [
+    SCHNELL,
+    "inference.flux-2.pro.txt2img.v1",
+    "inference.recraft.v4.txt2img.v1",
+    "inference.seedream-4-5.txt2img.v1",
+    "inference.gemini-3-1-flash.txt2img.v1",
+    "inference.nano-banana.txt2img.v2",
+  ]) {
+    const { image } = await generateImage({ model: prodia.image(type), prompt: "a cat" });
+    told[type] = image.mediaType;
+  }
+  for (const type of [
+    "inference.wan2-7.txt2vid.v1",
+    "inference.veo.txt2vid.v1",
+    "inference.sora-2.pro.txt2vid.v1",
+    "inference.kling.txt2vid.v1",
+    "inference.minimax.h3.fast.txt2vid.v1",
+  ]) {
+    const { videos } = await experimental_generateVideo({
+      model: prodia.video(type),
+      prompt: "a wave rolls onto the beach",
+    });
+    told[type] = videos[0].mediaType;
+  }
+  return told;
+}
+
 const samples = {
+  families,
   image: () => image(SCHNELL),
   badType: () => image("inference.no-such-type.v1"),
   edit: async () => {

@@ -24,6 +24,21 @@ async function file(name) {
 }
 
 const samples = {
+  // Jobs of any types, from a file: each is run as the readme runs one.
+  families: async () => {
+    const told = {};
+    for (const { job, inputs } of JSON.parse(await fs.readFile("families.json"))) {
+      const result = await prodia.job(job, {
+        inputs: await Promise.all(inputs.map((name) => fs.readFile(name))),
+      });
+      const bytes = Buffer.from(await result.arrayBuffer());
+      told[job.type] = {
+        state: result.job.state.current,
+        beginning: bytes.subarray(0, 8).toString("latin1"),
+      };
+    }
+    return { families: told };
+  },
   readme: () =>
     prodia.job({
       type: "inference.flux.dev.txt2img.v1",
@@ -61,9 +76,13 @@ const samples = {
 
 try {
   const result = await samples[process.argv[2]]();
-  const bytes = await result.uint8Array();
-  const sha256 = createHash("sha256").update(bytes).digest("hex");
-  console.log(JSON.stringify({ job: result.job, size: bytes.length, sha256 }));
+  if (result.families) {
+    console.log(JSON.stringify(result.families));
+  } else {
+    const bytes = await result.uint8Array();
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    console.log(JSON.stringify({ job: result.job, size: bytes.length, sha256 }));
+  }
 } catch (error) {
   console.log(JSON.stringify({ error: error.constructor.name, message: error.message }));
 }

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 import requests
-from peer_pictures import COLOURS, COMBINE, STRAWBERRY, jpeg, lay_out, received, sha256
+from peer_pictures import (
+    BEGINNINGS,
+    COLOURS,
+    COMBINE,
+    FAMILIES,
+    STRAWBERRY,
+    input_file,
+    jpeg,
+    lay_out,
+    received,
+    sha256,
+)
 from PIL import Image
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
@@ -244,3 +255,48 @@ async def test_aiohttp_escapes_a_blank_in_a_name(emulator: Emulator) -> None:
         "two words.jpg",
     ]
     assert emulator.ledger.totals().charged == 1
+
+
+# One type of each family.
+
+
+@with_curl
+@pytest.mark.parametrize("name", FAMILIES)
+def test_curl_runs_a_type_of_each_family(emulator: Emulator, tmp_path: Path, name: str) -> None:
+    """A form with the job first and the inputs after it, as the documents' samples have it."""
+    job, inputs, media_type = FAMILIES[name]
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    parts = ["-F", "job=@job.json;type=application/json"]
+    for index, kind in enumerate(inputs):
+        (tmp_path / f"{index}.{kind}").write_bytes(input_file(kind))
+        parts += ["-F", f"input=@{index}.{kind}"]
+    accept = ["-H", "Accept: multipart/form-data", "-o", "answer"]
+    done = curl(emulator, tmp_path, *parts, *accept)
+    assert (done.returncode, done.stderr) == (0, "")
+    content = (tmp_path / "answer").read_bytes()
+    assert f"Content-Type: {media_type}\r\n\r\n".encode() + BEGINNINGS[media_type] in content
+    assert emulator.ledger.totals().charged == 1
+
+
+def test_requests_runs_a_type_of_each_family(emulator: Emulator) -> None:
+    """One session runs them all, in the order of its requests."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = "Bearer the-token"
+        for job, inputs, media_type in FAMILIES.values():
+            files: list[tuple[str, tuple[str, bytes | str, str]]] = [
+                ("job", ("job.json", json.dumps(job), "application/json"))
+            ]
+            files += [
+                ("input", (f"{index}.{kind}", input_file(kind), "application/octet-stream"))
+                for index, kind in enumerate(inputs)
+            ]
+            response = session.post(f"{emulator.base_url}/v2/job", files=files)
+            assert response.status_code == 200, response.text
+            type_ = response.headers["content-type"]
+            content = response.content
+            if type_.startswith("multipart/"):
+                content = content.rpartition(f"Content-Type: {media_type}\r\n\r\n".encode())[2]
+            assert content.startswith(BEGINNINGS[media_type])
+    assert [record.type for record in emulator.ledger] == list(FAMILIES)
+    assert len({record.client for record in emulator.ledger}) == 1

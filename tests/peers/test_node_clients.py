@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from peer_pictures import COLOURS, STRAWBERRY, jpeg, lay_out, received, sha256
+from peer_pictures import (
+    BEGINNINGS,
+    COLOURS,
+    FAMILIES,
+    STRAWBERRY,
+    input_file,
+    jpeg,
+    lay_out,
+    received,
+    sha256,
+)
 
 from prodia_async import JPEG, AsyncProdia
 from prodia_async.emulator import Emulator
@@ -172,6 +182,27 @@ def test_prodia_gives_up_after_eleven_refusals(emulator: Emulator, sample: Sampl
     assert emulator.ledger.totals().charged == 0
 
 
+def test_prodia_runs_a_type_of_each_family(
+    emulator: Emulator, sample: Sample, tmp_path: Path
+) -> None:
+    """Whatever a type makes and takes, the package gets its first output; each is charged once."""
+    # Two inputs of one client are two of one name.
+    emulator.behave(strict_filenames=False)
+    jobs = []
+    for job, inputs, _ in FAMILIES.values():
+        for kind in inputs:
+            (tmp_path / kind).write_bytes(input_file(kind))
+        jobs.append({"job": job, "inputs": inputs})
+    (tmp_path / "families.json").write_text(json.dumps(jobs))
+    told = sample("prodia_samples.mjs", "families")
+    for name, (_, _, media_type) in FAMILIES.items():
+        assert told[name]["state"] == "completed", name
+        beginning = told[name]["beginning"].encode("latin-1")
+        assert beginning.startswith(BEGINNINGS[media_type][:8]), name
+    assert [record.status for record in emulator.ledger] == [200] * len(FAMILIES)
+    assert emulator.ledger.totals().charged == len(FAMILIES)
+
+
 # The AI SDK's provider: https://www.npmjs.com/package/@ai-sdk/prodia
 
 
@@ -186,6 +217,17 @@ def test_ai_sdk_makes_a_picture(emulator: Emulator, sample: Sample) -> None:
     assert told["metadata"]["jobId"] == record.job_id
     assert told["metadata"]["dollars"] == record.dollars > 0
     assert told["metadata"]["seed"] == 42
+
+
+def test_ai_sdk_runs_a_type_of_each_family(emulator: Emulator, sample: Sample) -> None:
+    """What it sends for pictures and films is taken by every family, the closed ones too."""
+    told = sample("ai_sdk_samples.mjs", "families")
+    assert {name: kind for name, kind in told.items() if "2img" in name} == dict.fromkeys(
+        (name for name in told if "2img" in name), "image/png"
+    )
+    assert {told[name] for name in told if "2vid" in name} == {"video/mp4"}
+    assert [record.status for record in emulator.ledger] == [200] * len(told)
+    assert len(told) == 11
 
 
 def test_ai_sdk_edits_a_picture(emulator: Emulator, sample: Sample) -> None:
