@@ -88,6 +88,9 @@ def told(value: Any, status: str = "200 OK", *headers: str, charge: bool = False
     return say(http(status, body, *headers, content_type="application/json"), charge=charge)
 
 
+OVERLOADED = {"error": {"object": "error", "type": "server_error", "message": "busy"}}
+
+
 def body_of(server: RawServer, index: int = 0) -> Any:
     return json.loads(server.requests[index].body)
 
@@ -543,7 +546,7 @@ async def test_a_server_fault_is_tried_again(status: int) -> None:
 @on_both_loops
 async def test_no_capacity_is_waited_out(status: int) -> None:
     """429 and 503 ran nothing: waited out beyond max_attempts, never before Retry-After."""
-    busy = told({"error": "busy"}, f"{status} Busy", "Retry-After: 0.05")
+    busy = told(OVERLOADED, f"{status} Busy", "Retry-After: 0.05")
     with RawServer([*[busy] * 6, picture()]) as server:
         async with client(server) as fireworks:
             began = time.monotonic()
@@ -558,7 +561,7 @@ async def test_no_capacity_is_waited_out(status: int) -> None:
 @on_both_loops
 async def test_a_capacity_error_keeps_its_status(status: int) -> None:
     """What was waited out for too long is raised as what it was."""
-    busy = told({"error": "busy"}, f"{status} Busy", "Retry-After: 86400")
+    busy = told(OVERLOADED, f"{status} Busy", "Retry-After: 86400")
     with RawServer([busy]) as server:
         async with client(server) as fireworks:
             with pytest.raises(CapacityError, match="busy") as caught:

@@ -290,7 +290,7 @@ async def test_questions_about_tasks_go_past_the_bound() -> None:
 @on_both_loops
 async def test_a_deadline_tells_the_trouble_with_a_task() -> None:
     """The last fault is in the message, and the cause."""
-    with RawServer([SUBMITTED, *[told({"error": "down"}, "503 Busy")] * 99]) as server:
+    with RawServer([SUBMITTED, *[told({"detail": "down"}, "503 Busy")] * 99]) as server:
         async with client(server) as fireworks:
             with pytest.raises(DeadlineExceededError, match=r"trouble: 503 .* down") as caught:
                 await fireworks.kontext("x", poll=POLL, deadline=0.3)
@@ -345,13 +345,20 @@ async def test_a_submission_is_one_line_in_the_log(caplog: pytest.LogCaptureFixt
     assert "flux-kontext-pro: submitted as task-1" in caplog.messages
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"upstream connect error or disconnect/reset before headers", "text/plain"),
+        (b'{"message":"upstream connect error"}', "application/json"),
+        (b'{"status":503,"error":"upstream connect error"}', "application/json"),
+        (b'"upstream connect error"', "application/json"),
+        (b'{"detail":"","error":{"upstream connect error":1}}', "application/json"),
+    ],
+)
 @on_both_loops
-async def test_a_gateway_s_503_is_not_trusted() -> None:
+async def test_a_gateway_s_503_is_not_trusted(body: bytes, content_type: str) -> None:
     """It may have lost the answer of a job that ran: repeated as a fault, not for ten minutes."""
-    lost = say(
-        http("503 Service Unavailable", b"upstream connect error or disconnect/reset before "
-             b"headers", content_type="text/plain"), charge=True,
-    )  # fmt: skip
+    lost = say(http("503 Service Unavailable", body, content_type=content_type), charge=True)
     with RawServer([lost] * 9) as server:
         async with client(server) as fireworks:
             with pytest.raises(ServerError, match="upstream connect error") as caught:
@@ -359,6 +366,20 @@ async def test_a_gateway_s_503_is_not_trusted() -> None:
         assert (len(server.requests), server.charges) == (4, 4)
     assert caught.value.may_have_run
     assert {each.fate for each in caught.value.attempts} == {"server fault"}
+
+
+@pytest.mark.parametrize(
+    "own", [{"detail": "busy"}, {"structured_error": {"errors": ["busy"]}}], ids=str
+)
+@on_both_loops
+async def test_the_service_s_own_503_ran_nothing(own: dict[str, Any]) -> None:
+    """In each form that the service writes beside ``error.message``, and nothing is sent again."""
+    busy = told(own, "503 Busy", "Retry-After: 86400")
+    with RawServer([busy]) as server:
+        async with client(server) as fireworks:
+            with pytest.raises(CapacityError, match="busy"):
+                await fireworks.text_to_image("x")
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("options", [{"deadline": 0.3}, {"timeout": 0.3}])

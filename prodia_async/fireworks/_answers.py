@@ -437,15 +437,29 @@ def error_for(status_code: int, headers: Headers, body: bytes) -> ProdiaError:
         value = None
     if isinstance(value, dict):
         said = message_in(value)
-    # 503 is documented as overload, so nothing ran: where the service itself says it. A gateway
-    # that lost the service's answer says 503 too, and cannot know.
-    is_own = said is not None
     if said is None:
         said = text_of(headers, body)
     kinds = KINDS
-    if status_code == 503 and is_own:
+    if status_code == 503 and _is_own(value):
         kinds = {**KINDS, 503: CapacityError}
     return status_error(status_code, headers, body, said=said, kinds=kinds, advice=ADVICE)
+
+
+def _is_own(value: object) -> bool:
+    """
+    Return whether the service itself wrote this error, in one of its forms.
+
+    Its 503 is documented as overload, so nothing ran. A gateway that lost the
+    service's answer says 503 too, and cannot know; it may say so in JSON, with
+    ``message`` or ``error`` as a plain string.
+    """
+    if not isinstance(value, dict):
+        return False
+    error = value.get("error")
+    own = {name: value[name] for name in ("structured_error", "detail") if name in value}
+    if isinstance(error, dict):
+        own["error"] = error
+    return message_in(own) is not None
 
 
 def message_in(value: dict[str, Any]) -> str | None:
