@@ -44,6 +44,9 @@ ATOMIC_STORES = frozenset(
 )
 """Where an object is there whole or not at all. Elsewhere it is put aside and renamed."""
 
+MARK = ".prodia-async"
+"""An object that is put beside the outputs when a run begins."""
+
 _BLOCK = 512
 
 
@@ -271,7 +274,7 @@ class Store:
     Objects in a store that fsspec knows: put whole, under their final names.
 
     Raises:
-        BatchError: fsspec is missing, or does not know the store.
+        BatchError: fsspec is missing, does not know the store, or cannot write to it.
     """
 
     threads = UPLOAD_THREADS
@@ -283,6 +286,13 @@ class Store:
         protocols = self._fs.protocol
         names = {protocols} if isinstance(protocols, str) else set(protocols)
         self._is_atomic = bool(names & ATOMIC_STORES)
+        try:
+            # A bucket that is not there is found out now, not when jobs have been paid.
+            if not self._is_atomic:
+                self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.pipe_file(f"{self._root}/{MARK}", b"outputs of prodia-async\n")
+        except Exception as error:
+            raise BatchError(f"{url} cannot be written: {error!s:.300}") from error
 
     def save(self, each: Sequence[Task]) -> None:
         """Put each output; it is there whole, or not at all."""
@@ -304,8 +314,6 @@ class Store:
                 self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
                 self._fs.pipe_file(temporary, output.content)
                 self._fs.mv(temporary, path)
-        except OSError:
-            raise
         except Exception as error:
             # Each store has errors of its own, and none of them is ours.
             raise OSError(f"{path} cannot be put: {error!s:.300}") from error

@@ -420,9 +420,8 @@ async def test_any_store_by_its_url(tmp_path: Path, api: Emulator) -> None:
     url = f"file://{tmp_path / 'store'}"
     summary = await run(api, tmp_path / "run", [fox(n) for n in range(5)], outputs=url)
     assert summary.done == 5
-    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    files = list((tmp_path / "store").rglob("*.jpg"))
     assert len(files) == 5
-    assert {path.suffix for path in files} == {".jpg"}
     record = BatchRecord(tmp_path / "run")
     assert all(str(row.path).startswith(url) for row in record.rows())
     assert record.verify(hashes=True).checked == 5
