@@ -38,6 +38,7 @@ def types(session: nox.Session) -> None:
     """Types, strictly."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+    session.run("mypy", "examples/batch.py")  # see pyproject.toml
 
 
 @nox.session(python=PYTHONS)

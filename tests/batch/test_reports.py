@@ -1,0 +1,380 @@
+"""What is read from a record and shown: figures, pages, progress, words."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prodia_async import AsyncProdia, InvalidRequestError
+from prodia_async.batch import (
+    BadRow,
+    Batch,
+    BatchError,
+    BatchPlan,
+    BatchProgress,
+    BatchRecord,
+    BatchSummary,
+    Figure,
+    RecordDamagedError,
+    grid,
+)
+from prodia_async.batch._decide import State
+from prodia_async.batch._figures import Figures, advice, alike, causes, curve
+from prodia_async.batch._outputs import relative, safe_ext
+from prodia_async.batch._progress import PLAIN_SECONDS, Plain, bar, shower
+from prodia_async.batch._record import is_kept, packed_id, unpacked_id
+from prodia_async.batch._values import dollars_text, seconds_text
+from prodia_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHNELL = "inference.flux-fast.schnell.txt2img.v2"
+
+
+@pytest.mark.parametrize(
+    ("dollars", "text"),
+    [(0, "$0.00"), (24.91, "$24.91"), (1234.5, "$1,234.50"), (0.0025, "$0.0025"),
+     (0.02, "$0.02"), (0.125, "$0.125"), (0.00035, "$0.00035"), (0.999, "$0.999")],
+)  # fmt: skip
+def test_dollars_in_words(dollars: float, text: str) -> None:
+    """Cents, or as many digits as it takes to see a small price."""
+    assert dollars_text(dollars) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (10, "10 s"), (59.4, "59 s"), (60, "1:00"), (761, "12:41"),
+     (3600, "1:00:00"), (11232, "3:07:12"), (2 * 86400 + 3 * 3600 + 420, "2 d 03:07")],
+)  # fmt: skip
+def test_seconds_in_words(seconds: float, text: str) -> None:
+    """As a clock shows them."""
+    assert seconds_text(seconds) == text
+
+
+def test_a_summary_in_words() -> None:
+    """One line; what is not there is not said, but for failures and doubts."""
+    summary = BatchSummary(
+        done=9998, done_before=1204, failed=2, dollars=24.91, seconds=761, duplicates=3
+    )
+    assert str(summary) == "9,998 done (1,204 before), 2 failed, 0 in doubt, $24.91, 12:41"
+    odd = BatchSummary(done=1, in_doubt=2, doubtful_dollars=0.005, left=3, stopped="SIGTERM")
+    assert str(odd) == (
+        "1 done, 0 failed, 2 in doubt (at most $0.005), 3 left, $0.00, 0.0 s; stopped: SIGTERM"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({}, 0), ({"failed": 1}, 1), ({"in_doubt": 1}, 1), ({"left": 1, "failed": 1}, 2),
+        ({"stopped": "x"}, 2), ({"broken": "x", "stopped": "y", "failed": 1}, 3),
+    ],
+)  # fmt: skip
+def test_exit_codes(given: dict[str, Any], code: int) -> None:
+    """The worst counts."""
+    assert BatchSummary(**given).exit_code == code
+
+
+def test_a_plan_in_words() -> None:
+    """Rows, money and time with how sure they are, and what is wrong, by its lines."""
+    plan = BatchPlan(
+        rows=30, invalid=tuple(BadRow(n, "why") for n in range(12)), invalid_count=15,
+        duplicates=1, done=2, failed_before=3, in_doubt=4, to_run=5,
+        dollars=Figure(0.0125, "estimated"), seconds=Figure(None, "unknown"),
+        samples=("{}",), differences=("type was 'a' and is 'b'",),
+    )  # fmt: skip
+    text = str(plan)
+    assert text.startswith("30 rows: 5 to run, 2 done already, 1 duplicates, 15 invalid\n")
+    assert "before: 3 failed, 4 in doubt" in text
+    assert "cost: $0.013 (estimated)" in text or "cost: $0.012 (estimated)" in text
+    assert "time: unknown" in text
+    assert "line 9: why\nand 5 more invalid rows" in text
+    assert "different: type was" in text
+    assert plan._repr_html_().startswith("<pre>30 rows")
+
+
+def progress(**given: Any) -> BatchProgress:
+    known = {
+        "done": 50, "failed": 1, "in_doubt": 0, "total": 200, "in_flight": 7,
+        "jobs_per_second": 12.5, "refusals_per_second": 0.0, "dollars": 0.125,
+        "projected_dollars": 0.5, "seconds": 4.0, "seconds_left": 12.0,
+    }  # fmt: skip
+    return BatchProgress(**{**known, **given})
+
+
+def test_progress_in_words() -> None:
+    """What is known, and no more."""
+    assert str(progress()) == (
+        "50/200 done, 12.5/s, 7 in flight, 1 failed, $0.125 of about $0.50, 12 s left"
+    ) or str(progress()).startswith("50/200 done, 12.5/s, 7 in flight, 1 failed, $0.125 of about")
+    bare = progress(total=None, projected_dollars=None, seconds_left=None, refusals_per_second=2.0)
+    assert str(bare) == "50 done, 12.5/s, 7 in flight, 2 refused/s, 1 failed, $0.125"
+    last = progress(is_last=True, in_doubt=2, waiting_for="ending: SIGTERM")
+    assert "left" not in str(last)
+    assert str(last).endswith("ending: SIGTERM")
+    assert 'value="51" max="200"' in bar(progress())
+    assert "max=" not in bar(progress(total=None))
+
+
+def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
+    """One each quarter of a minute, and one at the end of a run that was longer."""
+    now = 0.0
+    plain = Plain(clock=lambda: now)
+    for tick in range(200):
+        now = tick * 0.25
+        plain(progress())
+    assert capsys.readouterr().err.count("\n") == int(199 * 0.25 / PLAIN_SECONDS)
+    plain(progress(is_last=True, seconds=PLAIN_SECONDS - 1))
+    assert capsys.readouterr().err == ""
+    plain(progress(is_last=True, seconds=50.0))
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_who_shows_what(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing, a function, or what fits the place: here, no terminal."""
+    assert shower(False)[0] is None
+    assert shower(print)[0] is print
+    show, end = shower(None)
+    assert isinstance(show, Plain)
+    end()
+    del capsys
+
+
+# Figures.
+
+
+def test_a_curve_of_rates() -> None:
+    """From counts once a second; a second run goes on where the first ended; gaps are spread."""
+    samples = [
+        (1, 0, 0, 0),
+        (1, 1, 10, 1),
+        (1, 2, 30, 1),
+        (1, 6, 70, 5),
+        (2, 0, 0, 0),
+        (2, 1, 5, 0),
+    ]
+    points, breaks, refusals = curve(samples)
+    assert refusals == 5
+    assert breaks == [7.0]
+    done = [rate for _, rate, _ in points]
+    assert done[:6] == [10, 20, 10, 10, 10, 10]
+    assert sum(done) == pytest.approx(75)
+    assert curve([]) == ([], [], 0)
+    assert curve([(1, 0, 0, 0)])[0] == []
+    long = [(1, t, 2 * t, 0) for t in range(100_000)]
+    points, _, _ = curve(long)
+    assert 300 < len(points) <= 400
+    assert [rate for _, rate, _ in points[:-1]] == pytest.approx(
+        [2.0] * (len(points) - 1), rel=0.01
+    )
+
+
+def test_percentiles() -> None:
+    """Of jobs, not of distinct times."""
+    found = Figures([(1.0, 50), (2.0, 45), (9.0, 5)], [], [], [], 0, [], 0)
+    assert [found.percentile(share) for share in (0.0, 0.5, 0.51, 0.95, 0.99, 1.0)] == [
+        1.0, 1.0, 2.0, 2.0, 9.0, 9.0,
+    ]  # fmt: skip
+    assert Figures([], [], [], [], 0, [], 0).percentile(0.5) is None
+
+
+def test_failures_are_grouped_by_cause() -> None:
+    """Numbers, ids and quoted words differ from row to row, and are no causes."""
+    errors: list[tuple[int, int, str | None]] = [
+        (n, State.FAILED, f"BadRequestError: 400: row {n} says 'x{n}' is too long ({n}.5 s)")
+        for n in range(30)
+    ]
+    errors.append((99, State.IN_DOUBT, None))
+    errors += [(n, State.FAILED, f"E{'x' * (n - 200)}: unlike") for n in range(200, 220)]
+    listed, others = causes(errors)
+    assert (listed[0].count, listed[0].row, listed[0].is_doubt) == (30, 0, False)
+    assert listed[0].example == errors[0][2]
+    assert len(listed) == 12
+    assert sum(cause.count for cause in listed) + others == len(errors)
+    many, others = causes(
+        (n, State.FAILED, f"{'a' * (n % 150)}{'b' * (n // 150)}") for n in range(3000)
+    )
+    assert sum(cause.count for cause in many) + others == 3000
+    assert alike("job 11111111-2222-4333-8444-555555555555 took 3.5 s") == "job … took … s"
+    assert "Mend the file" in advice("Invalid: line 3: no")
+    assert "--retry-failed" in advice("SomethingNew: x")
+
+
+def test_names_and_ids() -> None:
+    """Two levels of folders; extensions that are some; a UUID in 16 bytes, any other as it is."""
+    key = bytes(range(16))
+    assert relative(12_345_678, key, "jpg") == "123/45/12345678-00010203.jpg"
+    assert relative(7, key, "", 2) == "000/00/00000007-00010203-3"
+    assert [safe_ext(each) for each in (".JPG", "", "../x", ".toolongext", ".mp4")] == [
+        "jpg", "bin", "bin", "bin", "mp4",
+    ]  # fmt: skip
+    uuid = "11111111-2222-4333-8444-555555555555"
+    packed = packed_id(uuid)
+    assert isinstance(packed, bytes)
+    assert unpacked_id(packed) == uuid
+    for other in (None, "x", uuid.upper().replace("1", "A"), "z" * 36, uuid.replace("-", "0")):
+        assert unpacked_id(packed_id(other)) == other
+    assert is_kept(19_999, State.DONE)
+    assert is_kept(20_032, State.DONE)
+    assert not is_kept(20_033, State.DONE)
+    assert is_kept(20_033, State.FAILED)
+
+
+# Pages.
+
+
+class Page(HTMLParser):
+    """Checks that what is opened is closed, and collects what a page refers to."""
+
+    VOID = frozenset({"meta", "img", "br", "path", "use", "rect", "link", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in {"href", "src"}]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+async def made(folder: Path, jobs: Any) -> BatchRecord:
+    with Emulator() as api:
+        async with AsyncProdia("any", base_url=api.base_url) as client:
+            async with Batch(folder, client, progress=False) as batch:
+                await batch.run(jobs)
+                return batch.record
+
+
+JOB = {"type": SCHNELL, "config": {"width": 256, "height": 256}}
+
+
+async def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
+    """No script, no address but the files of the run; hostile prompts are text."""
+    hostile = '<script>alert(1)</script> & "quotes" \''
+    jobs = [
+        *grid(JOB, prompt=[hostile, "a fox"], seed=range(3)),
+        {**JOB, "config": {"prompt": "x [fail]"}},
+    ]
+    record = await made(tmp_path / "run", jobs)
+    text = record.write_report().read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "&lt;script&gt;" in text
+    outside = [link for link in page.links if not link.startswith(("data:image/", "out/", "#"))]
+    assert outside == []
+    files = {link for link in page.links if link.startswith("out/")}
+    assert len(files) == 6
+    assert all((tmp_path / "run" / link).is_file() for link in files)
+    assert "JobRefusedError: 400" in text
+    assert "prefers-color-scheme: dark" in text
+    assert not re.search(r"#0[0-9]0[0-9]0[0-9]\b", text), "a colour of the plots was not replaced"
+    elsewhere = record.write_report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "run/out/000" in elsewhere
+
+
+async def test_a_grid_shows_itself(tmp_path: Path) -> None:
+    """Rows by one setting, columns by another; failures stand in their cells."""
+    jobs = grid(JOB, prompt=["a fox", "a wolf [fail]"], seed=range(3))
+    record = await made(tmp_path / "run", jobs)
+    table = record.grid(rows="prompt", columns="seed")
+    page = Page(str(table))
+    assert len(page.links) == 3
+    assert str(table).count("<tr>") == 3
+    assert str(table).count("failed") >= 3
+    assert table._repr_html_() == str(table)
+    assert record._repr_html_().count("<img") == 3
+    assert str(record).startswith("3 done, 3 failed")
+
+
+async def test_a_manifest_in_every_form(tmp_path: Path) -> None:
+    """JSON lines, CSV and Parquet say the same; another ending is refused."""
+    import csv
+
+    import pyarrow.parquet as pq
+
+    record = await made(tmp_path / "run", grid(JOB, prompt=['a, "b"\n', "ü"], seed=range(2)))
+    for name in ("m.jsonl", "m.csv", "m.parquet"):
+        assert record.export(tmp_path / name) == 4
+    text = (tmp_path / "m.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    table = pq.read_table(tmp_path / "m.parquet").to_pylist()
+    for line, cell, row in zip(lines, cells, table, strict=True):
+        assert line["sha256"] == cell["sha256"] == row["sha256"]
+        assert line["prompt"] == cell["prompt"] == row["prompt"]
+        assert line["seed"] == int(cell["seed"]) == row["seed"]
+        assert line["dollars"] == row["dollars"] == 0.0025
+    with pytest.raises(InvalidRequestError, match=r"ends in \.jsonl, \.csv, \.parquet"):
+        record.export(tmp_path / "m.xlsx")
+    with pytest.raises(InvalidRequestError, match="as JSON lines"):
+        record.export(tmp_path / "failures.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.csv",
+        "m.jsonl",
+        "m.parquet",
+        "run",
+    ]
+
+
+async def test_a_record_of_nothing(tmp_path: Path) -> None:
+    """A run without rows has a page; it has no picture; and no folder is no record."""
+    record = await made(tmp_path / "run", [])
+    assert Page(record.write_report().read_text(encoding="utf-8")).links == []
+    with pytest.raises(BatchError, match="no picture"):
+        record.contact_sheet()
+    assert list(record.rows()) == []
+    with pytest.raises(RecordDamagedError, match="holds no record"):
+        BatchRecord(tmp_path)
+
+
+async def test_a_record_is_read_while_it_is_written(tmp_path: Path) -> None:
+    """Rows under way are in flight, and the page says that it runs."""
+    with Emulator(workers=4) as api:
+        async with AsyncProdia("any", base_url=api.base_url, max_concurrency=4) as client:
+            seen: list[BatchSummary] = []
+            async with Batch(tmp_path / "run", client, progress=lambda _: look()) as batch:
+
+                def look() -> None:
+                    record = batch.record
+                    seen.append(record.summary())
+                    states = {row.state for row in record.rows()}
+                    assert states <= {"done", "in flight"}
+                    assert record.is_running()
+
+                await batch.run(grid(JOB, prompt=["a fox"], seed=range(30)))
+            assert seen
+            assert batch.record.summary().done == 30
+            assert not batch.record.is_running()
+
+
+def test_a_record_with_a_row_that_is_damaged(tmp_path: Path) -> None:
+    """What cannot be read is an error of ours, never a wrong row."""
+    from prodia_async.batch._record import Record
+
+    record = Record(tmp_path / "run.sqlite", notify=lambda *_: None)
+    record.close()
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute("INSERT INTO run VALUES('made with', '{')")
+    connection.close()
+    with pytest.raises(RecordDamagedError):
+        list(BatchRecord(tmp_path).rows())
