@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,12 @@ class _Server(uvicorn.Server):
         return True
 
 
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.ProactorEventLoop()
+    return asyncio.SelectorEventLoop()
+
+
 class Running:
     """One start to stop: the thread, its loop and the server in it."""
 
@@ -202,7 +209,8 @@ class Running:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner() as runner:
+            # A loop of asyncio's own, whichever the client's program has chosen for itself.
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
                 runner.run(self._serve())
         except BaseException as exc:  # noqa: BLE001  # handed to the thread that starts us
             self._failure = exc

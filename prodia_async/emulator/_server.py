@@ -341,8 +341,8 @@ class Emulator:
                 (never all of it). ``connect``: from
                 now on nobody listens and idle connections are closed, so that
                 nothing is sent at all, until this process has been refused
-                `count` times (attempts of other processes are refused too, and
-                not counted).
+                `count` times (attempts of other processes, and of uvloop, are
+                refused too and not counted).
             reads: As for `fail_next`.
 
         Raises:
