@@ -74,6 +74,14 @@ ERROR_BODY_SECONDS = 10.0
 REFUSAL_BODY_SECONDS = 1.0
 """How long the body of any other error is read. Chosen: its status says the most of it."""
 
+REFUSED_LONG = 30.0
+"""After so many seconds of refusals one warning is logged for the type. Chosen."""
+
+REFUSED = (
+    "%s: refused %d times, the server takes none of this type; it is tried for %g s "
+    "(max_capacity_wait), and a wrong job type or token can look like this too"
+)
+
 DRAIN_LOOK_SECONDS = 0.02
 """How often somebody who drains looks whether all have come to their ends. Chosen."""
 
@@ -512,8 +520,14 @@ class _Flight(Generic[T]):
         self._error_at_last = error.with_traceback(None)
         self._log(logging.INFO, "%s: attempt %d: %s", attempt)
         self._tell("waiting", attempt)
-        # After a refusal the ticket waits it out, and is first in line then.
-        return 0.0 if attempt.fate == "not run" else decision.wait
+        if attempt.fate != "not run":
+            return decision.wait
+        refused = self._clock() + decision.wait - self._attempts.refused_since
+        if refused >= REFUSED_LONG and self._session.is_news_of_refusal(self._request.kind):
+            most = self._terms.retry.max_capacity_wait
+            self._log(logging.WARNING, REFUSED, None, self._attempts.refusals, most)
+        # The ticket waits a refusal out, and is first in line then.
+        return 0.0
 
     def _give_slot_back(self, error: ProdiaError, decision: Decision) -> None:
         """Tell the scheduler what the attempt came to, and what comes of it."""

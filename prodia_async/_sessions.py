@@ -73,7 +73,8 @@ class Session:
     """
 
     __slots__ = (
-        "_accepted", "_loop", "clock", "closed", "pid", "questions", "scheduler", "sender",
+        "_accepted", "_loop", "_refusing", "clock", "closed", "pid", "questions", "scheduler",
+        "sender",
     )  # fmt: skip
 
     def __init__(self, sender: Sender, scheduler: Scheduler, loop: Any) -> None:
@@ -86,11 +87,13 @@ class Session:
         self.clock = clock_of(getattr(loop, "time", anyio.current_time))
         scheduler.clock = self.clock
         self._accepted: dict[str, float] = {}
+        self._refusing: set[str] = set()
         self.closed = False
 
     def accept(self, job_type: str) -> None:
         """Note that the server has just accepted a job of this type."""
         # The latest last, so that the oldest is forgotten first.
+        self._refusing.discard(job_type)
         self._accepted.pop(job_type, None)
         self._accepted[job_type] = self.clock()
         if len(self._accepted) > MAX_TYPES:
@@ -99,6 +102,13 @@ class Session:
     def accepted(self, job_type: str) -> float:
         """Return when the server last accepted a job of this type; minus infinity for never."""
         return self._accepted.get(job_type, float("-inf"))
+
+    def is_news_of_refusal(self, job_type: str) -> bool:
+        """Note that none of this type are accepted; return whether that was not known yet."""
+        if job_type in self._refusing or len(self._refusing) >= MAX_TYPES:
+            return False
+        self._refusing.add(job_type)
+        return True
 
     def is_gone(self) -> bool:
         """Return whether its loop has ended, or belongs to the process we were forked from."""

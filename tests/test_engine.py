@@ -714,6 +714,31 @@ async def test_a_hook_may_send_headers_along() -> None:
 
 
 @on_both_loops
+async def test_a_type_that_is_refused_for_long_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once, not for each of many jobs, and not before it is long: it may be a wrong type."""
+    caplog.set_level("WARNING", "prodia_async")
+    with RawServer([refusal("Retry-After: 4")] * 99) as server, skip_waiting():
+        async with client(server, retry=RetryPolicy(max_capacity_wait=20)) as prodia:
+            with pytest.raises(CapacityError):
+                await prodia.job({"type": "inference.flux.kleen.v1"})
+        assert caplog.messages == []
+        async with client(server) as prodia:
+            async with anyio.create_task_group() as group:
+
+                async def run() -> None:
+                    with pytest.raises(DeadlineExceededError):
+                        await prodia.job({"type": "inference.flux.kleen.v1"}, deadline=100)
+
+                for _ in range(3):
+                    group.start_soon(run)
+    (told,) = caplog.messages
+    assert told.startswith("inference.flux.kleen.v1: refused ")
+    assert "tried for 600 s (max_capacity_wait), and a wrong job type" in told
+
+
+@on_both_loops
 async def test_closing_wakes_those_who_wait() -> None:
     """Jobs that wait out a Retry-After are told at once, and nothing of them is sent."""
     busy = refusal("Retry-After: 60")

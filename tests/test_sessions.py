@@ -17,6 +17,7 @@ from conftest import on_both_loops
 from raw_server import RawServer
 
 from prodia_async import AsyncProdia, InvalidRequestError
+from prodia_async import _sessions as sessions_module
 from prodia_async._scheduler import Scheduler
 from prodia_async._sessions import MAX_TYPES, NOW, Session, Sessions, add_up
 
@@ -182,6 +183,16 @@ async def test_when_a_type_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None
     session.accept("one more")
     assert session.accepted("a") == 6.0
     assert session.accepted("0") == float("-inf")
+
+
+async def test_a_type_that_is_refused_is_news_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until one is accepted; and only so many types are remembered."""
+    session = sessions().current()
+    assert [session.is_news_of_refusal(each) for each in "aab"] == [True, False, True]
+    session.accept("a")
+    assert session.is_news_of_refusal("a")
+    monkeypatch.setattr(sessions_module, "MAX_TYPES", 3)
+    assert [session.is_news_of_refusal(each) for each in "cd"] == [True, False]
 
 
 def test_arguments_are_checked_at_once() -> None:
