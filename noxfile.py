@@ -45,7 +45,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests; arguments after ``--`` go to pytest."""
     session.install("-e", ".[dev]")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", "-m", "not soak and not cluster", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
