@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -33,6 +34,26 @@ if os.environ.get("PRODIA_TEST_LOOP") == "uvloop":
     import uvloop  # type: ignore[import-not-found, unused-ignore]  # nox installs it
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+SLOW = {
+    "batch/test_cluster.py", "batch/test_commands.py", "batch/test_example.py",
+    "batch/test_faults.py", "batch/test_promises.py", "batch/test_troubles.py",
+    "faults/test_dead_api.py", "faults/test_storms.py",
+    "test_cli.py", "test_cli_commands.py", "test_demo.py", "test_docs.py", "test_examples.py",
+    "test_killed_process.py", "test_notebook.py", "test_services.py", "test_telemetry.py",
+    "test_testing.py",
+}  # fmt: skip
+"""Whole programs, processes and outages: beside the default run, in CI and `nox -s tests`."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes long, file by file."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
