@@ -72,6 +72,8 @@ def test_a_missing_extra_is_named(
             raise ImportError(name)
         return real(name, *rest)
 
+    for module in ("_aiohttp", "_http2"):  # where another test has imported them
+        monkeypatch.delitem(sys.modules, f"prodia_async.transports.{module}", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=rf"pip install 'prodia-async\[{extra}\]'"):
         make()
