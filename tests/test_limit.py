@@ -214,3 +214,82 @@ def test_a_fixed_limit_learns_nothing() -> None:
     assert limit.limit == 7
     assert limit.may_start(0, 1.0)
     assert not limit.may_start(7, 1.0)
+
+
+def test_silence_after_a_probe_lets_it_rise_by_larger_ones() -> None:
+    """By 1, 2 and 4 beyond what was known, one silence each."""
+    limit = learned(20)
+    serve(limit, 20)
+    seen = []
+    now = 10.0
+    for _ in range(3):
+        seen.append(limit.limit)
+        limit.started(limit.limit, now)
+        now = limit.next_change(limit.limit, now)
+        assert limit.may_start(limit.limit, now)
+    assert [*seen, limit.limit] == [21, 23, 27, 35]
+
+
+@pytest.mark.parametrize(
+    ("trips", "silence"),
+    [([0.2], 0.4), ([0.01], 0.08), ([0.4, 0.1], 0.65), ([0.1, 0.4], 0.8), ([0.001] * 40, 0.05)],
+)
+def test_silence_is_two_round_trips_of_a_refusal(trips: list[float], silence: float) -> None:
+    """Slower ones count at once, quicker ones little by little, and there is a least."""
+    limit = Limit(64)
+    limit.limit = 32
+    for trip in trips:
+        limit.refused(20, 1.0, 1.0, trip)
+    serve(limit, 200)
+    limit.limit, limit._step, limit._confirmed_at = 21, 1, inf
+    limit.started(21, 50.0)
+    assert limit.next_change(21, 50.0) - 50.0 == pytest.approx(silence)
+
+
+def test_the_time_a_job_takes_is_a_mean_of_the_last_ones() -> None:
+    """The first counts whole, each further one a tenth."""
+    limit = learned(20)
+    for seconds in (2.0, 3.0, 2.0):
+        limit.served(9.0, seconds, backlog=0, may_probe=True)
+    assert limit._job_seconds == pytest.approx(2.09)
+
+
+@pytest.mark.parametrize(("wait", "is_long"), [(9.9, False), (10.0, True)])
+def test_long_is_by_the_time_a_job_takes(wait: float, is_long: bool) -> None:
+    """Ten seconds are five job times of two seconds."""
+    limit = learned(20, wait)
+    limit.served(9.0, 2.0, backlog=0, may_probe=True)
+    assert limit._is_long() is is_long
+
+
+def test_whose_refusal_shows_a_stranger() -> None:
+    """One without a probe of ours, below what was served, and not of the same burst."""
+    limit = learned(20)
+    limit.refused(20, 5.0, 1.0, 0.02)
+    assert limit._strangers == 0  # all that were served still are
+    limit.refused(19, 5.01, 1.0, 0.02)
+    assert limit._strangers == 0  # sent before the last refusal was heard
+    limit.refused(18, 5.02, 1.0, 0.01)
+    assert limit._strangers == GAP_MEMORY * 19
+    alone = learned(1)
+    alone.refused(0, 1.001, 1.0, 0.02)
+    assert alone._strangers == GAP_MEMORY
+
+
+def test_completions_are_counted_from_the_last_refusal() -> None:
+    """A refusal starts the wait for the next probe anew."""
+    limit = learned(20)
+    assert serve(limit, 19)[-1] == 20
+    limit.refused(20, 9.0, 1.0, 0.02)
+    assert serve(limit, 20) == [20] * 19 + [21]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_how_rare_a_probe_is_depends_on_the_time_a_job_takes(seconds: float) -> None:
+    """Two Retry-Afters of two seconds are eight jobs of half a second, or two of two."""
+    limit = learned(20, 2.0, best=20)
+    done = 0
+    while limit.limit == 20:
+        limit.served(9.0, seconds, backlog=inf, may_probe=True)
+        done += 1
+    assert done == 20 * 4 / seconds

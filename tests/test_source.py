@@ -54,6 +54,37 @@ def test_the_window_counts_what_is_under_way_or_unread() -> None:
     assert repr(source) == "<Source 2 taken, 0 of them wait, 0 aside>"
 
 
+def test_every_sort_of_waiting_counts_and_is_not_in_the_window() -> None:
+    """New, queued, and out a refusal; what was put aside is no more in it."""
+    scheduler, source = desk(1)
+    source.window = 1
+    running = fetched(scheduler, source)
+    running.refused(5.0, retry_after=5.0)
+    fetched(scheduler, source)
+    assert source.put_aside("job", 1)
+    new = scheduler.ticket("another", source)
+    assert source.waits() == 3
+    new.close()
+    assert source.waits() == 2
+    source._several = True
+    source.taken = 3
+    assert source.wants_more()
+    source.taken = 4
+    assert not source.wants_more()
+
+
+def test_a_source_alone_fetches_while_fewer_wait_out_refusals() -> None:
+    """Four times the bound, and not one more."""
+    scheduler, source = desk(1)
+    for number in range(AHEAD):
+        assert source.wants_more(), number
+        scheduler.line("job")  # a type that is known
+        ticket = fetched(scheduler, source, f"type-{number}")
+        ticket.refused(5.0, retry_after=5.0)
+    assert source.waits() == AHEAD
+    assert not source.wants_more()
+
+
 def test_a_job_is_put_aside_behind_one_of_its_type() -> None:
     """And taken up when that one has started; one at a time, in their order."""
     scheduler, source = desk(1)
