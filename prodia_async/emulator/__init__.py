@@ -35,6 +35,7 @@ values; only `_app` knows that there is a network.
     fireworks/  the second API
         _api        its routes
         _orders     a body to an order, by _fields and _models; _answers: what is said
+        _edits      pictures from pictures, edges and codes at the older path
         _webhooks   who is told that a task has ended
         _behaviour  what is done where the documents leave a choice
     drawing/    pictures, films and drawings; _encoding: Pillow's encoders

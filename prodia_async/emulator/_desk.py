@@ -40,7 +40,7 @@ from ._script import Mishap, PlannedReply, Script, seconds_text
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncIterator,
+        AsyncGenerator,
         Awaitable,
         Callable,
         Coroutine,
@@ -329,7 +329,7 @@ class Desk:
         known = bool(token) if tokens is None else token in tokens
         return known and scheme.lower() == "bearer"
 
-    async def body(self, visit: Visit) -> AsyncIterator[bytes]:
+    async def body(self, visit: Visit) -> AsyncGenerator[bytes, None]:
         """Read the body, refusing (413) one that is too large before the rest of it."""
         limit = self.settings.max_upload_bytes
         if (visit.content_length or 0) > limit:

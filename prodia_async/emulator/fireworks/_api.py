@@ -47,6 +47,7 @@ from ._answers import (
     state_at,
 )
 from ._behaviour import FireworksBehaviour, KontextState
+from ._edits import FIELDS, PART, Edit, draw_edit, edit_order, read_form
 from ._fields import (
     FLUX_FIELDS,
     KONTEXT_FIELDS,
@@ -96,7 +97,8 @@ class FireworksRecord(Record):
     answer, for Kontext the ``request_id``.
 
     Attributes:
-        endpoint: ``text_to_image``, ``image_generation``, ``kontext``,
+        endpoint: ``text_to_image``, ``image_generation``, ``image_to_image``,
+            ``control_net``, ``canny_edge_detection``, ``qr_code``, ``kontext``,
             ``get_result`` or ``sample``; ``None`` for a path that does not exist.
         ignored: Fields of the body that the endpoint does not know, which the
             service drops in silence.
@@ -180,6 +182,10 @@ class Fireworks:
                 self._route(f"{model}/text_to_image", "text_to_image", self._text_to_image),
                 self._route(doubled, "text_to_image", self._doubled),
                 self._route(f"{_OLDER}/{{model}}", "image_generation", self._image_generation),
+                *(
+                    self._route(f"{_OLDER}/{{model}}/{edit}", edit, self._edit_route(edit))
+                    for edit in FIELDS
+                ),
                 self._route(model, "kontext", self._kontext),
                 self._route(f"{model}/get_result", "get_result", self._get_result),
             ],
@@ -283,6 +289,31 @@ class Fireworks:
         wanted = read_headers(visit.request.headers)
         order = sdxl_order(model, body, wanted, visit.behaviour)
         return await self._pictures(visit, order, older=True)
+
+    def _edit_route(self, edit: Edit) -> Callable[[OrderVisit], Awaitable[Answer]]:
+        async def judge(visit: OrderVisit) -> Answer:
+            name, fields = visit.request.path_params["model"], FIELDS[edit]
+            body: Mapping[str, Any]
+            files: Mapping[str, bytes] = {}
+            if edit == "qr_code":
+                body = await self._read(visit)
+            else:
+                body, files = await read_form(visit.request.headers, self._desk.body(visit))
+            visit.config, visit.ignored = _shown(body), unknown_fields(body, fields)
+            model = find_model(name, frozenset({"sdxl"}))
+            visit.type = name
+            picture = files.get(PART.get(edit, ""))
+            if picture is not None:
+                visit.inputs = (_seen(picture, PART[edit]),)
+            wanted = read_headers(visit.request.headers)
+            order = await self._desk.off_loop(
+                lambda: edit_order(
+                    edit, model, body, picture=picture, wanted=wanted, behaviour=visit.behaviour
+                )
+            )
+            return await self._pictures(visit, order, older=True)
+
+        return judge
 
     async def _pictures(self, visit: OrderVisit, order: Order, *, older: bool) -> Answer:
         """Make the pictures of an order and write its answer."""
@@ -438,6 +469,7 @@ class Fireworks:
         key = (
             *("fireworks", order.look, order.seed, order.size, order.filtered),
             *(order.sketch, order.picture, order.wanted.encoding),
+            *(order.edit, order.strength, order.bounds),
         )
         content = self._encoded.get(key)
         if content is None:
@@ -469,9 +501,9 @@ def _shown(body: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _seen(picture: bytes) -> ReceivedInput:
+def _seen(picture: bytes, name: str = "input_image") -> ReceivedInput:
     digest = hashlib.sha256(picture).hexdigest()
-    return ReceivedInput("input_image", None, len(picture), digest)
+    return ReceivedInput(name, None, len(picture), digest)
 
 
 def _single(order: Order) -> list[Order]:
@@ -490,6 +522,8 @@ def _draw(order: Order) -> bytes:
         given = hashlib.sha256(order.picture or b"").hexdigest()
         spots = random.Random(f"{order.seed} {look} {given}").randbytes(4 * 4 * 3)
         picture = Image.frombytes("RGB", (4, 4), spots).resize(order.size)
+    elif order.edit is not None:
+        picture = draw_edit(replace(order, look=look))
     elif order.picture is None:
         picture = _pictures.scene(look, order.seed, order.size)
     else:

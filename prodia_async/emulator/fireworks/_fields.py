@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ._models import RATIOS
@@ -77,6 +78,42 @@ KONTEXT_FIELDS: Mapping[str, _Field] = {
     "safety_tolerance": _Field(kind=int, default=2, least=0, most=6),
 }
 
+_SHARE = _Field(kind=float, nullable=True, least=0, most=1)
+
+EDIT_FIELDS: Mapping[str, _Field] = {
+    # Source of this and the next ones: the last official package with images.
+    **SDXL_FIELDS,
+    "init_image_mode": _Field(
+        kind=str, default="IMAGE_STRENGTH", among=("IMAGE_STRENGTH", "STEP_SCHEDULE")
+    ),
+    "image_strength": _SHARE,
+    "step_schedule_start": replace(_SHARE, default=0.65),
+    "step_schedule_end": _SHARE,
+    "crop_padding": _Field(kind=bool, default=True),
+}
+
+CONTROL_FIELDS: Mapping[str, _Field] = {
+    **EDIT_FIELDS,
+    "control_net_name": _Field(kind=str, required=True),
+    "conditioning_scale": _Field(kind=float, default=0.5),
+    "step_schedule_start": replace(_SHARE, default=0.0),
+    "step_schedule_end": replace(_SHARE, default=1.0),
+}
+
+CANNY_FIELDS: Mapping[str, _Field] = {
+    "model": _TEXT_OR_NULL,
+    "min_val": _Field(kind=float, default=100.0),
+    "max_val": _Field(kind=float, default=200.0),
+}
+
+QR_FIELDS: Mapping[str, _Field] = {
+    "model": _TEXT_OR_NULL,
+    "prompt": _PROMPT,
+    # That a code has at most so many pixels is chosen.
+    "width": _Field(kind=int, default=1024, nullable=True, least=1, most=4096),
+    "height": _Field(kind=int, default=1024, nullable=True, least=1, most=4096),
+}
+
 POLL_FIELDS: Mapping[str, _Field] = {"id": _Field(kind=str, required=True)}
 
 
@@ -135,6 +172,33 @@ def check_fields(body: Mapping[str, Any], fields: Mapping[str, _Field]) -> dict[
                 problems.append(Problem(name, str(exc)))
     if problems:
         raise Invalid(*problems)
+    return values
+
+
+def from_texts(texts: Mapping[str, Any], fields: Mapping[str, _Field]) -> dict[str, Any]:
+    """
+    Read the texts of a form as what their fields are.
+
+    Args:
+        texts: As they came; an empty one is null, as the package sends it.
+        fields: What the endpoint knows.
+
+    Returns:
+        Values for `check_fields`; what cannot be read stays a text.
+    """
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        known = fields.get(name)
+        if not isinstance(text, str) or text == "":
+            continue
+        values[name] = text
+        if known is None:
+            continue
+        if known.kind is bool and text.lower() in {"true", "false"}:
+            values[name] = text.lower() == "true"
+        if known.kind is float:
+            with contextlib.suppress(ValueError):
+                values[name] = float(text)
     return values
 
 

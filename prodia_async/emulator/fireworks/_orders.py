@@ -122,6 +122,9 @@ class Order:
         wanted: The form of the answer.
         sketch: Whether spots of colour will do.
         picture: Encoded bytes of the picture to start from, if there is one.
+        edit: Which of the edits of the older path it is, if one.
+        strength: How strongly the picture is painted anew, 0 to 1.
+        bounds: Strengths between which an edge is one if its neighbours are.
         webhook_url: Who is told when it is done.
         webhook_secret: What that message is signed with.
     """
@@ -136,6 +139,9 @@ class Order:
     wanted: Wanted
     sketch: bool
     picture: bytes | None = None
+    edit: str | None = None
+    strength: float = 0.5
+    bounds: tuple[float, float] = (100.0, 200.0)
     webhook_url: str | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
 
@@ -159,7 +165,8 @@ def _drawn_seed(seed: int | None) -> int:
     return seed or random.randint(1, 2**32 - 1)
 
 
-def _shrunk(size: tuple[int, int], behaviour: FireworksBehaviour) -> tuple[int, int]:
+def shrunk(size: tuple[int, int], behaviour: FireworksBehaviour) -> tuple[int, int]:
+    """Divide both sides as the behaviour has it."""
     return max(1, size[0] // behaviour.shrink), max(1, size[1] // behaviour.shrink)
 
 
@@ -179,7 +186,7 @@ def flux_order(
         look=values["prompt"],
         seed=_drawn_seed(values["seed"]),
         samples=1,
-        size=_shrunk(RATIOS[values["aspect_ratio"]], behaviour),
+        size=shrunk(RATIOS[values["aspect_ratio"]], behaviour),
         steps=model.steps if steps is None else steps,
         filtered=_filtered(values["prompt"], values, behaviour),
         wanted=wanted,
@@ -222,7 +229,7 @@ def sdxl_order(
         look=f"{prompt} {values['style_preset'] or ''}".strip(),
         seed=_drawn_seed(values["seed"]),
         samples=values["samples"],
-        size=_shrunk(size, behaviour),
+        size=shrunk(size, behaviour),
         steps=model.steps if values["steps"] is None else values["steps"],
         filtered=_filtered(prompt, values, behaviour),
         wanted=wanted,
@@ -257,7 +264,7 @@ def kontext_order(model: Model, body: Mapping[str, Any], behaviour: FireworksBeh
     if url is not None and not 1 <= len(url) <= 2083:
         raise Invalid(Problem("webhook_url", "want 1 to 2083 characters"))
     # Opened in any case, so that one that cannot be read is refused here.
-    size = RATIOS["1:1"] if picture is None else _near(*_picture_size(picture))
+    size = RATIOS["1:1"] if picture is None else near_size(*picture_size(picture, "input_image"))
     if values["aspect_ratio"] is not None:
         size = _ratio_size(values["aspect_ratio"])
     encoding = _ENCODINGS[f"image/{values['output_format']}"]
@@ -266,7 +273,7 @@ def kontext_order(model: Model, body: Mapping[str, Any], behaviour: FireworksBeh
         look=values["prompt"],
         seed=_drawn_seed(values["seed"]),
         samples=1,
-        size=_shrunk(size, behaviour),
+        size=shrunk(size, behaviour),
         steps=0,
         filtered=behaviour.filter_word in values["prompt"],
         wanted=Wanted(False, encoding),
@@ -293,7 +300,8 @@ def given_picture(value: str | None) -> bytes | None:
         raise Invalid(Problem("input_image", "want base64, a data URI or a URL")) from exc
 
 
-def _picture_size(content: bytes) -> tuple[int, int]:
+def picture_size(content: bytes, name: str) -> tuple[int, int]:
+    """Read the size of a picture; raises `Invalid`, naming the field, if it is none."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
             # Whole, so that nothing can go wrong once the task is accepted.
@@ -303,7 +311,7 @@ def _picture_size(content: bytes) -> tuple[int, int]:
         *(OSError, ValueError, SyntaxError),
         *(Image.DecompressionBombError, Image.DecompressionBombWarning),
     ) as exc:
-        raise Invalid(Problem("input_image", "not a picture that can be read")) from exc
+        raise Invalid(Problem(name, "not a picture that can be read")) from exc
 
 
 def _ratio_size(ratio: str) -> tuple[int, int]:
@@ -314,10 +322,10 @@ def _ratio_size(ratio: str) -> tuple[int, int]:
     # Source: "anything between 21:9 and 9:21".
     if len(sides) != 2 or not 0 < 9 * sides[0] <= 21 * sides[1] <= 49 * sides[0]:
         raise Invalid(Problem("aspect_ratio", f"got {ratio}, want one between 21:9 and 9:21"))
-    return RATIOS.get(ratio) or _near(*sides)
+    return RATIOS.get(ratio) or near_size(*sides)
 
 
-def _near(across: int, down: int) -> tuple[int, int]:
+def near_size(across: int, down: int) -> tuple[int, int]:
     """Make sides of about this ratio and one megapixel, in multiples of 64."""
     ratio = min(21 / 9, max(9 / 21, across / down))
     return round((2**20 * ratio) ** 0.5 / 64) * 64, round((2**20 / ratio) ** 0.5 / 64) * 64
