@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class State(IntEnum):
-    """Where a ticket is."""
+    """Where a ticket is; from those up to WAITING it may ask for a slot."""
 
     NEW = 0  # has not asked yet
     IDLE = 1  # between two attempts

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from ._admission import Trouble
 __all__ = ["Scheduler", "SchedulerStatistics", "Ticket"]
 
-_MAY_ASK = frozenset({State.NEW, State.IDLE, State.WAITING})
-
 
 def _flying(line: Line[Ticket]) -> int:
     return line.counts[State.IN_FLIGHT]
@@ -189,7 +187,7 @@ class Ticket:
             QueueFullError: Too many wait already; nothing was sent.
             RuntimeError: The ticket is closed, or has already asked.
         """
-        if self.state not in _MAY_ASK:
+        if self.state > State.WAITING:
             raise RuntimeError(f"a ticket must be idle to start, not {self.state.name.lower()}")
         self.scheduler.check_not_closed()
         self.wake = None

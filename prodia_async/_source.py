@@ -220,9 +220,10 @@ class Source:
         return bool(idle) and waits + self.aside < most
 
     def _next_aside(self) -> Line[Any] | None:
-        for line in self._aside:
-            if not self._lines.get(line):
-                return line
+        if self.aside:
+            for line in self._aside:
+                if not self._lines.get(line):
+                    return line
         return None
 
     def _check_not_closed(self) -> None:
@@ -239,7 +240,9 @@ class Source:
 
     def moved(self, line: Line[Any], before: State | None, state: State) -> None:
         """Note that a ticket came, or went from one state to another."""
-        change = (state in _IN_LINE) - (before in _IN_LINE)
+        # By identity: an enum's hash is slow, and this is done several times a job.
+        is_in_line = state is State.NEW or state is State.QUEUED
+        change = is_in_line - (before is State.NEW or before is State.QUEUED)
         if before is not None:
             self.counts[before] -= 1
         self.counts[state] += 1
@@ -250,6 +253,3 @@ class Source:
                 if len(self._lines) > MAX_LINES:
                     self._lines = {each: count for each, count in self._lines.items() if count}
         self.tell()
-
-
-_IN_LINE = frozenset({State.NEW, State.QUEUED})
