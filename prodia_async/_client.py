@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from . import _waiting
 from ._async_jobs import AsyncJob
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ._formats import Format
     from ._hooks import AttemptHook
     from ._map import Outcomes
-    from ._models import InputLike
+    from ._models import InputLike, Raised
     from ._retry import RetryPolicy
     from ._source import Source
     from ._vocabulary import Finished, Terms
@@ -455,7 +455,7 @@ class AsyncProdia(BaseClient):
             response = await self._answer(request, source, index)
             return Succeeded(index, request, response, tag=request.tag)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
-            return Failed(index, request, None, own_error(error), request.tag)
+            return Failed(index, request, None, cast("Raised", own_error(error)), request.tag)
 
     async def _answer(
         self, request: JobRequest, source: Source | None = None, index: int | None = None

@@ -465,6 +465,16 @@ class Succeeded(Generic[Asked, Answered]):
         return self.response
 
 
+if TYPE_CHECKING:
+
+    class Raised(Exception):  # noqa: N818  (it stands for any)
+        """Any exception. All are true, which a type checker does not know of `Exception`."""
+
+        def __bool__(self) -> Literal[True]: ...
+else:
+    Raised = Exception
+
+
 @dataclass(frozen=True, slots=True)
 class Failed(Generic[Asked]):
     """
@@ -482,7 +492,7 @@ class Failed(Generic[Asked]):
     index: int
     request: Asked
     response: None
-    error: Exception
+    error: Raised
     tag: Any = None
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
@@ -499,5 +509,6 @@ JobOutcome: TypeAlias = Succeeded[JobRequest, JobResponse] | Failed[JobRequest]
 What became of one job of a `AsyncProdia.map`: one of two, told apart by `error`.
 
 After ``if outcome.error is None`` the response is known to be there, to a type
-checker too; ``outcome.unwrap()`` returns it or raises the error.
+checker too (mypy knows it after ``if outcome.error: ...`` as well);
+``outcome.unwrap()`` returns it or raises the error.
 """

@@ -7,7 +7,7 @@ import time
 import types
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import on_both_loops
@@ -21,6 +21,7 @@ from prodia_async._models import (
     Job,
     JobRequest,
     JobResponse,
+    Raised,
     Succeeded,
     Timing,
     wire_job,
@@ -378,7 +379,7 @@ class TestJobRequest:
         request = JobRequest(Job("t"), [b"secret"], extra_headers={"x": "secret"})
         assert "secret" not in repr(request)
         assert "Job(type='t'" in repr(request)
-        assert "secret" not in repr(Failed(0, request, None, ValueError()))
+        assert "secret" not in repr(Failed(0, request, None, cast("Raised", ValueError())))
 
     def test_pickle(self) -> None:
         """It goes to another process whole."""
@@ -432,7 +433,7 @@ def test_unwrap() -> None:
     answer = response()
     good = Succeeded(0, request, answer, tag=request.tag)
     assert (good.unwrap(), good.error, good.tag) == (answer, None, "mine")
-    bad = Failed(1, request, None, KeyError("no"), request.tag)
+    bad = Failed(1, request, None, cast("Raised", KeyError("no")), request.tag)
     assert (bad.response, bad.tag) == (None, "mine")
     with pytest.raises(KeyError):
         bad.unwrap()

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import nbclient
 import nbformat
@@ -32,7 +32,7 @@ from prodia_async import (
     _grid,
     _notebook,
 )
-from prodia_async._models import Failed, Succeeded
+from prodia_async._models import Failed, Raised, Succeeded
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def test_an_outcome_shows_itself() -> None:
     good = Succeeded(3, JobRequest(JOB), response(PICTURE))
     assert "#3 · 1.25 s" in str(good._repr_mimebundle_()["text/html"])
     error = CapacityError("<busy>", status_code=429)
-    html = str(Failed(4, JobRequest(JOB), None, error)._repr_mimebundle_()["text/html"])
+    html = str(
+        Failed(4, JobRequest(JOB), None, cast("Raised", error))._repr_mimebundle_()["text/html"]
+    )
     assert "#4: CapacityError" in html
     assert "&lt;busy&gt;" in html
     assert "ValueError" in _notebook.error_html(ValueError("x"))
@@ -109,7 +111,7 @@ def test_an_outcome_shows_itself() -> None:
 def test_lists_show_themselves() -> None:
     """Answers, outcomes and outputs beside each other; no other list is touched."""
     good = Succeeded(0, JobRequest(JOB), response(PICTURE, **PAID))
-    bad = Failed(1, JobRequest(JOB), None, ValueError("x"))
+    bad = Failed(1, JobRequest(JOB), None, cast("Raised", ValueError("x")))
     html = _notebook.list_html([good, bad])
     assert html is not None
     assert "2 · 1 failed · $0.0025" in html

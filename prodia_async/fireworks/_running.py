@@ -11,6 +11,7 @@ from typing import (
     Any,
     TypeAlias,
     TypeVar,
+    cast,
 )  # fmt: skip
 
 from .. import _waiting
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .._attempts import Attempt
     from .._engine import Finished, Terms
     from .._formats import Format
+    from .._models import Raised
     from .._source import Source
     from .._wire import Headers, WireRequest
 
@@ -114,7 +116,7 @@ class Runner(BaseClient):
             return Succeeded(index, request, response, tag=request.tag)
         except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
             tag = getattr(request, "tag", None)
-            return Failed(index, request, None, own_error(error), tag=tag)
+            return Failed(index, request, None, cast("Raised", own_error(error)), tag=tag)
 
     async def _run(
         self,

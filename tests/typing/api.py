@@ -193,7 +193,8 @@ async def many(client: AsyncProdia) -> None:
             print(response, error, outcome.tag)
             assert_type(outcome.unwrap(), JobResponse)
             if outcome.error is not None:
-                assert_type(outcome.error, Exception)
+                raised: Exception = outcome.error
+                print(raised)
                 assert_type(outcome.response, None)
             else:
                 assert_type(outcome.response, JobResponse)
