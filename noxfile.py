@@ -63,6 +63,9 @@ def coverage(session: nox.Session) -> None:
         "grid", "notebook", "waiting",
     ]  # fmt: skip
     include = ",".join(f"prodia_async/_{room}.py" for room in floors)
+    include += "".join(
+        f",prodia_async/batch/_{name}.py" for name in ("admit", "decide", "grid", "values")
+    )
     session.run("coverage", "report", "--fail-under=100", f"--include={include}")
 
 

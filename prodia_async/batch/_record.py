@@ -284,6 +284,7 @@ class Record:
         self._hurry = threading.Event()
         self._folders: set[str] = set()
         self._types: dict[str, int] = {}
+        self._prices: dict[str, int] = {}
         self._notify = notify
         self._is_closed = True
         self._thread: threading.Thread | None = None
@@ -368,10 +369,10 @@ class Record:
                 )
         if end.request is not None and is_kept(end.i, end.state):
             connection.execute("INSERT OR REPLACE INTO request VALUES(?,?)", (end.i, end.request))
-        if end.price is not None:
+        if end.price is not None and end.price > self._prices.get(end.type, -1):
+            self._prices[end.type] = end.price
             connection.execute(
-                "UPDATE type SET price=max(ifnull(price, 0), ?) WHERE t=? AND ifnull(price, -1)<?",
-                (end.price, self._types[end.type], end.price),
+                "UPDATE type SET price=max(ifnull(price, 0), ?) WHERE name=?", (end.price, end.type)
             )
 
     def stop(self) -> None:

@@ -1,0 +1,207 @@
+"""Rows held against a record: placed, numbered, found equal; what a dead process left."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prodia_async.batch import BadRow
+from prodia_async.batch._admit import Coming, admit, differences_of
+from prodia_async.batch._decide import State
+from prodia_async.batch._opening import money, settle
+from prodia_async.batch._record import Finish, Record
+from prodia_async.batch._trade import Asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def key(n: int) -> bytes:
+    return n.to_bytes(16, "big")
+
+
+def row(n: int, k: int | None = None, id: str | None = None, **config: Any) -> Coming:
+    k = n if k is None else k
+    line = {"type": "x", "config": {"k": k, **config}}
+    return Coming(n, key(k), Asked(None, "x", line, key(k), id), None, 5)
+
+
+def bad(n: int, k: int) -> Coming:
+    return Coming(n, key(k), None, BadRow(n + 1, "why", "start"))
+
+
+@pytest.fixture(name="record")
+def _record(tmp_path: Path) -> Iterator[Record]:
+    record = Record(tmp_path / "run.sqlite", notify=lambda *_: None)
+    yield record
+    record.close()
+
+
+def place(record: Record, rows: list[Coming], **given: Any) -> list[tuple[str, int]]:
+    found = ask(record, rows, **given)
+    assert found.differences == ()
+    return [(each.outcome, each.i) for each in found.placed]
+
+
+def ask(record: Record, rows: list[Coming], **given: Any) -> Any:
+    options = {
+        "under_way": {}, "on_doubt": "retry", "retry_failed": False, "is_first": False,
+        "also": False, "session": 1, "at": 0, **given,
+    }  # fmt: skip
+    return admit(record.connection, record, rows, **options)
+
+
+def end(
+    record: Record, i: int, state: State = State.DONE, k: int | None = None, **given: Any
+) -> None:
+    line = json.dumps({"type": "x", "config": {"k": i if k is None else k}})
+    finish = Finish(i, key(i if k is None else k), state, None, 1, "x", request=line, **given)
+    record.finish(record.connection, finish)
+
+
+def states(record: Record) -> dict[int, tuple[int, int]]:
+    query = "SELECT i, k, state FROM job ORDER BY i"
+    return {
+        i: (int.from_bytes(k, "big"), state) for i, k, state in record.connection.execute(query)
+    }
+
+
+def taken(record: Record) -> list[int]:
+    return [i for (i,) in record.connection.execute("SELECT i FROM open ORDER BY i")]
+
+
+def test_new_rows_are_taken_under_their_numbers(record: Record) -> None:
+    """Written down as taken, with what they are and cost, before anything is sent."""
+    rows = [row(0), row(1), row(2)]
+    assert place(record, rows, is_first=True) == [("take", 0), ("take", 1), ("take", 2)]
+    assert taken(record) == [0, 1, 2]
+    found = record.connection.execute("SELECT type, expected, sent, request FROM open").fetchone()
+    assert found == ("x", 5, None, '{"type":"x","config":{"k":0}}')
+
+
+def test_what_is_known_is_not_taken(record: Record) -> None:
+    """Done, failed, in doubt: as the options say; a failure that is retried keeps its number."""
+    end(record, 0)
+    end(record, 1, State.FAILED)
+    end(record, 2, State.IN_DOUBT, again=1)
+    rows = [row(0), row(1), row(2)]
+    assert place(record, rows, on_doubt="hold") == [("done", 0), ("failed", 1), ("in doubt", 2)]
+    assert taken(record) == []
+    found = ask(record, rows, retry_failed=True).placed
+    assert [(each.outcome, each.i, each.again, each.sent_before) for each in found] == [
+        ("done", 0, 0, False), ("take", 1, 0, False), ("take", 2, 1, True),
+    ]  # fmt: skip
+
+
+def test_equal_rows_share_one_job(record: Record) -> None:
+    """In one chunk, with one under way, with one that is done: each is written down once."""
+    rows = [row(0, 7), row(1, 7, "b"), row(2, 8), row(3, 9)]
+    found = place(record, rows, under_way={key(8): 50})
+    assert found == [("take", 0), ("equal", 0), ("equal", 50), ("take", 3)]
+    assert states(record) == {1: (7, State.DUPLICATE), 2: (8, State.DUPLICATE)}
+    end(record, 0, k=7)
+    assert place(record, [row(0, 7), row(1, 7, "b"), row(4, 7)]) == [("done", 0)] * 3
+    assert states(record)[4] == (7, State.DUPLICATE)
+
+
+def test_the_row_that_is_being_collected_is_the_same(record: Record) -> None:
+    """It is no duplicate of itself."""
+    found = ask(record, [row(3), row(4, 3)], under_way={key(3): 3}).placed
+    assert [(each.outcome, each.i, each.is_duplicate) for each in found] == [
+        ("same", 3, False), ("equal", 3, True),
+    ]  # fmt: skip
+
+
+def test_rows_that_moved_are_not_written_again(record: Record) -> None:
+    """Their numbers are taken by others that moved; what is new goes beyond all of them."""
+    for i in range(4):
+        end(record, i)
+    rows = [row(0, 99), row(1, 0), row(2, 1), row(3, 2), row(4, 3)]
+    assert place(record, rows) == [
+        ("take", 5), ("done", 0), ("done", 1), ("done", 2), ("done", 3),
+    ]  # fmt: skip
+    assert states(record) == {
+        0: (0, 2), 1: (1, 2), 2: (2, 2), 3: (3, 2), 4: (3, State.DUPLICATE),
+    }  # fmt: skip
+    assert place(record, [row(2, 97), row(3, 98)]) == [("take", 6), ("take", 7)]
+    assert len(set(taken(record))) == 3
+
+
+def test_rows_that_are_no_jobs(record: Record) -> None:
+    """They fail under their numbers, once; a row that was mended takes the number over."""
+    assert place(record, [bad(0, 100), row(1)]) == [("failed", 0), ("take", 1)]
+    assert place(record, [bad(0, 100), bad(2, 100)]) == [("failed", 0), ("failed", 0)]
+    line = record.connection.execute("SELECT error FROM job WHERE i=0").fetchone()[0]
+    assert line == "Invalid: line 1: why"
+    assert place(record, [row(0)]) == [("take", 0)]
+    end(record, 0)
+    assert states(record)[0] == (0, State.DONE)
+
+
+def test_other_jobs_are_told_before_anything_is_written(record: Record) -> None:
+    """None known, all different: that is another run, unless it is wanted here as well."""
+    for i in range(3):
+        end(record, i)
+    rows = [row(n, 50 + n, s=1) for n in range(3)]
+    found = ask(record, rows, is_first=True)
+    assert found.placed == []
+    assert any("config.s was None and is 1" in each for each in found.differences)
+    assert differences_of(record.connection, rows) == found.differences
+    assert taken(record) == []
+    assert place(record, rows, is_first=True, also=True) == [("take", 3), ("take", 4), ("take", 5)]
+    assert differences_of(record.connection, [*rows[1:], row(2)]) == ()
+    assert differences_of(record.connection, [bad(0, 200)]) == ()
+    record.connection.execute("DELETE FROM request")
+    assert differences_of(record.connection, [row(0, 70)]) == ()
+
+
+def test_lines_hold_what_json_has_no_form_for(record: Record) -> None:
+    """A mapping of another kind, a path: the record can write all that a batch takes."""
+    from pathlib import PurePosixPath
+    from types import MappingProxyType
+
+    coming = row(0, p=PurePosixPath("/x"), m=MappingProxyType({"a": 1}))
+    place(record, [coming])
+    (line,) = record.connection.execute("SELECT request FROM open").fetchone()
+    assert json.loads(line)["config"] == {"k": 0, "p": "/x", "m": {"a": 1}}
+
+
+def test_many_keys_at_once(record: Record) -> None:
+    """More than one query takes."""
+    for i in range(0, 1200, 2):
+        end(record, i)
+    found = place(record, [row(n) for n in range(1200)])
+    assert [outcome for outcome, _ in found] == ["done", "take"] * 600
+
+
+# What a dead process left.
+
+
+def test_what_was_sent_is_in_doubt_and_what_has_an_id_is_collected(record: Record) -> None:
+    """What was only taken never left; a mark counts where the record is some milliseconds late."""
+    place(record, [row(n) for n in range(5)])
+    connection = record.connection
+    connection.execute("UPDATE open SET sent=1000, times=2 WHERE i=1")
+    connection.execute("UPDATE open SET sent=1000, job_id='abc', expires=1e12 WHERE i=2")
+    connection.execute("UPDATE open SET again=3 WHERE i=3")
+    collect = settle(record, {3: (1001.0, 4), 2: (1.0, 1)}, 2, 990.0)
+    assert [(each.i, each.job_id, each.left > 0) for each in collect] == [(2, "abc", True)]
+    assert taken(record) == [2]
+    query = "SELECT i, state, again, attempts, at FROM job ORDER BY i"
+    assert connection.execute(query).fetchall() == [
+        (1, State.IN_DOUBT, 1, 2, 10_000), (3, State.IN_DOUBT, 4, 4, 11_000),
+    ]  # fmt: skip
+    # Nobody has told a price, so what was expected counts, once for each time it may be paid.
+    assert money(connection) == (0, 5 + 4 * 5)
+
+
+def test_money_of_a_record(record: Record) -> None:
+    """Told is told; a job that was paid again is doubtful once for each time."""
+    end(record, 0, price=7)
+    end(record, 1, price=9, again=2)
+    end(record, 2, State.IN_DOUBT, again=1)
+    end(record, 3, State.FAILED)
+    assert money(record.connection) == (16, 9 * 2 + 9)
