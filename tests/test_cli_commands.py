@@ -279,7 +279,7 @@ def test_an_ending_that_the_type_does_not_make_asks_for_nothing() -> None:
 
 
 def test_a_device_is_written_to_and_stays_one(tmp_path: Path, capfd: Any) -> None:
-    """Never replaced: a pipe here, since a test has no business with a device (finding 17)."""
+    """Never replaced: a pipe here, since a test has no business with a device."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -306,7 +306,7 @@ def test_older_neighbours_are_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_goes_elsewhere_and_the_rest_is_written(tmp_path: Path) -> None:
-    """A full disk costs none of what was paid for (finding 19)."""
+    """A full disk costs none of what was paid for."""
     other = tmp_path / "tmp"
     other.mkdir()
     program = (
@@ -365,7 +365,7 @@ def test_what_fits_nowhere_is_said_to_be_lost(tmp_path: Path, api: Emulator) -> 
 
 
 def test_nothing_from_the_server_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
-    """No escape sequence, wherever the server puts it (finding 28)."""
+    """No escape sequence, wherever the server puts it."""
     evil = "\\u001b]0;owned\\u0007"
     job = json.loads(JOB_JSON) | {"config": {"seed": json.loads(f'"{evil}"')}}
     body = (
@@ -385,7 +385,7 @@ def test_nothing_from_the_server_reaches_the_terminal_as_a_command(tmp_path: Pat
 
 @pytest.mark.parametrize("odd", ["[" * 300 + "]" * 300, '"half \\ud800 a pair"'])
 def test_an_odd_job_result_is_printed_all_the_same(odd: str) -> None:
-    """The picture was saved; its result is JSON, whatever is in it (finding 30)."""
+    """The picture was saved; its result is JSON, whatever is in it."""
     text = JOB_JSON.replace(b'"seed":42', b'"seed":42,"odd":' + odd.encode())
     result = read_job_result(text)
     assert result is not None

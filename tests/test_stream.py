@@ -430,7 +430,7 @@ async def test_an_output_that_may_be_cut_is_handed_over_with_the_error(tmp_path:
 
 @on_both_loops
 async def test_a_stream_judges_as_a_job_does(tmp_path: Path) -> None:
-    """A portal's page is no film, and a job that has not ended is no answer (finding 10)."""
+    """A portal's page is no film, and a job that has not ended is no answer."""
     page = http(body=b"Please log in", content_type="text/plain")
     unfinished = multipart(
         part("job", None, None, JOB_JSON.replace(b'"completed"', b'"processing"'))

@@ -107,7 +107,7 @@ async def test_what_was_whole_rides_on_the_error() -> None:
 
 @on_both_loops
 async def test_a_proxy_that_repeats_headers_costs_nothing() -> None:
-    """Equal Content-Types and request ids twice are one (finding 15)."""
+    """Equal Content-Types and request ids twice are one."""
     answer = http("200 OK", GOOD_BODY, f"Content-Type: {MULTIPART_TYPE}")
     twice = answer.replace(
         b"\r\nx-request-id:", b"\r\nx-request-id: r-1\r\nx-request-id: r-1\r\nold:", 1
@@ -322,7 +322,7 @@ async def test_a_direct_picture_that_lacks_its_end() -> None:
 
 @on_both_loops
 async def test_what_http_proves_whole_is_not_taken_away() -> None:
-    """With a length, or in chunks, it is handed over whatever its last bytes are (finding 12)."""
+    """With a length, or in chunks, it is handed over whatever its last bytes are."""
     padded = PICTURE + b"IEND\xaeB`\x82" + bytes(100)
     answers = [
         http(body=padded, content_type="image/png"),
@@ -338,7 +338,7 @@ async def test_what_http_proves_whole_is_not_taken_away() -> None:
 
 @on_both_loops
 async def test_the_last_chunk_is_withheld() -> None:
-    """All that counts is here, and its length is told too: the answer does not wait (27)."""
+    """All that counts is here, and its length is told too: the answer does not wait."""
     answer = chunked(GOOD_BODY, end=False).replace(
         b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(GOOD_BODY), 1
     )
@@ -372,7 +372,7 @@ async def test_an_answer_of_another_type_is_worth_a_warning(
 
 
 async def test_errors_keep_no_answers_alive() -> None:
-    """A map that collects its failures does not collect the bytes of their answers (24)."""
+    """A map that collects its failures does not collect the bytes of their answers."""
     big = JOB_PART + part("output", "a", "image/png", bytes(200_000))
     cut = say(http(body=big[:-10], length=None), close=True)
     # Both say that they end their connection, or the next job would meet the end of it.
