@@ -180,14 +180,14 @@ class Connection(Wire):
         self, body: bytes | AsyncIterable[bytes | memoryview], order: Order
     ) -> None:
         sending, length, timeout = order.sending, order.length, order.write
-        left = length
+        left = length or 0
         try:
             async for chunk in _chunks(body):
                 if length is None:
                     if not chunk:
                         continue
                     chunk = b"%x\r\n%b\r\n" % (len(chunk), bytes(chunk))  # noqa: PLW2901
-                elif left is not None:
+                else:
                     left -= len(chunk)
                     if left < 0:
                         raise httpx.LocalProtocolError("the body is longer than Content-Length")

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import anyio
 import httpx
 import pytest
 import respx
+from raw_server import Conversation, RawServer
 from wire import (
     CHUNKED,
     OK,
@@ -28,11 +30,14 @@ from wire import (
     reset,
     scripted,
     server_tls,
+    sized,
     until,
 )
 
 from prodia_async.transports import (
+    _direct,
     _http1,
+    _network,
     _sharded,
 )
 from prodia_async.transports._direct import DirectTransport
@@ -408,6 +413,148 @@ async def test_what_cannot_be_sent(server: Server, transport: DirectTransport) -
     with pytest.raises(httpx.LocalProtocolError):
         await transport.handle_async_request(request)
     assert len(server.requests) == 1
+
+
+# --- the edges
+
+
+async def test_a_connection_that_dies_before_the_first_byte_is_replaced(
+    transport: DirectTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at it and the first byte: another is used, the request is sent once."""
+    talking: list[Conversation] = []
+    gone = threading.Event()
+
+    def reply(conversation: Conversation) -> None:
+        conversation.charge()
+        conversation.send(OK)
+        talking.append(conversation)
+        gone.wait(5)  # or it would read on, and hold the socket
+
+    def reset_it(_: _http1.Connection) -> bool:
+        while talking:
+            talking.pop().reset()
+            gone.set()  # the kernel knows, and the loop does not: `send` fails
+        return False
+
+    with RawServer([reply] * 3) as server:
+        assert await fetch(transport, server.url) == (200, b"ok")
+        await until(lambda: talking)
+        monkeypatch.setattr(_http1.Connection, "is_stale", reset_it)
+        assert await fetch(transport, server.url) == (200, b"ok")
+        assert (server.charges, server.connections) == (2, 2)
+        # One that ended in our own half is replaced too.
+        monkeypatch.setattr(
+            _http1.Connection, "is_stale", lambda self: self.end(OSError("gone")) is not None
+        )
+        assert await fetch(transport, server.url) == (200, b"ok")
+        assert (server.charges, server.connections) == (3, 3)
+
+
+async def test_a_new_connection_that_ends_before_the_first_byte(
+    server: Server, transport: DirectTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not used for anything, and the error says so; so does one closed meanwhile."""
+    real = _network.dial
+
+    async def end(*args: Any, **kwargs: Any) -> Any:
+        connection = await real(*args, **kwargs)
+        connection.end(error)
+        return connection
+
+    monkeypatch.setattr(_http1, "dial", end)
+    for error, kind in (  # noqa: B007  (`end` uses it)
+        (None, httpx.WriteError),
+        (OSError("why"), httpx.WriteError),
+        (httpx.RemoteProtocolError("before the request"), httpx.RemoteProtocolError),
+    ):
+        with pytest.raises(kind):
+            await fetch(transport, server.url)
+
+    async def close(*args: Any, **kwargs: Any) -> Any:
+        connection = await real(*args, **kwargs)
+        transport._pool.is_closed = True  # type: ignore[union-attr]  # it is there
+        return connection
+
+    monkeypatch.setattr(_http1, "dial", close)
+    with pytest.raises(httpx.ConnectError, match="closed"):
+        await fetch(transport, server.url)
+    assert server.requests == []
+
+
+async def test_a_reader_that_comes_late_gets_all(transport: DirectTransport) -> None:
+    """What is not read stays with the server, above 512 KB, and comes when it is asked for."""
+    body = os.urandom(5_000_000)
+    async with Server(sized(body)).running() as server:
+        response = await transport.handle_async_request(post(server.url))
+        await asyncio.sleep(0.1)
+        (connection,) = transport._pool.in_use  # type: ignore[union-attr]  # it is there
+        assert connection.response is not None
+        assert 256 * 1024 < connection.response.unread <= 512 * 1024
+        assert await response.aread() == body
+        await response.aclose()
+        assert counts(transport) == (1, 0, 1)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        assert [chunk async for chunk in stream] == []
+
+
+async def test_a_shorter_silence_on_a_used_connection(transport: DirectTransport) -> None:
+    """The clock of an earlier, more patient request does not count for the next."""
+    replies = iter([OK, b""])
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in replies:
+            await read_request(reader)
+            await asyncio.sleep(0.02)
+            writer.write(answer)
+
+    async with scripted(script) as server:
+        await fetch(transport, server.url, read=60)
+        with pytest.raises(httpx.ReadTimeout, match=r"0\.05"):
+            await fetch(transport, server.url, read=0.05)
+
+
+async def test_requests_of_httpx_in_every_shape(server: Server, transport: DirectTransport) -> None:
+    """Chunks of nothing are no end; a length that lies is refused before a byte is sent."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for each in (b"a", b"", b"b"):
+            yield each
+
+    await fetch(transport, server.url, chunks())
+    assert server.requests[0].endswith(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+    request = httpx.Request("POST", server.url, content=b"abc", headers={"content-length": "2"})
+    with pytest.raises(httpx.LocalProtocolError, match="as long as"):
+        await transport.handle_async_request(request)
+    bad = httpx.Request("GET", server.url, headers={"x": "a\r\nb: c"})
+    with pytest.raises(httpx.LocalProtocolError, match="line end"):
+        await transport.handle_async_request(bad)
+    assert len(server.requests) == 1
+
+
+def test_the_head_does_not_show_itself() -> None:
+    """The token is in it."""
+    head = _direct._Head(b"authorization: secret")
+    assert "secret" not in repr(head)
+
+
+def test_without_httpcore_nobody_mocks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not be there."""
+    monkeypatch.delitem(sys.modules, "httpcore")
+    assert not _direct.httpcore_is_mocked()
+
+
+async def test_closed_and_abandoned_while_mocked(transport: DirectTransport) -> None:
+    """What respx answered leaves nothing, and a closed transport is closed under it too."""
+    with respx.mock:
+        respx.post("https://example.test/").respond(200)
+        await fetch(transport, "https://example.test/")
+        transport.abandon()
+        await fetch(transport, "https://example.test/")
+        await transport.aclose()
+        with pytest.raises(RuntimeError, match="closed"):
+            await fetch(transport, "https://example.test/")
 
 
 # --- uploads
