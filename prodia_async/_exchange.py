@@ -358,7 +358,6 @@ class Sender:
         When it returns, nothing is being sent and no answer is open, the
         user's client included.
         """
-        self._exits.is_closed = True
         await self._foreign.aclose()
         if self._transport is not None:
             await self._transport.aclose()

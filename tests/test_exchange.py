@@ -216,6 +216,59 @@ async def test_the_stages_of_an_attempt() -> None:
             await sender.aclose()
 
 
+async def test_what_was_not_handed_over_has_not_run() -> None:
+    """Before the first piece of a body, and in the middle of the only one."""
+
+    class Body:
+        content_type = "text/plain"
+        content_length = 30_000_000
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            await gate.wait()
+            yield bytes(30_000_000)
+
+    def hang_up(conversation: Conversation) -> bool:
+        conversation.read_head()
+        conversation.reset()
+        return False
+
+    request = WireRequest("POST", "/v2/job", (), (), Body(), "ping")
+    gate = anyio.Event()
+    with RawServer(on_connect=hang_up) as server:
+        sender = Sender(server.url, transport=DirectTransport())
+        sending = Sending()
+        with anyio.move_on_after(0.1):
+            await sender.send(request, "", sending, 60.0)
+        assert (sending.stage, sending.may_have_run) == ("sending", False)
+        gate.set()
+        sending = Sending()
+        with pytest.raises(ConnectError) as caught:
+            await sender.send(request, "", sending, 60.0)
+        assert not sending.may_have_run
+        assert not caught.value.may_have_run
+        await sender.aclose()
+
+
+async def test_a_body_cut_in_transit_leads_to_no_request() -> None:
+    """The error of an answer that broke off has a cause of its own making."""
+
+    def cut(conversation: Conversation) -> None:
+        conversation.send(http()[:-1_000])
+        conversation.close()
+
+    with RawServer([cut]) as server:
+        sender = Sender(server.url, transport=httpx.AsyncHTTPTransport())
+        reply = await sender.send(POST, "Bearer secret-token", Sending(), 60.0)
+        with pytest.raises(TruncatedResponseError) as caught:
+            async for _ in reply:
+                pass
+        assert isinstance(caught.value.__cause__, httpx.RemoteProtocolError)
+        assert caught.value.__cause__._request is None
+        assert caught.value.__context__ is None
+        await reply.aclose()
+        await sender.aclose()
+
+
 async def test_an_inputs_own_farewell_takes_no_answers_place() -> None:
     """What an input's `aclose` raises is logged; the 413 that came is the answer."""
 
@@ -370,6 +423,7 @@ async def test_causes_are_made_anew(a_request: httpx.Request) -> None:
     lost.__cause__.__context__ = refused
     error = await fate_of(Fake(takes=True, then=lost), POST)
     cause = error.__cause__
+    assert error.__context__ is None
     assert isinstance(cause, httpx.ReadError)
     assert (str(cause), cause._request) == ("saw [token]", None)
     assert "secret-token" not in str(error)

@@ -157,7 +157,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
                 pool.discard(connection)
                 if not isinstance(error, NotTakenError):
                     raise
-                if is_fresh or pool.is_closed:
+                if is_fresh:
                     raise _first_words(error) from error.__cause__
                 continue  # it died between the look at it and the first byte
             return Answer(pool, connection, response)

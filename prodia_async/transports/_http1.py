@@ -115,7 +115,6 @@ class Connection(Wire):
         if response.unread > READ_AHEAD and not self._is_paused and not response.is_over:
             self._is_paused = True
             self._transport.pause_reading()
-        self._waiting_since = self.loop.time()
         settle(self._reader)
         if self._is_refused():
             self._stop_draining()
@@ -366,6 +365,8 @@ class Pool:
         self, origin: Origin, tls: ssl.SSLContext | None, timeout: float | None
     ) -> Connection:
         """Open a connection, for use at once."""
+        if self.is_closed:
+            raise httpx.ConnectError(CLOSED)
         _, host, port = origin
         try:
             async with asyncio.timeout(timeout) as opening:

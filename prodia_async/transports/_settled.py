@@ -114,10 +114,8 @@ class Response:
         """Take the head."""
         if not version.startswith(b"1."):
             raise BadResponseError(f"HTTP/{version.decode('latin-1')} where HTTP/1.1 was expected")
-        size = 0
         is_chunked = has_length = False
         for name, value in headers:
-            size += len(name) + len(value) + 4
             match name.lower():
                 case b"transfer-encoding":
                     if is_chunked or value.strip().lower() != b"chunked":
@@ -125,8 +123,6 @@ class Response:
                     is_chunked = True
                 case b"content-length":
                     has_length = True
-        if size > MAX_HEAD:
-            raise BadResponseError(f"the head is over {MAX_HEAD} bytes, the most that is taken")
         self._is_framed_twice = is_chunked and has_length
         self.headers = headers
         self.status = status

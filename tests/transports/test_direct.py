@@ -533,6 +533,17 @@ async def test_requests_of_httpx_in_every_shape(server: Server, transport: Direc
     assert len(server.requests) == 1
 
 
+async def test_an_error_of_the_socket_comes_without_its_frames() -> None:
+    """Asyncio's frames hold what was being sent, and with it the token."""
+    wire = _network.Wire(asyncio.get_running_loop())
+    try:
+        raise ConnectionResetError
+    except ConnectionResetError as error:
+        wire.connection_lost(error)
+    assert wire.error is not None
+    assert wire.error.__traceback__ is None
+
+
 def test_the_head_does_not_show_itself() -> None:
     """The token is in it."""
     head = _direct._Head(b"authorization: secret")
