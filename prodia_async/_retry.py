@@ -389,7 +389,6 @@ async def retrying(
         retry=_t.retry_if_exception(is_to_go_on),
         wait=lambda _: decided or 0.0,
         sleep=sleep,
-        reraise=True,
     )
     await controller(attempt_again)
     return answers.pop()

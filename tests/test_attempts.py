@@ -77,6 +77,16 @@ def test_what_is_a_fault(fate: Fate) -> None:
     assert attempts.refusals == (fate == "not run")
 
 
+def test_every_wait_after_a_fault_is_backoff() -> None:
+    """Two waits of 1 s and 2 s are 3 s."""
+    attempts = Attempts(0.0)
+    for wait in (1.0, 2.0):
+        attempts.start(0.0)
+        attempts.end(0.0, "undelivered")
+        attempts.waits(wait)
+    assert attempts.spent(5.0) == Spent(queued=2.0, backoff=3.0, running=0.0, total=5.0)
+
+
 def test_refusals_count_in_a_row() -> None:
     """Anything else begins anew."""
     assert through("not run", "not run").refusals == 2
