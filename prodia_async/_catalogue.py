@@ -235,7 +235,9 @@ class _Check:
         for field in known.fields:
             beside_type = field.kind == "jobs"
             where = f"{path}{field.name}" if beside_type else f"{path}config.{field.name}"
-            value = (job if beside_type else config).get(field.name, _ABSENT)
+            value = config.get(field.name, _ABSENT)
+            if beside_type:  # the live service takes it in config as well
+                value = job.get(field.name, value)
             if value is _ABSENT:
                 if field.required in self.marks:
                     yield f"{where} is required"

@@ -41,6 +41,7 @@ SLOW = {
     "batch/test_faults.py", "batch/test_promises.py", "batch/test_troubles.py",
     "faults/test_dead_api.py", "faults/test_storms.py",
     "test_cli.py", "test_cli_commands.py", "test_demo.py", "test_docs.py", "test_examples.py",
+    "test_facts_client.py",
     "test_killed_process.py", "test_notebook.py", "test_services.py", "test_telemetry.py",
     "test_testing.py",
 }  # fmt: skip
