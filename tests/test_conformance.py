@@ -1377,7 +1377,10 @@ async def test_closed_on_a_used_connection(way: Way, when: str) -> None:
         prodia = AsyncProdia("secret-token", base_url=server.url, retry=FAST, **made)
         await prodia.job(PING)
 
+        begun = anyio.Event()
+
         async def run() -> None:
+            begun.set()
             try:
                 await prodia.job(PING)
             except ProdiaError as error:
@@ -1386,7 +1389,7 @@ async def test_closed_on_a_used_connection(way: Way, when: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             if when == "before it is sent":
-                await anyio.lowlevel.checkpoint()
+                await begun.wait()  # trio begins its tasks in any order
             else:
                 await until(lambda: len(server.requests) == 2)
                 await anyio.sleep(0.05 if when == "running" else 0)
