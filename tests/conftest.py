@@ -53,7 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what takes long, file by file."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix() in SLOW:
+        is_longer = item.get_closest_marker("soak") or item.get_closest_marker("cluster")
+        if item.path.relative_to(here).as_posix() in SLOW and not is_longer:
             item.add_marker(pytest.mark.slow)
 
 
