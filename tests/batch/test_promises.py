@@ -178,7 +178,7 @@ def test_two_signals_end_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("submit", ["sync", "async"])
 def test_twenty_kills(tmp_path: Path, submit: str) -> None:
     """Goal 1: 20 SIGKILLs, 50 in flight, 2,500 jobs."""
-    with Emulator(workers=50, latency=0.5, max_async_jobs=200) as emulator:
+    with Emulator(workers=50, latency=0.5, max_async_jobs=200, max_records=10_000_000) as emulator:
         wanted = {
             "folder": tmp_path / "run",
             "jobs": 2500,
