@@ -507,13 +507,13 @@ def _from(error: BaseException, message: str) -> RuntimeError:
 
 
 def _is_asyncio_cancellation(error: BaseException) -> bool:
-    import asyncio  # noqa: PLC0415
+    import asyncio  # noqa: PLC0415  (only this needs it)
 
     return isinstance(error, asyncio.CancelledError)
 
 
 def _asyncio_task() -> asyncio.Task[Any] | None:
-    import asyncio  # noqa: PLC0415
+    import asyncio  # noqa: PLC0415  (only this needs it)
 
     # In trio's guest mode asyncio's loop runs as well, but none of its tasks.
     try:
@@ -524,7 +524,7 @@ def _asyncio_task() -> asyncio.Task[Any] | None:
 
 async def _join(host: asyncio.Task[None]) -> None:
     """Wait for it, however often the one who waits is cancelled meanwhile."""
-    import asyncio  # noqa: PLC0415
+    import asyncio  # noqa: PLC0415  (only this needs it)
 
     cancellation: asyncio.CancelledError | None = None
     while not host.done():

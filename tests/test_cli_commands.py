@@ -296,7 +296,7 @@ def test_a_device_is_written_to_and_stays_one(tmp_path: Path, capfd: Any) -> Non
 
 
 def test_older_neighbours_are_not_overwritten(tmp_path: Path) -> None:
-    """A further output gets a free name, and the ending of what it is (findings 18, 3.17)."""
+    """A further output gets a free name, and the ending of what it is."""
     (tmp_path / "clip-2.jpg").write_bytes(b"yesterday's")
     target = _target.Target(str(tmp_path / "clip.mp4"))
     outputs = [Output(b"1", "video/mp4"), Output(b"2", "image/jpeg"), Output(b"3", "x/y")]

@@ -214,7 +214,7 @@ def _full(name: str | None) -> str | None:
 
 def _before(folder: Path) -> dict[str, Any]:
     """Return what a folder was made with; empty for a new one."""
-    from ..batch import BatchRecord  # noqa: PLC0415
+    from ..batch import BatchRecord  # noqa: PLC0415  (only this needs it)
 
     if not (folder / "run.sqlite").exists():
         return {}
@@ -225,7 +225,7 @@ def _before(folder: Path) -> dict[str, Any]:
 def _reader(
     jobs: str | None, out: Path, before: dict[str, Any], given: dict[str, Any], *, is_dry: bool
 ) -> JobReader:
-    from ..batch import read_jobs  # noqa: PLC0415
+    from ..batch import read_jobs  # noqa: PLC0415  (only this needs it)
 
     known = before.get("input")
     if jobs is None:
@@ -245,7 +245,7 @@ def _reader(
 
 
 async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
-    from ..batch import Batch, BatchChangedError, PriceUnknownError  # noqa: PLC0415
+    from ..batch import Batch, BatchChangedError, PriceUnknownError  # noqa: PLC0415  (only this needs it)
 
     client: AsyncProdia | AsyncFireworks
     if wanted.api == "fireworks":
@@ -326,7 +326,7 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="The fold
 
 
 def _with_record(folder: Path, work: Callable[[BatchRecord], int]) -> int:
-    from ..batch import BatchError, BatchRecord  # noqa: PLC0415
+    from ..batch import BatchError, BatchRecord  # noqa: PLC0415  (only this needs it)
 
     try:
         return work(BatchRecord(folder))

@@ -28,7 +28,7 @@ def _demo(
 ) -> None:
     """Run the API's guides on a local emulator, without an account, and show what came."""
     from .._contact_sheet import contact_sheet  # noqa: PLC0415  (only the demo needs Pillow)
-    from .._demo import JOBS, STEPS, run_demo  # noqa: PLC0415
+    from .._demo import JOBS, STEPS, run_demo  # noqa: PLC0415  (only this needs it)
 
     page = out / "index.html"
     titles = {
@@ -65,7 +65,7 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
 
 
 def _print_report(say: Console, report: DemoReport) -> None:
-    from .._demo import LATENCY, WORKERS  # noqa: PLC0415
+    from .._demo import LATENCY, WORKERS  # noqa: PLC0415  (only this needs it)
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("One prompt, six formats", no_wrap=True)

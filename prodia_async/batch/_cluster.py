@@ -1,5 +1,5 @@
 """
-One worker of a run on many machines: rows in, rows out, each job paid once.
+One worker of a run on many machines: rows in, rows out, what is done never paid again.
 
 Which worker gets which row, and what becomes of a worker that died, is the
 engine's matter (Ray Data, Daft). What is kept here is the money: the store is

@@ -88,7 +88,7 @@ def _csv(path: Path, lines: Iterator[dict[str, Any]]) -> int:
 def _parquet(path: Path, lines: Iterator[dict[str, Any]]) -> int:
     try:
         import pyarrow as pa  # noqa: PLC0415  (an extra)
-        from pyarrow import parquet  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise BatchError("Parquet needs pyarrow: pip install 'prodia-async[batch]'") from error
     kinds = {"offset": pa.int64(), "bytes": pa.int64(), "seed": pa.int64(), "row": pa.int64(),

@@ -59,10 +59,10 @@ class Plain:
 def _terminal() -> tuple[Show, Callable[[], None]]:
     try:
         from rich.live import Live  # noqa: PLC0415  (an extra)
-        from rich.text import Text  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415  (an extra)
     except ImportError:
         return Plain(), _nothing
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415  (an extra)
 
     live = Live(console=Console(stderr=True), auto_refresh=False, transient=False)
     live.start()

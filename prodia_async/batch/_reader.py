@@ -96,7 +96,7 @@ class BatchRecord:
         return str(self.summary())
 
     def _repr_html_(self) -> str:
-        from html import escape  # noqa: PLC0415
+        from html import escape  # noqa: PLC0415  (only this needs it)
 
         return (
             f"<p><b>{escape(self.folder.name)}</b>: {escape(str(self.summary()))}</p>"

@@ -206,7 +206,7 @@ def link(record: BatchRecord, row: Row, base: Path) -> str:
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib import rc_context  # noqa: PLC0415  (an extra)
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise BatchError("a report needs matplotlib: pip install 'prodia-async[batch]'") from error
     with rc_context({"font.size": 9.5}):
@@ -224,7 +224,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _svg(figure: Any) -> str:
-    from matplotlib import rc_context  # noqa: PLC0415
+    from matplotlib import rc_context  # noqa: PLC0415  (an extra)
 
     written = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "prodia-async"}):

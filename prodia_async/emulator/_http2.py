@@ -116,10 +116,10 @@ def _hypercorn(
 ]:
     """Make what talks to one connection, and what tells all of them to come to an end."""
     # Behind an extra, so imported on use.
-    from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415
-    from hypercorn.asyncio.tcp_server import TCPServer  # noqa: PLC0415
-    from hypercorn.asyncio.worker_context import WorkerContext  # noqa: PLC0415
-    from hypercorn.config import Config  # noqa: PLC0415
+    from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415  (an extra)
+    from hypercorn.asyncio.tcp_server import TCPServer  # noqa: PLC0415  (an extra)
+    from hypercorn.asyncio.worker_context import WorkerContext  # noqa: PLC0415  (an extra)
+    from hypercorn.config import Config  # noqa: PLC0415  (an extra)
 
     config = Config()
     config.errorlog = config.accesslog = None

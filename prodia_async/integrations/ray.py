@@ -1,5 +1,5 @@
 """
-Jobs for the rows of a Ray data set, each paid once whatever dies meanwhile.
+Jobs for the rows of a Ray data set; what is done is not paid for again, whatever dies.
 
 ::
 
@@ -13,7 +13,8 @@ Jobs for the rows of a Ray data set, each paid once whatever dies meanwhile.
 Ray reads and writes the data sets, schedules the workers and restarts those
 that die. What is kept here is the money: the store is the record, so the same
 call again, after a worker or the driver was killed, pays for nothing that is
-there. Its own checkpoints do not do that.
+there. Its own checkpoints do not do that. What was in flight at the kill may
+be paid again, and is counted (`paid_again`) where its submission was noted.
 
 One client lives in each worker, and its bound holds for all that the worker
 runs. Workers need no gate between them: the scheduler listens to the server,

@@ -128,7 +128,7 @@ def aiohttp_transport(
     _check(max_connections, connect_timeout, idle_timeout)
     try:
         # An extra, looked for when it is asked for and not before.
-        from ._aiohttp import AiohttpTransport, ClientSession  # noqa: PLC0415
+        from ._aiohttp import AiohttpTransport, ClientSession  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise ImportError(
             "aiohttp_transport needs aiohttp: pip install 'prodia-async[aiohttp]'"
