@@ -29,6 +29,7 @@ from .._errors import (
     JobFailedError,
     PermissionDeniedError,
     ProdiaError,
+    QueueFullError,
     ResponseError,
     ServerError,
 )
@@ -92,7 +93,7 @@ def after_error(error: BaseException) -> Verdict:
     match error:
         case AuthenticationError() | PermissionDeniedError():
             return "refused"
-        case CapacityError() | ConnectError() | ServerError():
+        case CapacityError() | QueueFullError() | ConnectError() | ServerError():
             return "trouble"
         case JobFailedError():
             return "failed"

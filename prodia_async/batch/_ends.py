@@ -111,6 +111,10 @@ class Ends:
             await self.failed_with_id(row, error)
             return
         verdict = after_error(error)
+        if self._run.trade.is_closed() and not flight.risky and verdict != "in doubt":
+            self._run.stop("the client was closed")
+            self.put_back(row)
+            return
         risky = paid_attempts(error) if verdict != "failed" else 0
         if risky:
             row.again += risky

@@ -95,6 +95,22 @@ def refuse_network(folder: Path, mounts: str | None = None) -> None:
         )
 
 
+def allocate(file: int, size: int) -> None:
+    """
+    Make a file of so many bytes that the disk has really got. Blocks.
+
+    Raises:
+        OSError: The disk has not got them.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    have = os.fstat(file).st_size  # macOS has no such call
+    os.lseek(file, have, os.SEEK_SET)
+    while have < size:
+        have += os.write(file, bytes(min(size - have, 1 << 20)))
+
+
 def boot_id() -> str:
     """Return what changes when the machine starts anew; ``""`` where nothing tells."""
     try:
@@ -158,7 +174,7 @@ class Reserve:
         file: int | None = None
         try:
             file = os.open(self._space, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            os.posix_fallocate(file, 0, self._size)
+            allocate(file, self._size)
         except OSError as error:
             self.give_back()
             raise BatchError(
@@ -290,7 +306,7 @@ class Marks:
         self._count += _CHUNK
         size = self._count * _SLOT.size
         # Blocks on the disk now: a store into a hole of a full disk would be a SIGBUS.
-        os.posix_fallocate(self._file, 0, size)
+        allocate(self._file, size)
         if self._map is not None:
             self._map.flush()
             self._map.close()

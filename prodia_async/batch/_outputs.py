@@ -49,6 +49,8 @@ MARK = ".prodia-async"
 
 _BLOCK = 512
 
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has the one only
+
 
 @dataclass(slots=True)
 class Content:
@@ -188,7 +190,7 @@ class Shards:
             for task in each:
                 self._append(task)
             if self._file is not None:
-                os.fdatasync(self._file)
+                _sync(self._file)
         except BaseException:
             if self._file is not None and self._end >= end:
                 with contextlib.suppress(OSError):
@@ -251,7 +253,7 @@ class Shards:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.pwrite(self._file, bytes(2 * _BLOCK), self._end)
-                os.fdatasync(self._file)
+                _sync(self._file)
             os.close(self._file)
             self._file = None
 

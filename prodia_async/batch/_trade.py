@@ -167,6 +167,9 @@ class Trade(Protocol):
     def statistics(self) -> Any:
         """Return the client's statistics."""
 
+    def is_closed(self) -> bool:
+        """Return whether the client was closed, so that nothing can be sent any more."""
+
 
 def trade_of(client: object) -> Trade:
     """
@@ -270,6 +273,9 @@ class ProdiaTrade:
 
     def statistics(self) -> Any:
         return self._client.statistics()
+
+    def is_closed(self) -> bool:
+        return self._client._engine.closed  # noqa: SLF001  (no other way tells)
 
 
 def _job(value: Any) -> Job | Mapping[str, Any]:
@@ -393,6 +399,9 @@ class FireworksTrade:
 
     def statistics(self) -> Any:
         return self._client.statistics()
+
+    def is_closed(self) -> bool:
+        return self._client._engine.closed  # noqa: SLF001  (no other way tells)
 
 
 def _order(value: Any) -> Any:

@@ -20,6 +20,7 @@ from prodia_async import (
     MalformedResponseError,
     PermissionDeniedError,
     ProdiaError,
+    QueueFullError,
     ServerError,
     TruncatedResponseError,
 )
@@ -76,6 +77,7 @@ VERDICTS = [
     (status(CapacityError, 429), "trouble"),
     (status(ServerError, 502), "trouble"),
     (ConnectError("no"), "trouble"),
+    (QueueFullError("no"), "trouble"),
     (ConnectionLostError("no"), "in doubt"),
     (APITimeoutError("no"), "in doubt"),
     (TruncatedResponseError("no"), "in doubt"),

@@ -396,6 +396,33 @@ async def test_a_caller_that_leaves(tmp_path: Path, api: Emulator) -> None:
     assert summary.done == 20
 
 
+async def test_a_client_that_is_closed(tmp_path: Path, api: Emulator) -> None:
+    """No row is consumed by it; what was with the server is known."""
+    api.latency = 0.1
+    async with AsyncProdia("any", base_url=api.base_url, max_concurrency=5) as client:
+        async with Batch(tmp_path / "run", client, progress=False) as batch:
+
+            async def close() -> None:
+                await anyio.sleep(0.4)
+                await client.aclose()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(close)
+                summary = await batch.run(fox(n) for n in range(500))
+    assert summary.exit_code == 2
+    assert summary.failed == 0
+    assert summary.stopped == "the client was closed"
+    assert summary.done + summary.in_doubt + 5 >= api.ledger.totals().charged
+
+
+async def test_a_client_that_sheds_load(tmp_path: Path, api: Emulator) -> None:
+    """``max_queued`` refuses jobs here: they come again, and none has failed."""
+    api.latency = 0.02
+    client = {"max_concurrency": 4, "max_queued": 1}
+    summary = await run(api, tmp_path / "run", (fox(n) for n in range(30)), client=client)
+    assert (summary.done, summary.failed) == (30, 0), summary
+
+
 # Where outputs go.
 
 
