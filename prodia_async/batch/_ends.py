@@ -19,7 +19,7 @@ from ._decide import State, after_error, paid_attempts, to_nano
 from ._folder import keep_aside
 from ._outputs import Task
 from ._record import Finish, Promise
-from ._trade import complete_outputs, content_of
+from ._trade import RecalledError, complete_outputs, content_of
 from ._values import BatchError
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ class Ends:
         assert flight is not None  # noqa: S101
         row.attempts += flight.times
         row.refusals += flight.refusals
+        if isinstance(error, RecalledError):
+            row.attempts -= 1  # which was not sent
+            await self.drop(row)
+            return
         row.error = error
         if isinstance(error, BatchError):  # the record, in the middle of a submission
             self.break_off(error)
@@ -214,7 +218,6 @@ class Ends:
         """A row was called back before it was sent, or between two attempts."""
         flight = row.flight
         assert flight is not None  # noqa: S101
-        row.attempts += flight.times
         if flight.risky:
             row.again += flight.risky
             row.doubtful += flight.risky * row.expected

@@ -157,7 +157,7 @@ class Run:
                 self._group.start_soon(self.watch.tick)
                 async with anyio.create_task_group() as workers:
                     slots = self.trade.max_concurrency()
-                    for _ in range(slots + slots // 4 + 4):
+                    for _ in range(slots + slots // 8 + 2):
                         workers.start_soon(self._work)
                 self.is_over = True
                 self._group.cancel_scope.cancel()
@@ -459,7 +459,9 @@ class Run:
 
     async def _one(self, row: Going) -> None:
         flight = row.flight = Flight(
-            on_start=lambda: self._sent(row), on_wait=lambda: self._waits(row)
+            on_start=lambda: self._sent(row),
+            on_wait=lambda: self._waits(row),
+            is_recalled=lambda: self.stopped is not None and row.job_id is None,
         )
         self._started = True
         row.began = row.began or self.clock()
@@ -478,6 +480,7 @@ class Run:
                         await self.ends.keep(row, made)
                 is_settled = True
             if not is_settled:
+                row.attempts += flight.times
                 with anyio.CancelScope(shield=True):
                     await self.ends.drop(row)
                 is_settled = True

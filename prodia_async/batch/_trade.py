@@ -26,7 +26,7 @@ from ._outputs import Content, safe_ext
 from ._values import BatchJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from .._catalogue_data import Hint
     from .._hooks import AttemptDetails
@@ -92,14 +92,20 @@ class Flight:
             ``waiting`` for the next; ``ended`` in between.
         on_start: Called before the bytes of an attempt leave.
         on_wait: Called when an attempt has ended and another is to follow.
+        is_recalled: Returns whether nothing more of it is to be sent.
     """
 
     on_start: Callable[[], None]
     on_wait: Callable[[], None]
+    is_recalled: Callable[[], bool]
     times: int = 0
     refusals: int = 0
     stage: Literal["queued", "out", "ended", "over", "waiting"] = "queued"
     risky: int = 0
+
+
+class RecalledError(Exception):
+    """A job was called back in the last moment before its bytes would have left; nothing failed."""
 
 
 _FLIGHT: ContextVar[Flight | None] = ContextVar("prodia_batch_flight", default=None)
@@ -138,6 +144,23 @@ def hook_with(theirs: Callable[[AttemptDetails], None] | None) -> Callable[[Atte
             theirs(details)
 
     return told
+
+
+def credential_with(theirs: Any) -> Callable[[], Awaitable[str]]:
+    """
+    Return a credential that is asked for just before an attempt is sent, and is refused then.
+
+    A cancellation comes a turn of the loop late: a job that was cancelled when
+    it was given its slot would be on its way by then, and be paid for nothing.
+    """
+
+    async def credential() -> str:
+        flight = _FLIGHT.get()
+        if flight is not None and flight.is_recalled():
+            raise RecalledError
+        return str(await theirs()) if callable(theirs) else theirs
+
+    return credential
 
 
 class Trade(Protocol):
@@ -194,7 +217,10 @@ class ProdiaTrade:
     can_submit = True
 
     def __init__(self, client: AsyncProdia) -> None:
-        self._client = client.with_options(hook=hook_with(getattr(client, "_hook", None)))
+        self._client = client.with_options(
+            hook=hook_with(client._hook),  # noqa: SLF001  (the user's own goes on being told)
+            token=credential_with(client._token),  # noqa: SLF001
+        )
         self._digester = Digester()
 
     async def asked(self, item: Any) -> Asked:
@@ -330,7 +356,10 @@ class FireworksTrade:
     can_submit = False
 
     def __init__(self, client: AsyncFireworks) -> None:
-        self._client = client.with_options(hook=hook_with(getattr(client, "_hook", None)))
+        self._client = client.with_options(
+            hook=hook_with(client._hook),  # noqa: SLF001  (the user's own goes on being told)
+            api_key=credential_with(client._token),  # noqa: SLF001
+        )
         self._digester = Digester()
 
     async def asked(self, item: Any) -> Asked:
