@@ -107,11 +107,11 @@ class Ends:
             row.attempts -= 1  # which was not sent
             await self.drop(row)
             return
-        row.error = error
         if isinstance(error, BatchError):  # the record, in the middle of a submission
             self.break_off(error)
             return
         if row.job_id is not None:
+            row.error = error
             await self.failed_with_id(row, error)
             return
         verdict = after_error(error)
@@ -124,6 +124,12 @@ class Ends:
             row.again += risky
             row.doubtful += risky * row.expected
             self._run.purse.doubtful += risky * row.expected
+        if isinstance(error, CapacityError) or (verdict == "trouble" and not flight.times):
+            # A busy server, or nothing of it was sent for as long as the client
+            # waits: that is no fault of its own, nor what it failed with.
+            self.delay(row, error)
+            return
+        row.error = error
         if verdict == "failed":
             await self.end_row(row, State.FAILED)
         elif verdict == "in doubt":
@@ -134,9 +140,6 @@ class Ends:
                 self._run.ready.appendleft(row)
             else:
                 await self.end_row(row, State.IN_DOUBT)
-        elif isinstance(error, CapacityError) or not (flight.times or verdict == "refused"):
-            # Nothing of it was sent, for as long as the client waits: that is no fault of its own.
-            self.delay(row, error)
         else:
             self.suspend(row, error, verdict)
 

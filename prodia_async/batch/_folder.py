@@ -23,7 +23,7 @@ import stat
 import struct
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._keys import digest_bytes
 from ._values import BatchError, FolderInUseError
@@ -271,8 +271,17 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
 
 
-_SLOT = struct.Struct("<qdq")  # row + 1, when it was sent, how often
+_SLOT = struct.Struct("<qdq104s")  # row + 1, when it was sent, how often, the server's id
+_ID_AT, _ID_BYTES = 24, 104
 _CHUNK = 1024  # slots that the file grows by
+
+
+class Mark(NamedTuple):
+    """When a row was sent, how often it was, and the server's id for it once it has one."""
+
+    at: float
+    times: int
+    job_id: str | None = None
 
 
 class Marks:
@@ -294,8 +303,10 @@ class Marks:
         self._map: mmap.mmap | None = None
         self._count = 0
         size = os.fstat(self._file).st_size // _SLOT.size * _SLOT.size
+        self.was_there = size > 0
+        """Whether there was a file at all."""
         self.left = _marks_in(os.pread(self._file, size, 0))
-        """What the last process left: rows, each with when it was sent, and how often."""
+        """What the last process left, by row."""
 
     def start(self) -> None:
         """Begin anew, once the record knows what was left. Blocks."""
@@ -321,16 +332,25 @@ class Marks:
                 self._grow()
             slot = self._slots[row] = self._free.pop()
         assert self._map is not None  # noqa: S101  (`_grow` made it)
-        _SLOT.pack_into(self._map, slot * _SLOT.size, row + 1, at, times)
+        _SLOT.pack_into(self._map, slot * _SLOT.size, row + 1, at, times, b"")
+
+    def set_id(self, row: int, job_id: str) -> None:
+        """Note the server's id for a marked row; one too long is left to the record."""
+        slot = self._slots.get(row)
+        content = job_id.encode()
+        if slot is None or self._map is None or len(content) > _ID_BYTES:
+            return
+        start = slot * _SLOT.size + _ID_AT
+        self._map[start : start + _ID_BYTES] = content.ljust(_ID_BYTES, b"\0")
 
     def clear(self, row: int) -> None:
         """Take a row's mark away, once the record knows what became of it."""
         slot = self._slots.pop(row, None)
         if slot is not None and self._map is not None:
-            _SLOT.pack_into(self._map, slot * _SLOT.size, 0, 0.0, 0)
+            _SLOT.pack_into(self._map, slot * _SLOT.size, 0, 0.0, 0, b"")
             self._free.append(slot)
 
-    def marked(self) -> dict[int, tuple[float, int]]:
+    def marked(self) -> dict[int, Mark]:
         """Return what is marked now, as `left` does."""
         return {} if self._map is None else _marks_in(self._map[:])
 
@@ -347,7 +367,7 @@ class Marks:
         os.close(self._file)
 
 
-def marks_of(folder: Path) -> dict[int, tuple[float, int]]:
+def marks_of(folder: Path) -> dict[int, Mark]:
     """Return the rows that a folder's last process had with the server. Blocks."""
     try:
         content = (folder / FLIGHT).read_bytes()
@@ -363,5 +383,9 @@ def _write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _marks_in(content: bytes) -> dict[int, tuple[float, int]]:
-    return {row - 1: (at, times) for row, at, times in _SLOT.iter_unpack(content) if row > 0}
+def _marks_in(content: bytes) -> dict[int, Mark]:
+    return {
+        row - 1: Mark(at, times, job_id.rstrip(b"\0").decode(errors="replace") or None)
+        for row, at, times, job_id in _SLOT.iter_unpack(content)
+        if row > 0
+    }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .._show import shown
 from .._version import __version__
 from ._decide import State
-from ._folder import FLIGHT, Lock, Marks, Reserve, boot_id, refuse_network
+from ._folder import FLIGHT, Lock, Mark, Marks, Reserve, boot_id, refuse_network
 from ._outputs import Content, Files, Shards, Store, Task, relative
 from ._record import (
     Finish,
@@ -32,7 +32,7 @@ from ._record import (
 from ._values import BatchChangedError, BatchError, FolderInUseError, RecordDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ._outputs import Place
@@ -164,6 +164,7 @@ def _open(  # noqa: PLR0917  (all that a folder is)
         put(connection, "made with", wanted)
         put(connection, "began", wall())
         put(connection, "package", __version__)
+    are_exact = is_same_boot(get(connection, "lease")) and marks.was_there
     put(connection, "lease", _lease(token, 0))
     epoch = float(get(connection, "began"))
     session = connection.execute(
@@ -171,7 +172,7 @@ def _open(  # noqa: PLR0917  (all that a folder is)
         (wall(), os.getpid(), socket.gethostname(), json.dumps(settings, default=str)),
     ).lastrowid
     assert session is not None  # noqa: S101  (SQLite numbers rows)
-    collect = settle(record, marks.left, session, epoch)
+    collect = settle(record, marks.left, session, epoch, are_exact=are_exact)
     connection.execute("COMMIT")
     marks.start()
     opened = Opened(
@@ -210,6 +211,14 @@ def _lease(token: str, beat: int) -> dict[str, Any]:
         "token": token,
         "beat": beat,
     }
+
+
+def is_same_boot(lease: Mapping[str, Any] | None) -> bool:
+    """Return whether a lease is of this machine, since it started last."""
+    if not lease:
+        return False
+    here = (socket.gethostname(), boot_id())
+    return bool(here[1]) and (lease.get("host"), lease.get("boot")) == here
 
 
 def _wait_for_lease(folder: Path, connection: sqlite3.Connection, seconds: float) -> None:
@@ -256,13 +265,22 @@ def money(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def settle(
-    record: Record, marks: dict[int, tuple[float, int]], session: int, epoch: float
+    record: Record, marks: dict[int, Mark], session: int, epoch: float, *, are_exact: bool
 ) -> list[ToCollect]:
     """
     Decide about every row that was under way when the last process ended.
 
     One with an id is with the server, and is collected. One that was sent may
     have been paid, and is in doubt. One that was only taken never left.
+
+    Args:
+        record: The record.
+        marks: What was marked as being with the server.
+        session: The number of the run that decides.
+        epoch: When the record began.
+        are_exact: Whether the machine has not started anew since: then the
+            marks are as they were at the last moment, and the record's own
+            note of a job that was sent, and refused since, counts for nothing.
 
     Returns:
         The jobs to collect.
@@ -273,16 +291,21 @@ def settle(
         "SELECT i, k, id, type, expected, again, sent, times, job_id, expires, request FROM open"
     ).fetchall()
     now = wall()
-    for i, k, id_, job_type, expected, again, sent, times, job_id, expires, line in rows:
+    for i, k, id_, job_type, expected, again, sent, times, known, expires, line in rows:
+        job_id = known
+        if known is None and i in marks and marks[i].job_id is not None:
+            # The server's answer was here, and the record was some milliseconds late.
+            job_id = marks[i].job_id
+            connection.execute("UPDATE open SET job_id=? WHERE i=?", (job_id, i))
         if job_id is not None:
             left = (expires or now) - now
             collect.append(ToCollect(i, k, id_, job_type, expected, again, job_id, left, line))
-        elif sent is not None or i in marks:
+        elif i in marks or (sent is not None and not are_exact):
             end = in_doubt(
                 i, k, id_, session, job_type,
                 again=again + 1,
-                attempts=max(times, marks.get(i, (0.0, 1))[1]),
-                at=round(1000 * ((sent or marks[i][0]) - epoch)),
+                attempts=max(times, marks.get(i, Mark(0.0, 1)).times),
+                at=round(1000 * ((sent or marks[i].at) - epoch)),
                 why="the process ended while the job was with the server",
                 line=line,
             )  # fmt: skip
@@ -377,7 +400,7 @@ def close_folder(opened: Opened, *, stopped: str | None, was_refused: bool = Fal
     try:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("BEGIN IMMEDIATE")
-            settle(record, opened.marks.marked(), opened.session, opened.epoch)
+            settle(record, opened.marks.marked(), opened.session, opened.epoch, are_exact=True)
             lease = get(connection, "lease")
             if lease is not None and lease.get("token") == opened.token:
                 put(connection, "lease", {**lease, "released": True})

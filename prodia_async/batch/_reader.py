@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import InvalidRequestError
 from ._decide import NANO, State
-from ._folder import Lock, boot_id, marks_of
-from ._opening import RECORD, money
+from ._folder import FLIGHT, Lock, boot_id, marks_of
+from ._opening import RECORD, is_same_boot, money
 from ._outputs import open_store, relative
 from ._record import connect, get, unpacked_id
 from ._values import BatchSummary, RecordDamagedError, Row
@@ -266,11 +266,14 @@ class BatchRecord:
     def _open_rows(self, connection: sqlite3.Connection) -> Iterator[Row]:
         running = self.is_running()
         marks = marks_of(self.folder)
-        for i, k, id_, sent, job_id, line in connection.execute(
+        are_exact = is_same_boot(get(connection, "lease")) and (self.folder / FLIGHT).is_file()
+        for i, k, id_, sent, known, line in connection.execute(
             "SELECT i, k, id, sent, job_id, request FROM open ORDER BY i"
         ):
-            if sent is None and job_id is None and i not in marks:
-                continue
+            mark = marks.get(i)
+            job_id = known or (mark.job_id if mark is not None else None)
+            if mark is None and job_id is None and (are_exact or sent is None):
+                continue  # it was taken, and never left
             state = "in flight" if running or job_id is not None else "in doubt"
             request = json.loads(line)
             yield Row(row=i, id=id_, key=k.hex(), state=state, job_id=job_id, request=request)

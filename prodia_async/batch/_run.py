@@ -460,6 +460,7 @@ class Run:
     async def _one(self, row: Going) -> None:
         flight = row.flight = Flight(
             on_start=lambda: self._sent(row),
+            on_refused=lambda: self._refused(row),
             on_wait=lambda: self._waits(row),
             is_recalled=lambda: self.stopped is not None and row.job_id is None,
         )
@@ -508,6 +509,11 @@ class Run:
                     )
                 )
 
+    def _refused(self, row: Going) -> None:
+        """Note that an attempt came to nothing, and cannot have been paid; in the hook."""
+        if row.job_id is None and not row.doubtful and not row.again:
+            self.marks.clear(row.i)
+
     def _waits(self, row: Going) -> None:
         """Note that an attempt failed and another is to follow; in the hook."""
         if self.stopped and row.job_id is None and row.scope is not None:
@@ -525,6 +531,7 @@ class Run:
         except BadRequestError as error:
             return await self._try_sync(row, asked, error)
         row.job_id = job_id
+        self.marks.set_id(row.i, job_id)
         i, expires = row.i, wall() + kept
         with anyio.CancelScope(shield=True):
             await self.record.ask(

@@ -91,11 +91,13 @@ class Flight:
         stage: ``out`` while an attempt is with the server, ``over`` once one succeeded,
             ``waiting`` for the next; ``ended`` in between.
         on_start: Called before the bytes of an attempt leave.
+        on_refused: Called when an attempt has ended and cannot have been paid.
         on_wait: Called when an attempt has ended and another is to follow.
         is_recalled: Returns whether nothing more of it is to be sent.
     """
 
     on_start: Callable[[], None]
+    on_refused: Callable[[], None]
     on_wait: Callable[[], None]
     is_recalled: Callable[[], bool]
     times: int = 0
@@ -136,7 +138,10 @@ def hook_with(theirs: Callable[[AttemptDetails], None] | None) -> Callable[[Atte
                 if flight.stage == "out":
                     flight.stage = "over" if fate == "succeeded" else "ended"
                     flight.refusals += fate == "not run"
-                    flight.risky += fate in {"server fault", "uncertain", "ran"}
+                    risky = fate in {"server fault", "uncertain", "ran"}
+                    flight.risky += risky
+                    if flight.stage == "ended" and not flight.risky:
+                        flight.on_refused()
                 if details.event == "waiting":
                     flight.stage = "waiting"
                     flight.on_wait()

@@ -10,6 +10,7 @@ import pytest
 from prodia_async.batch import BadRow
 from prodia_async.batch._admit import Coming, admit, differences_of
 from prodia_async.batch._decide import State
+from prodia_async.batch._folder import Mark
 from prodia_async.batch._opening import money, settle
 from prodia_async.batch._record import Finish, Record
 from prodia_async.batch._trade import Asked
@@ -187,15 +188,30 @@ def test_what_was_sent_is_in_doubt_and_what_has_an_id_is_collected(record: Recor
     connection.execute("UPDATE open SET sent=1000, times=2 WHERE i=1")
     connection.execute("UPDATE open SET sent=1000, job_id='abc', expires=1e12 WHERE i=2")
     connection.execute("UPDATE open SET again=3 WHERE i=3")
-    collect = settle(record, {3: (1001.0, 4), 2: (1.0, 1)}, 2, 990.0)
-    assert [(each.i, each.job_id, each.left > 0) for each in collect] == [(2, "abc", True)]
-    assert taken(record) == [2]
+    marks = {3: Mark(1001.0, 4), 2: Mark(1.0, 1, "other"), 4: Mark(1001.0, 1, "late")}
+    collect = settle(record, marks, 2, 990.0, are_exact=False)
+    assert [(each.i, each.job_id, each.left > 0) for each in collect] == [
+        (2, "abc", True), (4, "late", False),
+    ]  # fmt: skip
+    assert taken(record) == [2, 4]
+    ids = connection.execute("SELECT job_id FROM open ORDER BY i").fetchall()
+    assert ids == [("abc",), ("late",)]
     query = "SELECT i, state, again, attempts, at FROM job ORDER BY i"
     assert connection.execute(query).fetchall() == [
         (1, State.IN_DOUBT, 1, 2, 10_000), (3, State.IN_DOUBT, 4, 4, 11_000),
     ]  # fmt: skip
     # Nobody has told a price, so what was expected counts, once for each time it may be paid.
     assert money(connection) == (0, 5 + 4 * 5)
+
+
+def test_what_was_sent_and_refused_is_not_in_doubt(record: Record) -> None:
+    """Unless the machine has started anew: what was in its memory alone is gone then."""
+    for are_exact, doubts in ((True, 0), (False, 1)):
+        place(record, [row(0)])
+        record.connection.execute("UPDATE open SET sent=1000, times=1")
+        assert settle(record, {}, 2, 0.0, are_exact=are_exact) == []
+        assert taken(record) == []
+        assert len(states(record)) == doubts
 
 
 def test_money_of_a_record(record: Record) -> None:

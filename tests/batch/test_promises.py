@@ -186,7 +186,7 @@ def test_twenty_kills(tmp_path: Path, submit: str) -> None:
             "batch": {"submit": submit},
         }
         # In flight is what was sent and is not safe yet: 50, and 8 that are being saved.
-        twice = kill_and_go_on(emulator, wanted, kills=20, slots=58)
+        twice = kill_and_go_on(emulator, wanted, kills=20, slots=58, first=0.2, last=1.8)
         print(f"\n{submit}: {twice} paid twice by 20 kills")
         assert twice <= (20 * 58 if submit == "sync" else 30)
 
