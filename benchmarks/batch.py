@@ -98,7 +98,7 @@ def kills(way: str, *, times: int, jobs: int, slots: int, number: int, scratch: 
     )
     if way == "Batch" and number == signal.SIGKILL:
         # In flight is what was sent and is not safe yet: the answers being saved as well.
-        most = times * (slots + slots // 8 + 2)
+        most = times * slots
         goal("1  paid twice by kills (sync), at most what was in flight", twice, most)
     elif way == "Batch":
         goal("2  paid twice by SIGTERMs", twice, 0)

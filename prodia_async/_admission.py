@@ -10,8 +10,9 @@ the server is back. The first success opens it.
 
 * It closes after `TROUBLES` in a row. A success counts against them only if
   its job was sent after the first of them: what was sent before an outage may
-  end well in the middle of it. Other successes are held against the troubles
-  by their number, so a server that fails one job in three stays open.
+  end well in the middle of it. Other successes are held against the faults
+  by their number, so a server that fails one job in three stays open; a
+  credential that is refused so often is refused, whatever ends well meanwhile.
 * It closes at once when the budget of retries is empty, and when the server
   asks us to wait: then nothing is sent before that time has passed.
 * The wait between probes grows with the time the gate has been closed, up to
@@ -105,6 +106,7 @@ class Gate:
         "_probe_at",
         "_probing",
         "_rand",
+        "_refusals",
         "_troubles",
         "reason",
         "since",
@@ -120,7 +122,7 @@ class Gate:
     def _open(self) -> None:
         self.reason: Reason | None = None
         self.since = inf
-        self._troubles = self._passed = 0
+        self._troubles = self._refusals = self._passed = 0
         self._first_at = inf  # when the first of the troubles in a row was heard of
         self._probe_at = self._hold_until = -inf
         self._probing = False
@@ -176,6 +178,7 @@ class Gate:
         """
         self._first_at = min(self._first_at, now)
         self._troubles += 1
+        self._refusals += what == "unauthorized"
         # While it is closed only a probe tells more: the others were sent before.
         if probe or (self.reason is None and (at_once or self._is_enough())):
             self._close(now, what)
@@ -193,7 +196,9 @@ class Gate:
             self._probe_at = now + PROBE_MIN
 
     def _is_enough(self) -> bool:
-        return self._troubles >= max(TROUBLES, TROUBLES_PER_SUCCESS * self._passed)
+        return self._refusals >= TROUBLES or self._troubles >= max(
+            TROUBLES, TROUBLES_PER_SUCCESS * self._passed
+        )
 
     def _close(self, now: float, what: Trouble) -> None:
         closed_for = now - self.since if self.reason is not None else 0.0

@@ -103,6 +103,18 @@ def test_a_success_that_was_sent_before_the_outage_does_not() -> None:
     assert other.reason == "fault"
 
 
+@pytest.mark.parametrize("what", ["unauthorized", "fault", "unreachable"])
+def test_a_credential_that_is_refused_is_refused_whatever_ends_well(what: Trouble) -> None:
+    """A success of before says that a server works at times, and nothing of a credential."""
+    each = troubled(gate(), 1, NOW, what)
+    for _ in range(TROUBLES):
+        each.succeeded(NOW - 1, probe=False)
+    troubled(each, TROUBLES - 2, NOW, what)
+    assert each.reason is None
+    troubled(each, 1, NOW, what)
+    assert each.reason == ("unauthorized" if what == "unauthorized" else None)
+
+
 def test_a_late_success_of_before_does_not_open_it() -> None:
     """Jobs that were under way when the server went down may still end well."""
     each = closed()

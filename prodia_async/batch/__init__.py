@@ -21,7 +21,8 @@ The record is one SQLite file; what else is behind it:
 `_run`, `_batch`      the run itself, and its public face
 `_planning`           what a run would do
 `_progress`           the live line
-`_reader`, `_export`  a record read: rows, manifests, verification
+`_reader`             a record read: rows, sums, verification
+`_batch_record`       its public face; behind it `_export`, manifests, and:
 `_report`, `_sheet`   the page and the pictures for people
 `_objects`, `_carry`  a store as the record, and a run carried there and back
 `_cluster`, `_lease`  one of many workers, and whether its driver lives (`_driver`)
@@ -29,9 +30,9 @@ The record is one SQLite file; what else is behind it:
 """
 
 from ._batch import Batch
+from ._batch_record import BatchRecord
 from ._carry import to_folder, to_store
 from ._grid import grid
-from ._reader import BatchRecord
 from ._rows import read_jobs
 from ._values import (
     BadRow,

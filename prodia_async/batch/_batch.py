@@ -12,12 +12,12 @@ import anyio.to_thread
 from .. import _checks
 from .._errors import InvalidRequestError
 from .._show import shown
+from ._batch_record import BatchRecord
 from ._going import Options
 from ._opening import close_folder, open_folder
 from ._outputs import Savers
 from ._planning import make_plan
 from ._progress import shower
-from ._reader import BatchRecord
 from ._record import notifier
 from ._rows import JobReader
 from ._run import Run

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from ._reader import BatchRecord
+    from ._reader import RecordReader
 
 RECORD = "run.sqlite"
 
@@ -120,7 +120,7 @@ def _insert(
         connection.execute("INSERT INTO request VALUES(?,?)", (i, line))
 
 
-def to_store(record: BatchRecord, url: str) -> int:
+def to_store(record: RecordReader, url: str) -> int:
     """
     Put what a folder's run has done into a store, so that workers find it done. Blocks.
 

@@ -8,6 +8,7 @@ The decisions of a batch: plain functions and plain objects; nobody here waits, 
 `Outage`        whether the API is down, and when to ask again
 `differences`   whether these are other jobs than those the folder is for
 `wants_async`   which way to send a job of a type
+`most_unnamed`  how many may be on their way to be left with the server
 ==============  ==============================================================
 
 Money is counted in integers of 10^-9 dollars, so that a million additions stay exact.
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from math import ceil
 from typing import Any, Literal, TypeAlias
 
 from .._errors import (
@@ -206,8 +208,8 @@ class Outage:
     A row that runs into trouble is set aside, since trouble says nothing of
     the row. The next success shows that the API works, and what was set aside
     failed by itself. `TROUBLES` in a row show that it does not: everything set
-    aside goes back to the front, nothing new is taken up, and one row at a
-    time asks whether it is back.
+    aside is to be sent again, nothing new is taken up, and one row at a time
+    asks whether it is back.
 
     Attributes:
         since: When it began; ``None`` while the API works, as far as we know.
@@ -263,6 +265,12 @@ class Outage:
     def not_sent(self) -> None:
         """Take back a start: the probe was never sent."""
         self._probing = False
+
+    def asked_in_vain(self, now: float) -> None:
+        """Note the end of a probe that told nothing, such as one that was refused for a while."""
+        if self._probing:
+            self._probing = False
+            self._probe_at = now + self._wait
 
     def is_their_own(self, now: float) -> bool:
         """
@@ -383,6 +391,33 @@ def wants_async(
     if (seconds or 0) >= SLOW_SECONDS:
         return True, f"a job takes {SLOW_SECONDS:g} s or more"
     return False, "jobs of the type are cheap and quick"
+
+
+SPARE = 1.5
+"""Submissions under way beside those that keep all slots busy. Chosen: they come unevenly."""
+
+
+def most_unnamed(slots: int, *, answer: float | None, cycle: float | None) -> int:
+    """
+    Decide how many jobs may be on their way to the server with no id yet.
+
+    A job that has an id is collected whatever becomes of us; one that was sent
+    and has none may be paid twice. So there are as few as keep all slots busy:
+    by Little's law their number is the rate at which they come, times the time
+    that each takes.
+
+    Args:
+        slots: Jobs in flight at once.
+        answer: Seconds until the server has answered a submission with an id.
+        cycle: Seconds for which a job holds its slot, from its start until it is safe.
+            Each is ``None`` before the first.
+
+    Returns:
+        One before both are known; never more than `slots`.
+    """
+    if not answer or not cycle:
+        return 1
+    return max(1, min(slots, ceil(SPARE * slots * answer / cycle)))
 
 
 def first_to_collect(ids: Iterable[tuple[int, float]]) -> list[int]:

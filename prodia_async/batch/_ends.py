@@ -196,7 +196,8 @@ class Ends:
             self._run.marks.clear(row.i)
         self.suspended.append(row)
         if self._run.outage.troubled(self._run.clock(), verdict, _say(error)):
-            self._run.ready.extendleft(self.suspended)
+            # Behind those that were never sent, so that each is asked about in its turn.
+            self._run.ready.extend(self.suspended)
             self.suspended.clear()
 
     async def end_suspended_as_failed(self) -> None:

@@ -37,9 +37,12 @@ class Going:
     not_before: float = 0.0
     equal: int = 0
     began: float = 0.0
+    sent_at: float = 0.0
+    turn_at: float | None = None
     flight: Flight | None = None
     scope: anyio.CancelScope | None = None
     is_sync: bool = False
+    is_probe: bool = False
     doubtful: int = 0
     error: BaseException | None = None
     attempts: int = 0

@@ -25,7 +25,7 @@ from ._values import BatchError, dollars_text, seconds_text
 
 if TYPE_CHECKING:
     from ._figures import Figures
-    from ._reader import BatchRecord
+    from ._reader import RecordReader
     from ._values import BatchSummary, Row
 
 MOST_PICTURES, EXTREMES = 200, 8
@@ -45,7 +45,7 @@ _VARIABLES = {
 }
 
 
-def write_report(record: BatchRecord, path: Path) -> Path:
+def write_report(record: RecordReader, path: Path) -> Path:
     """Write the page, whole or not at all."""
     page = report(record, path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -57,7 +57,7 @@ def write_report(record: BatchRecord, path: Path) -> Path:
     return path
 
 
-def report(record: BatchRecord, base: Path) -> str:
+def report(record: RecordReader, base: Path) -> str:
     """
     Return the page.
 
@@ -156,7 +156,7 @@ def _tiles(summary: BatchSummary, found: Figures) -> list[tuple[str, str, str]]:
 
 
 def _pictures(
-    record: BatchRecord, rows: list[Row], base: Path, budget: list[int]
+    record: RecordReader, rows: list[Row], base: Path, budget: list[int]
 ) -> list[dict[str, Any]]:
     found = []
     for row in rows:
@@ -190,7 +190,7 @@ def facts(row: Row) -> str:
     return " · ".join(each for each in known if each)
 
 
-def link(record: BatchRecord, row: Row, base: Path) -> str:
+def link(record: RecordReader, row: Row, base: Path) -> str:
     """Return where a row's output lies, as a link from a folder."""
     if row.path is None:
         return ""
@@ -301,7 +301,7 @@ def latency_svg(found: Figures) -> str:
 # Notebooks.
 
 
-def strip(record: BatchRecord, most: int) -> str:
+def strip(record: RecordReader, most: int) -> str:
     """Return some pictures as HTML; empty where Pillow is missing."""
     try:
         rows = evenly(record, most)
@@ -332,7 +332,7 @@ MOST_CELLS = 2000
 """Of a grid. Chosen: some 6 MB of HTML."""
 
 
-def grid_table(record: BatchRecord, rows: str, columns: str) -> GridTable:
+def grid_table(record: RecordReader, rows: str, columns: str) -> GridTable:
     """Return what two settings make of each other."""
     cells: dict[tuple[str, str], Row] = {}
     down: dict[str, None] = {}
@@ -356,7 +356,7 @@ def grid_table(record: BatchRecord, rows: str, columns: str) -> GridTable:
     return GridTable(f"<table><tr><th>{escape(rows)}</th>{head}</tr>{body}</table>")
 
 
-def _cell(record: BatchRecord, row: Row | None) -> str:
+def _cell(record: RecordReader, row: Row | None) -> str:
     if row is None:
         return "<td></td>"
     picture = thumbnail(record, row)

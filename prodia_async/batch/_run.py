@@ -3,7 +3,7 @@ One run over one input: rows are taken, sent, made safe, and only then counted.
 
 ::
 
-    _work          as many as can be in flight, and a few whose row is being made safe
+    _work          as many as can be in flight; a row's slot is free once it is safe
       _next        a row: one to collect, one that came back, the next of the input
         _pull      a few rows from the input, against the record (`_admit`)
       _one         sends it (`_trade`), and sees what came of it
@@ -39,6 +39,7 @@ from ._decide import (
 from ._ends import Ends
 from ._going import Counts, Going, Options, Source, bad_row
 from ._record import put, wall
+from ._submissions import Submissions
 from ._trade import Asked, Facts, Flight, watching
 from ._values import (
     BadRow,
@@ -109,6 +110,7 @@ class Run:
         self.in_flight: set[Going] = set()
         self._ways: dict[str, bool] = {}
         self._how: dict[str, str] = {}
+        self._submissions: dict[str, Submissions] = {}
         self._n = 0
         self._exhausted = False
         self._is_first = True
@@ -156,8 +158,9 @@ class Run:
                     await self._group.start(self.watch.listen)
                 self._group.start_soon(self.watch.tick)
                 async with anyio.create_task_group() as workers:
-                    slots = self.trade.max_concurrency()
-                    for _ in range(slots + slots // 8 + 2):
+                    # No more than may be in flight, those being made safe included: what
+                    # a kill may cost twice is then what the user set, and not a job more.
+                    for _ in range(self.trade.max_concurrency()):
                         workers.start_soon(self._work)
                 self.is_over = True
                 self._group.cancel_scope.cancel()
@@ -267,6 +270,7 @@ class Run:
                     continue
                 self.stop(self._too_dear(row))
                 return None
+            row.is_probe = self.outage.since is not None
             return row
 
     def _too_dear(self, row: Going) -> str:
@@ -465,7 +469,7 @@ class Run:
             is_recalled=lambda: self.stopped is not None and row.job_id is None,
         )
         self._started = True
-        row.began = row.began or self.clock()
+        row.began, row.turn_at = row.began or self.clock(), None
         self.in_flight.add(row)
         self.purse.started(row.expected)
         is_settled = False
@@ -479,6 +483,8 @@ class Run:
                 else:
                     with anyio.CancelScope(shield=True):
                         await self.ends.keep(row, made)
+                    if row.turn_at is not None:
+                        self._submissions[row.type].ended(row.turn_at)
                 is_settled = True
             if not is_settled:
                 row.attempts += flight.times
@@ -487,6 +493,9 @@ class Run:
                 is_settled = True
         finally:
             row.scope = None
+            if row.is_probe:
+                row.is_probe = False
+                self.outage.asked_in_vain(self.clock())
             if is_settled:
                 self.purse.ended(row.expected)
                 self.in_flight.discard(row)
@@ -497,7 +506,7 @@ class Run:
         if row.job_id is not None:
             return
         assert row.flight is not None  # noqa: S101
-        at = wall()
+        at, row.sent_at = wall(), self.clock()
         times = row.attempts + row.flight.times
         self.marks.set(row.i, at, times)
         if row.flight.times == 1:
@@ -526,12 +535,18 @@ class Run:
         assert asked is not None  # noqa: S101  (only what is collected has none)
         if row.is_sync or not self._goes_async(asked):
             return await self.trade.run(asked)
+        submissions = self._submissions.get(asked.type)
+        if submissions is None:
+            slots = self.trade.max_concurrency()
+            submissions = self._submissions[asked.type] = Submissions(slots, self.clock)
         try:
-            job_id, kept = await self.trade.submit(asked)
+            async with submissions.one() as row.turn_at:
+                job_id, kept = await self.trade.submit(asked)
+                row.job_id = job_id
+                self.marks.set_id(row.i, job_id)
+                submissions.answered(row.sent_at)
         except BadRequestError as error:
             return await self._try_sync(row, asked, error)
-        row.job_id = job_id
-        self.marks.set_id(row.i, job_id)
         i, expires = row.i, wall() + kept
         with anyio.CancelScope(shield=True):
             await self.record.ask(

@@ -11,13 +11,13 @@ from ._values import BatchError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ._reader import BatchRecord
+    from ._reader import RecordReader
 
 CELL, GAP = 144, 4
 """Pixels. Chosen: twenty across are a picture that a phone shows and a screen fits."""
 
 
-def write_sheet(record: BatchRecord, path: Path, most: int) -> Path:
+def write_sheet(record: RecordReader, path: Path, most: int) -> Path:
     """Write it."""
     image = pillow()
     pictures = [

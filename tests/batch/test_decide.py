@@ -38,6 +38,7 @@ from prodia_async.batch._decide import (
     differences,
     first_to_collect,
     flat,
+    most_unnamed,
     on_lookup,
     paid_attempts,
     to_nano,
@@ -216,6 +217,20 @@ def test_a_probe_that_was_not_sent_is_given_back() -> None:
     assert outage.may_start(1.0)
 
 
+def test_a_probe_that_told_nothing_is_followed_by_another() -> None:
+    """It ended without a word on whether the API is back; after a wait the next one asks."""
+    outage = out()
+    outage.asked_in_vain(0.5)  # nobody asks yet: the first probe is not put off by it
+    assert outage.may_start(PROBE_SECONDS)
+    outage.asked_in_vain(5.0)
+    assert not outage.may_start(5.0 + PROBE_SECONDS - 0.01)
+    assert outage.may_start(5.0 + PROBE_SECONDS)
+    assert outage.troubled(7.0, "trouble", "still")
+    outage.asked_in_vain(7.0)  # its end has been told already
+    assert not outage.may_start(7.0 + 2 * PROBE_SECONDS - 0.01)
+    assert outage.may_start(7.0 + 2 * PROBE_SECONDS)
+
+
 def test_what_was_in_flight_when_it_began_is_no_probe() -> None:
     """Its trouble does not put the first probe off."""
     outage = out()
@@ -241,6 +256,22 @@ def test_waiting_has_an_end() -> None:
     for _ in range(3):
         mixed.troubled(0.0, "refused", "why")
     assert mixed.given_up(0.0) is not None
+
+
+# Left with the server.
+
+
+def test_as_few_submissions_at_once_as_keep_all_slots_busy() -> None:
+    """Fifty slots, half a second each: a hundred come a second, and each takes its time."""
+    assert most_unnamed(50, answer=None, cycle=0.5) == 1
+    assert most_unnamed(50, answer=0.1, cycle=None) == 1
+    assert most_unnamed(50, answer=0.1, cycle=0.0) == 1
+    assert most_unnamed(50, answer=0.006, cycle=0.5) == 1
+    assert most_unnamed(50, answer=0.0068, cycle=0.5) == 2
+    assert most_unnamed(50, answer=0.1, cycle=0.5) == 15
+    assert most_unnamed(50, answer=0.1, cycle=20.0) == 1
+    assert most_unnamed(50, answer=1.0, cycle=0.5) == 50
+    assert most_unnamed(1, answer=1.0, cycle=0.5) == 1
 
 
 # A changed run.

@@ -55,7 +55,7 @@ def test_nothing_finished_is_paid_again(tmp_path: Path) -> None:
     """Promises 1 to 3: three SIGKILLs at random; what is paid twice was in flight, and is known."""
     with Emulator(workers=20, latency=0.1) as emulator:
         wanted = {"folder": tmp_path / "run", "jobs": 150, "client": {"max_concurrency": 20}}
-        twice = kill_and_go_on(emulator, wanted, kills=3, slots=25)
+        twice = kill_and_go_on(emulator, wanted, kills=3, slots=20)
         assert twice > 0, "no job was in flight: this test has shown nothing"
         third = run(emulator, wanted)
         assert third.summary()["done_before"] == 150
@@ -185,10 +185,9 @@ def test_twenty_kills(tmp_path: Path, submit: str) -> None:
             "client": {"max_concurrency": 50},
             "batch": {"submit": submit},
         }
-        # In flight is what was sent and is not safe yet: 50, and 8 that are being saved.
-        twice = kill_and_go_on(emulator, wanted, kills=20, slots=58, first=0.2, last=1.8)
+        twice = kill_and_go_on(emulator, wanted, kills=20, slots=50)
         print(f"\n{submit}: {twice} paid twice by 20 kills")
-        assert twice <= (20 * 58 if submit == "sync" else 30)
+        assert twice <= (1000 if submit == "sync" else 30)
 
 
 @pytest.mark.soak

@@ -93,6 +93,27 @@ async def test_a_dead_api_does_not_burn_the_list(tmp_path: Path, api: Emulator) 
     assert api.ledger.totals().charged == 200
 
 
+async def test_a_probe_that_is_told_to_wait_is_not_the_last(tmp_path: Path, api: Emulator) -> None:
+    """A dead API that comes back busy: whoever asked is put off, and another asks after it."""
+    api.fail_next(100_000, 500)
+    retry = replace(QUICK, max_retry_after=0.1)
+    options: dict[str, Any] = {"client": {"max_concurrency": 2, "retry": retry}}
+    async with (
+        batch_of(api, tmp_path / "run", **options) as batch,
+        anyio.create_task_group() as group,
+    ):
+
+        async def revive() -> None:
+            await anyio.sleep(3.0)
+            api.forget_planned()
+            api.fail_next(1, 429, retry_after=0.5)
+
+        group.start_soon(revive)
+        with anyio.fail_after(30):
+            summary = await batch.run(fox(n) for n in range(6))
+    assert (summary.done, summary.failed, summary.in_doubt) == (6, 0, 0), summary
+
+
 async def test_a_refused_credential_ends_the_run(tmp_path: Path) -> None:
     """Rows are not consumed: a person must act, and the next run has all of them."""
     with Emulator(tokens=["good"]) as api:
