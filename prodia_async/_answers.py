@@ -19,7 +19,6 @@ from ._errors import (
     ResponseError,
     ResponseTooLargeError,
     TruncatedResponseError,
-    shown,
 )
 from ._formats import JSON_TYPE, MULTIPART
 from ._hooks import log
@@ -28,7 +27,7 @@ from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinishe
 from ._outputs import Output
 from ._part_headers import PartStarted
 from ._results import MAX_JOB_VALUES, JobResult, read_job_result
-from ._show import one_line
+from ._show import one_line, shown
 from ._statuses import encoding_of, status_error, text_of
 from ._wire import MAX_RESPONSE_BYTES
 

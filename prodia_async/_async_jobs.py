@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from . import _notebook, _waiting
 from ._answers import OutputData, OutputFinished, OutputStarted, error_for, failure_of, make_output
+from ._checks import seconds as check_seconds
 from ._errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -25,14 +26,13 @@ from ._errors import (
     ProdiaError,
     ResponseTooLargeError,
     TruncatedResponseError,
-    shown,
 )
 from ._media import is_cut_short
 from ._models import JobResponse, Timing
 from ._polling import RESULT_SECONDS, Pace, Patience, ask, free
 from ._requests import ASYNC_PATH
 from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
-from ._retry import check_seconds
+from ._show import shown
 from ._stream import JobStream, OutputPart, StreamBlock
 from ._vocabulary import Finished, Terms, Vocabulary
 from ._wire import WireRequest

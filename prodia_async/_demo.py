@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ._attempts import Attempt
     from ._models import JobResponse
-    from ._retry import Attempt
 
 TEXT_TO_IMAGE = "inference.flux-fast.schnell.txt2img.v2"
 COMBINE = "inference.nano-banana.img2img.v2"

@@ -38,7 +38,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, Typed
 
 from ._attempts import MAY_HAVE_RUN, Attempt, Fate
 from ._show import MAX_SHOWN, one_line
-from ._show import shown as shown  # noqa: PLC0414  (its home until lately; others still ask here)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

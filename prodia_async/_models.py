@@ -24,9 +24,9 @@ from ._sources import AsyncBinaryFile, BinaryFile, Drawn, Source, source_of
 if TYPE_CHECKING:
     import os
 
+    from ._attempts import Attempt
     from ._formats import Format
     from ._results import JobResult
-    from ._retry import Attempt
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")

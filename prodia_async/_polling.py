@@ -42,8 +42,8 @@ from ._hooks import log
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ._attempts import Attempt
     from ._engine import Engine, Terms
-    from ._retry import Attempt
 
 T = TypeVar("T")
 

@@ -34,17 +34,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 import tenacity as _t
 
 from . import _waiting
-from ._attempts import Attempt, Attempts, Fate
-from ._checks import flag, integer, number, seconds
+from ._checks import flag, integer, number
 from ._errors import InvalidRequestError
 from ._show import shown
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-# What moved; until every module names where it lives now.
-__all__ = ["Attempt", "Fate"]
-check_seconds = seconds
+    from ._attempts import Attempts
 
 T = TypeVar("T")
 

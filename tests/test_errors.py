@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 from prodia_async import _errors
+from prodia_async._attempts import Attempt
 from prodia_async._errors import (
     APIConnectionError,
     APIStatusError,
@@ -28,7 +29,6 @@ from prodia_async._errors import (
 )
 from prodia_async._outputs import Output
 from prodia_async._results import JobResult, JobState
-from prodia_async._retry import Attempt
 
 CLASSES = [each for each in vars(_errors).values() if isinstance(each, type)]
 ERRORS = sorted({each for each in CLASSES if issubclass(each, ProdiaError)}, key=str)

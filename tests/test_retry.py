@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prodia_async._attempts import Attempts, Fate
+from prodia_async._checks import seconds as check_seconds
 from prodia_async._errors import (
     APIConnectionError,
     APIStatusError,
@@ -35,7 +36,6 @@ from prodia_async._errors import (
     ProdiaError,
     ServerError,
     TruncatedResponseError,
-    shown,
 )
 from prodia_async._retry import (
     ABSURD_SECONDS,
@@ -44,10 +44,10 @@ from prodia_async._retry import (
     RetryBudget,
     RetryPolicy,
     call_state,
-    check_seconds,
     parse_retry_after,
     retrying,
 )
+from prodia_async._show import shown
 
 NOW = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"

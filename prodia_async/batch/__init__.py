@@ -19,6 +19,7 @@ The record is one SQLite file; what else is behind it:
 `_record`, `_admit`   the SQLite file and its one writer; rows held against it
 `_outputs`            files, shards, stores: made safe before the record says so
 `_run`, `_batch`      the run itself, and its public face
+`_standing`           where a run stands; `_ends`, `_watch` and `_submissions` look at it
 `_planning`           what a run would do
 `_progress`           the live line
 `_reader`             a record read: rows, sums, verification

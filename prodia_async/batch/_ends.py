@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._going import Going
-    from ._run import Run
+    from ._standing import Standing
     from ._trade import Made
 
 MOST_ENDED = 256
@@ -45,7 +45,7 @@ class Ends:
         ended: The last rows that came to their end.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Standing) -> None:
         self._run = run
         self.suspended: list[Going] = []
         self.ended: dict[bytes, State] = {}

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +29,14 @@ from .._errors import (
 from ._admit import Coming, admit
 from ._decide import (
     NANO,
-    Outage,
-    Purse,
     State,
     first_to_collect,
     wants_async,
 )
 from ._ends import Ends
-from ._going import Counts, Going, Options, Source, bad_row
+from ._going import Going, Options, Source, bad_row
 from ._record import put, wall
+from ._standing import Standing
 from ._submissions import Submissions
 from ._trade import Asked, Facts, Flight, watching
 from ._values import (
@@ -69,7 +67,7 @@ MOST_DELAYED = 1000
 """Rows that may wait out a Retry-After before no more are taken. Chosen."""
 
 
-class Run:
+class Run(Standing):
     """
     One run.
 
@@ -91,23 +89,8 @@ class Run:
         show: Callable[[BatchProgress], None] | None,
         to_remember: Mapping[str, object],
     ) -> None:
+        super().__init__(opened, trade, savers, options, show)
         self._to_remember = to_remember
-        self.opened = opened
-        self.record = opened.record
-        self.marks = opened.marks
-        self.trade = trade
-        self.savers = savers
-        self.options = options
-        self.show = show
-        self.purse = Purse(options.max_cost, told=opened.told, doubtful=opened.doubtful)
-        for name, price in opened.prices.items():
-            self.purse.seen(name, price)
-        self.outage = Outage()
-        self.counts = Counts(notes=list(opened.notes))
-        self.ready: deque[Going] = deque()
-        self.delayed: list[Going] = []
-        self.under_way: dict[bytes, Going] = {}
-        self.in_flight: set[Going] = set()
         self._ways: dict[str, bool] = {}
         self._how: dict[str, str] = {}
         self._submissions: dict[str, Submissions] = {}
@@ -115,36 +98,12 @@ class Run:
         self._exhausted = False
         self._is_first = True
         self._pulling = anyio.Lock()
-        self._change = anyio.Event()
-        self.total: int | None = None
         self._source: Any = None
-        self.began = 0.0
-        self.clock = anyio.current_time
-        self._group: Any = None
-        self.watch = Watch(self)
         self.ends = Ends(self)
+        self.watch = Watch(self, self.ends)
         self._started = False
-        self.stopped: str | None = None
-        self.broken: str | None = None
         self._fatal: Exception | None = None
         self.is_over = False
-
-    # From outside.
-
-    def stop(self, why: str) -> None:
-        """Take up no more rows; finish those that are with the server."""
-        if self.stopped is None:
-            self.stopped = why
-        for row in list(self.in_flight):
-            if row.job_id is None and row.scope is not None and _is_idle(row.flight):
-                row.scope.cancel()
-        self._changed()
-
-    def stop_now(self, why: str) -> None:
-        """Leave everything as it is; what was sent is in doubt, what has an id is collected."""
-        self.stopped = why
-        if self._group is not None:
-            self._group.cancel_scope.cancel()
 
     async def run(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> BatchSummary:
         """Run all of them."""
@@ -153,17 +112,17 @@ class Run:
         self.began = self.clock()
         self._take_up_collection()
         try:
-            async with anyio.create_task_group() as self._group:
+            async with anyio.create_task_group() as self.group:
                 if self.options.signals:
-                    await self._group.start(self.watch.listen)
-                self._group.start_soon(self.watch.tick)
+                    await self.group.start(self.watch.listen)
+                self.group.start_soon(self.watch.tick)
                 async with anyio.create_task_group() as workers:
                     # No more than may be in flight, those being made safe included: what
                     # a kill may cost twice is then what the user set, and not a job more.
                     for _ in range(self.trade.max_concurrency()):
                         workers.start_soon(self._work)
                 self.is_over = True
-                self._group.cancel_scope.cancel()
+                self.group.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _only(group) from None
         finally:
@@ -300,13 +259,7 @@ class Run:
         return self.ready.popleft() if self.ready else None
 
     async def _wait(self, seconds: float | None) -> None:
-        change = self._change
-        with anyio.move_on_after(math.inf if seconds is None else seconds):
-            await change.wait()
-
-    def _changed(self) -> None:
-        self._change.set()
-        self._change = anyio.Event()
+        await self.change(math.inf if seconds is None else seconds)
 
     async def _pull(self) -> None:
         """Take rows from the input until one is to be run, if nobody does already."""
@@ -316,7 +269,7 @@ class Run:
         async with self._pulling:
             while not (self.ready or self._exhausted or self.stopped or self.broken):
                 await self._pull_some()
-        self._changed()
+        self.changed()
 
     async def _pull_some(self) -> None:
         least = FIRST_ROWS if self._is_first and self.opened.rows else 1
@@ -499,7 +452,7 @@ class Run:
             if is_settled:
                 self.purse.ended(row.expected)
                 self.in_flight.discard(row)
-            self._changed()
+            self.changed()
 
     def _sent(self, row: Going) -> None:
         """Note that an attempt's bytes are about to leave; in the hook."""
@@ -590,13 +543,6 @@ class Run:
 
             self.record.tell(write)
         return made
-
-    def now(self) -> int:
-        return round(1000 * (wall() - self.opened.epoch))
-
-
-def _is_idle(flight: Flight | None) -> bool:
-    return flight is not None and flight.stage in {"queued", "waiting"}
 
 
 def _is_out(row: Going) -> bool:

@@ -15,7 +15,8 @@ from ._opening import renew
 from ._values import BatchError, BatchProgress
 
 if TYPE_CHECKING:
-    from ._run import Run
+    from ._ends import Ends
+    from ._standing import Standing
 
 TICK_SECONDS = 0.25
 """Between two looks at the progress. Documented: at most four a second."""
@@ -30,10 +31,12 @@ class Watch:
 
     Args:
         run: The run.
+        ends: What ends its rows, and breaks it off.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Standing, ends: Ends) -> None:
         self._run = run
+        self._ends = ends
         self._times: deque[tuple[float, int, int]] = deque()
 
     async def listen(self, *, task_status: Any) -> None:
@@ -80,10 +83,10 @@ class Watch:
                 lambda connection: renew(connection, self._run.opened.token), linger=True
             )
         except BatchError as error:
-            self._run.ends.break_off(error)
+            self._ends.break_off(error)
             return
         if not ours:
-            self._run.ends.break_off(
+            self._ends.break_off(
                 BatchError("another run has taken the folder over while this one slept")
             )
 

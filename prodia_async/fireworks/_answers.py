@@ -26,13 +26,12 @@ from .._errors import (
     ResponseTooLargeError,
     ServerError,
     TruncatedResponseError,
-    shown,
 )
 from .._hooks import logger
 from .._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
 from .._models import Failed, Succeeded, Timing
 from .._outputs import Output
-from .._show import MAX_SHOWN, one_line
+from .._show import MAX_SHOWN, one_line, shown
 from .._statuses import STATUS_ERRORS, encoding_of, status_error, text_of
 from .._vocabulary import Vocabulary
 from ._edits import CannyEdgeDetection, Order, QRCode, SyncOrder
@@ -44,9 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from .._attempts import Attempt
     from .._errors import ProdiaError
     from .._exchange import Reply
-    from .._retry import Attempt
     from .._wire import Headers
 
 T = TypeVar("T")

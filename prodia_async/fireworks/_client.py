@@ -14,9 +14,9 @@ from typing import (
 
 from .. import _waiting
 from .._checks import flag
+from .._checks import seconds as check_seconds
 from .._models import Timing
 from .._progress import MapProgress, Progress, Teller, bar
-from .._retry import check_seconds
 from .._wire import MAX_RESPONSE_BYTES
 from ._answers import ImageOutcome, ImageResponse
 from ._edits import (

@@ -12,9 +12,10 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from .._checks import flag, integer, number, seconds
-from .._errors import InvalidRequestError, shown
+from .._errors import InvalidRequestError
 from .._models import as_input
 from .._requests import encode_json
+from .._show import shown
 from .._uploads import FormBody, FormPart
 from .._wire import WireRequest
 from ._orders import (

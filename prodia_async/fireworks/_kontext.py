@@ -22,10 +22,9 @@ from .._errors import (
     JobNotFoundError,
     MalformedResponseError,
     ProdiaError,
-    shown,
 )
 from .._polling import GRACE, Pace, Patience, ask, free
-from .._show import one_line
+from .._show import one_line, shown
 from .._statuses import status_error, text_of
 from ._answers import (
     SUCCESS,

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 import anyio.to_thread
 
 from .._checks import flag, integer, number
-from .._errors import InvalidRequestError, shown
+from .._checks import seconds as check_seconds
+from .._errors import InvalidRequestError
 from .._formats import JSON_TYPE, Format
 from .._media import SNIFF_BYTES, sniff
 from .._models import as_input
 from .._requests import encode_json, input_parts
-from .._retry import check_seconds
+from .._show import shown
 from .._uploads import BytesBody, chunks_of
 from .._wire import WireRequest
 

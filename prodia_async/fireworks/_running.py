@@ -17,14 +17,14 @@ from typing import (
 from .. import _waiting
 from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._cache import AnswerCache
-from .._errors import DeadlineExceededError, ProdiaError, shown
+from .._errors import DeadlineExceededError, ProdiaError
 from .._hooks import JobDetails, log, tell
 from .._keys import Digester
 from .._map import own_error
 from .._models import Failed, Succeeded, Timing, as_input
 from .._polling import count
 from .._requests import input_parts
-from .._show import one_line
+from .._show import one_line, shown
 from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
 from ._edits import (
     Order,

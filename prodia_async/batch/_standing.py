@@ -1,0 +1,113 @@
+"""Where a run stands: what its workers, its ends and its watch all look at."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ._decide import Outage, Purse
+from ._going import Counts
+from ._record import wall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._going import Going, Options
+    from ._opening import Opened
+    from ._outputs import Savers
+    from ._trade import Flight, Trade
+    from ._values import BatchProgress
+
+
+class Standing:
+    """
+    Where a run stands.
+
+    Args:
+        opened: The folder.
+        trade: The API.
+        savers: The threads that make outputs safe.
+        options: What the user wants.
+        show: Is told of the progress.
+
+    Attributes:
+        purse: What was spent, and what may be.
+        outage: Whether the API is down.
+        ready: Rows to be taken up.
+        delayed: Rows that are to be taken up later.
+        under_way: Rows that were taken from the input and have not ended, by key.
+        in_flight: Rows that are being run, or made safe.
+        stopped: Why no more rows are taken up.
+        broken: Why nothing can be written any more.
+        total: How many rows there are, where that is known.
+        began: When the run began.
+        group: What all of the run's tasks are in.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        trade: Trade,
+        savers: Savers,
+        options: Options,
+        show: Callable[[BatchProgress], None] | None,
+    ) -> None:
+        self.opened = opened
+        self.record = opened.record
+        self.marks = opened.marks
+        self.trade = trade
+        self.savers = savers
+        self.options = options
+        self.show = show
+        self.purse = Purse(options.max_cost, told=opened.told, doubtful=opened.doubtful)
+        for name, price in opened.prices.items():
+            self.purse.seen(name, price)
+        self.outage = Outage()
+        self.counts = Counts(notes=list(opened.notes))
+        self.ready: deque[Going] = deque()
+        self.delayed: list[Going] = []
+        self.under_way: dict[bytes, Going] = {}
+        self.in_flight: set[Going] = set()
+        self.total: int | None = None
+        self.began = 0.0
+        self.clock = anyio.current_time
+        self.group: Any = None
+        self.stopped: str | None = None
+        self.broken: str | None = None
+        self._change = anyio.Event()
+
+    def stop(self, why: str) -> None:
+        """Take up no more rows; finish those that are with the server."""
+        if self.stopped is None:
+            self.stopped = why
+        for row in list(self.in_flight):
+            if row.job_id is None and row.scope is not None and _is_idle(row.flight):
+                row.scope.cancel()
+        self.changed()
+
+    def stop_now(self, why: str) -> None:
+        """Leave everything as it is; what was sent is in doubt, what has an id is collected."""
+        self.stopped = why
+        if self.group is not None:
+            self.group.cancel_scope.cancel()
+
+    def now(self) -> int:
+        """Return milliseconds since the record began, by the wall clock."""
+        return round(1000 * (wall() - self.opened.epoch))
+
+    def changed(self) -> None:
+        """Wake whoever waits for a change."""
+        self._change.set()
+        self._change = anyio.Event()
+
+    async def change(self, seconds: float) -> None:
+        """Wait for the next change, but no longer than so many seconds."""
+        change = self._change
+        with anyio.move_on_after(seconds):
+            await change.wait()
+
+
+def _is_idle(flight: Flight | None) -> bool:
+    return flight is not None and flight.stage in {"queued", "waiting"}
