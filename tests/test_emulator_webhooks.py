@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from prodia_async.emulator import Emulator, FireworksBehaviour, Webhook
+from prodia_async.fireworks import AsyncFireworks, verify_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +101,28 @@ def test_a_task_that_has_ended_is_told(
         assert headers["Content-Type"] == "application/json"
         assert (webhook.status, webhook.url, webhook.body) == (204, receiver.url, body)
         assert "s3cret" not in repr(emulator.ledger.records()) + repr(webhook)
+
+
+async def test_the_clients_own_check_takes_what_the_emulator_signed(receiver: Receiver) -> None:
+    """Ordered by the client, called over HTTP, checked as it arrived: and nothing else passes."""
+    behaviour = FireworksBehaviour(shrink=16)
+    with Emulator(fireworks=behaviour) as emulator:
+        async with AsyncFireworks("key", base_url=emulator.fireworks_url) as client:
+            response = await client.kontext(
+                "a fox", webhook_url=receiver.url, webhook_secret="s3cret", poll=0.01
+            )
+        called(emulator)
+    ((headers, body),) = receiver.calls
+    assert json.loads(body)["id"] == response.image.id
+    assert verify_webhook(body, headers, "s3cret") is True
+    assert verify_webhook(body, list(headers.items()), "s3cret") is True
+    for place in (0, len(body) // 2, len(body) - 1):
+        changed = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
+        assert verify_webhook(changed, headers, "s3cret") is False
+    assert verify_webhook(body, headers, "s3cret2") is False
+    unsigned = {name: value for name, value in headers.items() if "Signature" not in name}
+    assert len(unsigned) == len(headers) - 1
+    assert verify_webhook(body, unsigned, "s3cret") is False
 
 
 def test_without_a_secret_it_is_not_signed(receiver: Receiver) -> None:
