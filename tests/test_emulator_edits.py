@@ -74,6 +74,29 @@ def test_a_picture_from_a_picture(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "made"),
+    [
+        ((640, 512), (1152, 896)), ((512, 512), (1024, 1024)), ((512, 1024), (768, 1344)),
+        ((300, 400), (896, 1152)), ((900, 100), (1536, 640)), ((480, 640), (896, 1152)),
+        ((1600, 900), (1344, 768)), ((900, 1600), (768, 1344)), ((500, 494), (1024, 1024)),
+    ],
+)  # fmt: skip
+def test_a_picture_of_any_size_starts_one(
+    emulator: Emulator, size: tuple[int, int], made: tuple[int, int]
+) -> None:
+    """Where no size is asked for it is one of the nine, the one of the nearest ratio."""
+    files = {"control_image": ("a.png", picture(size), "image/png")}
+    response = httpx.post(
+        f"{emulator.fireworks_url}{MODEL}/control_net",
+        data={"prompt": "a", "control_net_name": "canny"},
+        files=files,
+        headers={"authorization": "Bearer x", "accept": "image/png"},
+        verify=False,
+    )
+    assert opened(response).size == made
+
+
+@pytest.mark.parametrize(
     ("edit", "part", "fields", "problem"),
     [
         ("image_to_image", "init_image", {"prompt": "a"}, "image_strength: field required"),

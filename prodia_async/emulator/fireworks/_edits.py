@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import random
 from dataclasses import replace
+from math import log
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
@@ -21,7 +22,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from ..drawing import _pictures
 from ._fields import CANNY_FIELDS, CONTROL_FIELDS, EDIT_FIELDS, QR_FIELDS, check_fields, from_texts
-from ._orders import Order, near_size, picture_size, sdxl_order, shrunk
+from ._models import PAIRS
+from ._orders import Order, picture_size, sdxl_order, shrunk
 from ._refusals import Invalid, Problem
 
 if TYPE_CHECKING:
@@ -118,9 +120,14 @@ def edit_order(
         raise Invalid(Problem("control_net_name", "field required", "missing"))
     given = {name: value for name, value in values.items() if value is not None}
     if values["width"] is None and values["height"] is None:
-        given |= dict(zip(("width", "height"), near_size(*size), strict=True))
+        given |= dict(zip(("width", "height"), _near_pair(*size), strict=True))
     order = sdxl_order(model, given, wanted, behaviour)
     return replace(order, edit=edit, picture=picture, strength=strength)
+
+
+def _near_pair(across: int, down: int) -> tuple[int, int]:
+    """Choose the size whose ratio is nearest to a picture's; invented, as no page says."""
+    return min(sorted(PAIRS), key=lambda pair: abs(log(pair[0] * down / (pair[1] * across))))
 
 
 def _kept(values: Mapping[str, Any]) -> float:
