@@ -18,10 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from .._catalogue import job_type as catalogued
 from .._client import AsyncProdia
 from .._errors import InvalidRequestError, ProdiaError
-from .._keys import Digester, canonical_accept, content_key, digest_bytes
+from .._keys import Digester, canonical_accept, content_key
 from .._models import Job, JobRequest, as_input, wire_job
 from .._show import shown
-from ..fireworks import AsyncFireworks, Generate, Kontext, TextToImage, estimate
+from ..fireworks import (
+    AsyncFireworks,
+    CannyEdgeDetection,
+    ControlNet,
+    Generate,
+    ImageToImage,
+    Kontext,
+    QRCode,
+    TextToImage,
+    estimate,
+)
 from ._outputs import Content, safe_ext
 from ._values import BatchJob
 
@@ -348,7 +358,25 @@ def content_of(output: Output) -> Content:
     return Content(output.content, safe_ext(output.suffix))
 
 
-ORDERS = {"text_to_image": TextToImage, "generate": Generate, "kontext": Kontext}
+ORDERS = {
+    "text_to_image": TextToImage,
+    "generate": Generate,
+    "kontext": Kontext,
+    "image_to_image": ImageToImage,
+    "control_net": ControlNet,
+    "canny_edge_detection": CannyEdgeDetection,
+    "qr_code": QRCode,
+}
+"""What a row may order of the Fireworks API, by the `type` it has in a file and in a record."""
+
+_PICTURES: dict[type[Any], str] = {
+    Kontext: "input_image",
+    ImageToImage: "init_image",
+    ControlNet: "control_image",
+    CannyEdgeDetection: "image",
+}
+"""Which field of an order is a file, and so counts in its key by its bytes."""
+
 _NOT_CONTENT = frozenset(
     {"deadline", "poll", "raise_if_filtered", "tag", "webhook_url", "webhook_secret"}
 )
@@ -378,16 +406,12 @@ class FireworksTrade:
             value = getattr(order, each.name)
             if each.name in _NOT_CONTENT or value is None:
                 continue
-            if each.name == "input_image" and not _is_address(value):
-                path = None if isinstance(value, bytes) else Path(value)
-                digest = (
-                    digest_bytes(value)
-                    if isinstance(value, bytes)
-                    else await self._digester.digest(Path(value))
-                )
-                writable = path is not None
-                config[each.name] = str(path) if path is not None else digest.hex()
-                keyed[each.name] = digest.hex()
+            if each.name == _PICTURES.get(type(order)) and not _is_address(value):
+                content = as_input(value).content
+                digest = (await self._digester.digest(content)).hex()
+                writable = isinstance(content, Path)
+                config[each.name] = str(content) if writable else digest
+                keyed[each.name] = digest
                 continue
             if each.name == "accept":
                 value = canonical_accept(value)
@@ -439,34 +463,64 @@ class FireworksTrade:
 
 
 def _order(value: Any) -> Any:
-    if isinstance(value, TextToImage | Generate | Kontext):
+    """
+    Return the order that an item of the input is.
+
+    Raises:
+        InvalidRequestError: It is none; or it has files that its order has no place for.
+    """
+    if isinstance(value, tuple(ORDERS.values())):
         return value
     if isinstance(value, str):
         return TextToImage(value)
+    beside: dict[str, Any] = {}
+    inputs: Sequence[Any] = ()
     if isinstance(value, JobRequest):
+        inputs = value.inputs
+        beside = {"accept": value.accept, "deadline": value.deadline}
         value = value.job
     if isinstance(value, Job):
         value = value.to_wire()
     if isinstance(value, Mapping):
         kind = ORDERS.get(str(value.get("type", "text_to_image")))
         config = value.get("config")
+        if config is None and inputs:
+            config = {}  # of edges nothing else need be said
         if kind is None or not isinstance(config, Mapping):
             raise InvalidRequestError(
                 f"a job for Fireworks needs a type of {', '.join(ORDERS)} and a config, "
                 f"not {shown(value)}"
             )
+        if inputs:
+            beside[_place_of(kind, inputs)] = inputs[0]
+        names = {each.name for each in fields(kind)}
+        given = {name: each for name, each in beside.items() if each is not None and name in names}
         try:
-            return kind(**config)
+            return kind(**{**given, **config})
         except TypeError as error:
             raise InvalidRequestError(f"{kind.__name__}: {error}") from error
+    orders = ", ".join(each.__name__ for each in ORDERS.values())
     raise InvalidRequestError(
-        f"a batch on Fireworks takes TextToImage, Generate, Kontext, prompts and BatchJob, "
-        f"not {shown(value)}"
+        f"a batch on Fireworks takes {orders}, prompts and BatchJob, not {shown(value)}"
     )
 
 
+def _place_of(kind: type[Any], inputs: Sequence[Any]) -> str:
+    """Return the field that a job's one input file is for."""
+    place = _PICTURES.get(kind)
+    if place is None:
+        raise InvalidRequestError(
+            f"{kind.__name__} takes no input file, and {len(inputs)} were given"
+        )
+    if len(inputs) > 1:
+        raise InvalidRequestError(
+            f"{kind.__name__} takes one input file, its {place}, and {len(inputs)} were given"
+        )
+    return place
+
+
 def _is_address(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("http://", "https://", "data:"))
+    return isinstance(value, str) and value.lower().startswith(("http://", "https://", "data:"))
 
 
 def complete_outputs(error: BaseException) -> Sequence[Output]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import tarfile
 import time
 from contextlib import asynccontextmanager
@@ -11,8 +13,18 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from conftest import on_both_loops
+from PIL import Image
 
-from prodia_async import AsyncProdia, InvalidRequestError, Job, JobRequest, RetryPolicy
+from prodia_async import (
+    JPEG,
+    AsyncProdia,
+    InvalidRequestError,
+    Job,
+    JobRequest,
+    Output,
+    RetryPolicy,
+)
+from prodia_async._keys import content_key, digest_bytes
 from prodia_async.batch import (
     Batch,
     BatchChangedError,
@@ -23,8 +35,17 @@ from prodia_async.batch import (
     grid,
     read_jobs,
 )
+from prodia_async.batch._trade import trade_of
 from prodia_async.emulator import Emulator
-from prodia_async.fireworks import AsyncFireworks, TextToImage
+from prodia_async.fireworks import (
+    AsyncFireworks,
+    CannyEdgeDetection,
+    ControlNet,
+    ImageToImage,
+    Kontext,
+    QRCode,
+    TextToImage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -501,6 +522,110 @@ async def test_fireworks(tmp_path: Path, api: Emulator) -> None:
         assert len(rows) == 3
         assert all(row.seed is not None and row.path for row in rows)
         assert dollars == pytest.approx(3 * 4 * 0.00035)
+
+
+def drawn(color: str = "navy") -> bytes:
+    target = io.BytesIO()
+    Image.new("RGB", (1024, 1024), color).save(target, "PNG")
+    return target.getvalue()
+
+
+async def test_every_order_of_the_other_api(tmp_path: Path, api: Emulator) -> None:
+    """
+    Pictures from pictures, edges and codes: as orders, as mappings, and as rows of a file.
+
+    Whichever way one is written it is the same job, known by its picture's bytes, and runs once.
+    """
+    (tmp_path / "in.png").write_bytes(drawn())
+    (tmp_path / "copy.png").write_bytes(drawn())
+    (tmp_path / "gone.png").write_bytes(drawn("red"))
+    there = str(tmp_path / "in.png")
+    kept: dict[str, Any] = {"image_strength": 0.5, "seed": 1}
+    control = {"prompt": "b", "control_net_name": "canny", "seed": 2}
+    orders: list[Any] = [
+        ImageToImage("a", drawn(), **kept),
+        ControlNet("b", Output(drawn(), "image/png"), control_net_name="canny", seed=2),
+        CannyEdgeDetection(("named.png", drawn())),
+        QRCode("https://example.org", width=256, height=256),
+        Kontext("c", input_image=io.BytesIO(drawn()), seed=3, poll=0.01),
+    ]
+    mappings: list[Any] = [
+        {"type": "image_to_image", "config": {"prompt": "a", "init_image": there, **kept}},
+        {"type": "control_net", "config": {**control, "control_image": there}},
+        {"type": "canny_edge_detection", "config": {"image": there}},
+        {"type": "qr_code", "config": {"prompt": "https://example.org", "width": 256,
+                                       "height": 256}},
+        {"type": "kontext", "config": {"prompt": "c", "input_image": there, "seed": 3}},
+    ]  # fmt: skip
+    rows = [
+        {"type": "image_to_image", "prompt": "a", "input": "copy.png", **kept},
+        {"type": "control_net", "input": "in.png", **control},
+        {"type": "canny_edge_detection", "inputs": ["copy.png"]},
+        {"type": "kontext", "prompt": "c", "input": "copy.png", "seed": 3},
+        {"type": "qr_code", "prompt": "x", "input": "in.png"},
+        {"type": "image_to_image", "prompt": "a", "inputs": ["in.png", "copy.png"], **kept},
+        {"type": "image_to_image", "prompt": "a", "input": "missing.png", **kept},
+        {"type": "canny_edge_detection", "config": {}},
+    ]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder = tmp_path / "run"
+    async with AsyncFireworks("any", base_url=api.fireworks_url) as client:
+
+        async def run(jobs: Any) -> BatchSummary:
+            settings: dict[str, Any] = {"progress": False, "signals": False, "also": True}
+            async with Batch(folder, client, **settings) as batch:
+                return await batch.run(jobs)
+
+        summary = await run(orders)
+        assert (summary.done, summary.failed) == (5, 0), summary
+        assert api.ledger.totals().charged == 5
+        keys = [row.key for row in BatchRecord(folder).rows()]
+        assert len(set(keys)) == 5
+        for jobs in (mappings, read_jobs(tmp_path / "jobs.jsonl")):
+            await run(jobs)
+        assert api.ledger.totals().charged == 5, "an equal order was paid for again"
+        other = {"type": "canny_edge_detection", "config": {"image": str(tmp_path / "gone.png")}}
+        assert (await run([other])).done == 1
+        assert api.ledger.totals().charged == 6, "another picture's edges are another job's"
+    record = BatchRecord(folder)
+    rows_of = list(record.rows())
+    done = [row for row in rows_of if row.state == "done"]
+    assert [row.key for row in done[:5]] == keys
+    assert [record.read(row)[:4] for row in done] == [b"\x89PNG"] * 6
+    reasons = {row.error.partition(": ")[2][:6]: row.error for row in rows_of if row.error}
+    assert sorted(reasons) == ["line 5", "line 6", "line 7", "line 8"]
+    assert "QRCode takes no input file, and 1 were given" in reasons["line 5"]
+    assert "takes one input file, its init_image, and 2 were given" in reasons["line 6"]
+    assert "missing.png" in reasons["line 7"]
+    assert "needs a type of" in reasons["line 8"]
+    assert "and a config" in reasons["line 8"]
+
+
+async def test_a_picture_order_as_a_line_of_a_file(tmp_path: Path, api: Emulator) -> None:
+    """What is written down names the file, or else its digest; the key is the bytes' alone."""
+    path = tmp_path / "in.png"
+    path.write_bytes(drawn())
+    async with AsyncFireworks("any", base_url=api.fireworks_url) as client:
+        trade = trade_of(client)
+        by_path = await trade.asked(CannyEdgeDetection(path, min_val=5, extra_body={"new": 1}))
+        by_bytes = await trade.asked(CannyEdgeDetection(drawn(), min_val=5, extra_body={"new": 1}))
+        other = await trade.asked(CannyEdgeDetection(path, min_val=5, extra_body={"new": 2}))
+        address = await trade.asked(Kontext("x", input_image="HTTPS://example.org/a.png"))
+        plain = await trade.asked(JobRequest(Job("text_to_image", {"prompt": "x"}), accept=JPEG()))
+    digest = digest_bytes(drawn()).hex()
+    assert (by_path.is_writable, by_bytes.is_writable) == (True, False)
+    assert by_path.line["type"] == "canny_edge_detection"
+    assert by_path.line["config"]["image"] == str(path)
+    assert by_bytes.line["config"]["image"] == digest
+    assert by_path.key == by_bytes.key != other.key
+    assert by_path.type == "canny_edge_detection/stable-diffusion-xl-1024-v1-0"
+    model = "stable-diffusion-xl-1024-v1-0"
+    config = {"image": digest, "model": model, "min_val": 5, "extra_body": {"new": 1}}
+    assert by_path.key == content_key({"type": "canny_edge_detection", "config": config})
+    assert address.line["config"]["input_image"] == "HTTPS://example.org/a.png"
+    assert plain.line["config"]["accept"] == "image/jpeg"
+    assert trade.facts(by_path).dollars is None
+    assert trade.facts(plain).dollars == pytest.approx(4 * 0.00035)
 
 
 # Arguments.
