@@ -178,6 +178,28 @@ def test_what_a_setting_is(
         (["fireworks", "x", "-c", "aspect=1"], "did you mean aspect_ratio?"),
         (["fireworks", "x", "-c", "zzz=1"], "-c zzz is no field of this request"),
         (["fireworks", "x", "-i", "a.png"], "-i belongs to the Kontext models"),
+        (["fireworks", "x", "-c", "extra_body={}"], "-c extra_body is no field of this request"),
+        (["fireworks", "x", "-c", "seed:=x"], "-c seed:= takes JSON, and 'x' is none"),
+        (["fireworks", "x", "--extra-body", "new"], "--extra-body must read key=value or @file"),
+        (["fireworks", "x", "--extra-body", "a:=x"], "--extra-body a:= takes JSON, and 'x' is no"),
+        (["fireworks", "x", "--extra-body", "a=@no"], "--extra-body @no cannot be read: No such"),
+        (["fireworks", "x", "--extra-body", "@seven.json"], "--extra-body @seven.json must hold a"),
+        (["fireworks", "x", "--extra-body", "seed=7"], "extra_body has seed, which this request"),
+        (["fireworks", "x", "-k", "controlnet"], "not 'controlnet'; did you mean control_net?"),
+        (["fireworks", "x", "-k", "zzz"], "--kind must be one of text_to_image, generate, kontext"),
+        (["fireworks", "x", "-k", "qr-code", "-i", "bytes"], "not to QRCode"),
+        (["fireworks", "x", "-k", "image-to-image"], "-i is missing: ImageToImage needs a picture"),
+        (["fireworks", "x", "-k", "image-to-image", "-i", "bytes"], "image_strength is needed"),
+        (["fireworks", "x", "-k", "control_net", "-i", "bytes"], "-c control_net_name= is missing"),
+        (["fireworks", "-k", "control_net", "-i", "bytes"], "PROMPT is missing"),
+        (["fireworks", "x", "-k", "canny_edge_detection", "-i", "bytes"], "PROMPT belongs to what"),
+        (["fireworks", "-k", "canny_edge_detection"], "-i is missing: CannyEdgeDetection needs"),
+        (["fireworks", "-k", "canny_edge_detection", "-i", ""], "-i must be a file"),
+        (["fireworks", "-k", "canny_edge_detection", "-i", "no.png"], "no.png"),
+        (["fireworks", "-k", "canny_edge_detection", "-i", "bytes", "-c", "image=x"], "min_val"),
+        (["fireworks", "-k", "canny_edge_detection", "-i", "https://a/b.png"], "cannot be a URL"),
+        (["fireworks", "--task", "7", "-k", "kontext"], "--task collects what was asked for"),
+        (["fireworks", "--task", "7", "--extra-body", "a=1"], "--task collects what was asked for"),
         (["fireworks", "x", "--task", "7"], "--task collects what was asked for before"),
         (["fireworks", "x", "-o", "-", "--json"], "--json needs standard output"),
         (["emulator", "--slow", "0"], "--slow must be a number of bytes a second above 0, not 0"),
@@ -508,6 +530,74 @@ def test_a_kontext_task(run: Run, tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
     assert picture(tmp_path / "b.png")[0] == "PNG"
+
+
+def test_pictures_from_pictures_edges_and_codes(run: Run, api: Emulator, tmp_path: Path) -> None:
+    """Each kind by its name; an SDXL model with -i makes a picture from a picture."""
+    sdxl = "stable-diffusion-xl-1024-v1-0"
+    code = run(
+        "fireworks", "https://example.org", "-k", "qr_code", "-c", "width=512", "-o", "q.png"
+    )
+    assert (code.returncode, code.stderr) == (0, b"")
+    assert picture(tmp_path / "q.png")[1] == (512, 1024)
+    kind = ("-k", "canny-edge-detection")
+    edges = run("fireworks", *kind, "-i", "q.png", "-c", "min_val=50", "-o", "e.jpg", "--json")
+    assert edges.returncode == 0, edges.stderr
+    assert picture(tmp_path / "e.jpg") == ("JPEG", (512, 1024))
+    assert json.loads(edges.stdout)["dollars"] is None
+    assert api.ledger[-1].config == {"min_val": "50"}, "a form is made of text"
+    lines = run(
+        *("fireworks", "a fox", "-k", "control_net", "-i", "e.jpg", "-c", "control_net_name=canny"),
+        *("-c", "steps=10", "-c", "seed=7", "-o", "c.png"),
+    )
+    assert lines.returncode == 0, lines.stderr
+    assert b"price     $0.0013, by the steps" in lines.stdout
+    assert picture(tmp_path / "c.png")[0] == "PNG"
+    first = [
+        *("fireworks", "a fox", "-m", sdxl, "-i", "c.png", "-c", "image_strength=0.4"),
+        *("-c", "samples=2", "-c", "negative_prompt=12", "-o", "two/"),
+    ]
+    assert run(*first).returncode == 0
+    sent = api.ledger[-1].config
+    assert sent is not None
+    assert (sent["samples"], sent["negative_prompt"]) == ("2", "12")
+    assert len(list((tmp_path / "two").iterdir())) == 2
+    assert run("fireworks", "a fox", "-k", "generate", "-o", "g.png").returncode == 0
+    endpoints = [each.endpoint for each in list(api.ledger)[-5:]]  # type: ignore[attr-defined]
+    assert endpoints[:4] == ["qr_code", "canny_edge_detection", "control_net", "image_to_image"]
+    assert api.ledger[-1].path.endswith(f"/image_generation/accounts/fireworks/models/{sdxl}")
+
+
+def test_what_nobody_knows_yet_is_sent_as_it_is(run: Run, tmp_path: Path) -> None:
+    """Read as the settings of a job are: text, JSON, a file; beside the fields that are known."""
+    (tmp_path / "more.json").write_text('{"from_file": [1]}')
+    (tmp_path / "in.png").write_bytes(PICTURE)
+    extra = ("--extra-body", "a=x", "--extra-body", "b=7", "--extra-body", "c:=null")
+    whole = PICTURE + b"IEND\xaeB`\x82"
+    with RawServer([say(http("200 OK", whole, content_type="image/png"))] * 2) as server:
+        base = {"FIREWORKS_API_BASE": server.url}
+        plain = run("fireworks", "x", *extra, "--extra-body", "@more.json", "-c", "seed=1", **base)
+        edit = run(
+            *("fireworks", "-k", "canny_edge_detection", "-i", "in.png"),
+            *("--extra-body", "new=1.5"),
+            **base,
+        )
+    assert (plain.returncode, edit.returncode) == (0, 0), plain.stderr + edit.stderr
+    sent = json.loads(server.requests[0].body)
+    assert {"a": "x", "b": 7, "c": None, "from_file": [1], "seed": 1}.items() <= sent.items()
+    assert b'name="new"\r\n\r\n1.5\r\n' in server.requests[1].body
+
+
+def test_a_task_is_of_the_model_that_makes_them(run: Run, tmp_path: Path) -> None:
+    """Without -m a task is asked for where Kontext's lie, not at the model of plain pictures."""
+    done = run(
+        *("fireworks", "x", "-k", "kontext", "-o", "a.png", "--json", "--poll-seconds", "0.05")
+    )
+    assert done.returncode == 0, done.stderr
+    task = json.loads(done.stdout)["images"][0]["id"]
+    again = run("fireworks", "--task", task, "-o", "b.png", "--poll-seconds", "0.05")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_a_filtered_picture(run: Run, tmp_path: Path) -> None:

@@ -65,13 +65,16 @@ def make_job(typed: str | None, file: str | None, items: Sequence[str], *, has_i
     return Job(given, wire.get("config") if config is None else config, wire.get("jobs"))
 
 
-def read_config(items: Sequence[str], name: object = None) -> dict[str, Any] | None:
+def read_config(
+    items: Sequence[str], name: object = None, *, option: str = "-c"
+) -> dict[str, Any] | None:
     """
     Make a config of settings as they were typed, or ``None`` when there are none.
 
     Args:
         items: ``key=value``, ``key=@file`` (the file's text), ``key:=json`` or ``@file.json``.
         name: The job type, whose catalogue entry says what is text.
+        option: What they were typed after.
 
     Raises:
         InvalidRequestError: One is none of these; says which.
@@ -83,19 +86,20 @@ def read_config(items: Sequence[str], name: object = None) -> dict[str, Any] | N
         key, equals, value = item.partition("=")
         key = key.strip()
         if item.startswith("@"):
-            config.update(_read_object(item[1:]))
+            config.update(_read_object(option, item[1:]))
         elif not equals or not key.strip(": "):
-            wrong("-c", f"must read key=value or @file.json, not {item!r} (key:=json for a number)")
+            form = "must read key=value or @file.json"
+            wrong(option, f"{form}, not {item!r} (key:=json for a number)")
         else:
             name = key.removesuffix(":").strip()
             is_text = kinds.get(name) in {"string", "filename"} or (
                 name not in kinds and name in TEXTS
             )
-            config[name] = read_setting(key, value, is_text=is_text)
+            config[name] = read_setting(key, value, is_text=is_text, option=option)
     return config if items else None
 
 
-def read_setting(key: str, value: str, *, is_text: bool) -> Any:
+def read_setting(key: str, value: str, *, is_text: bool, option: str = "-c") -> Any:
     """
     Read the value of one setting.
 
@@ -103,24 +107,25 @@ def read_setting(key: str, value: str, *, is_text: bool) -> Any:
         key: Its name; one that ends in a colon takes JSON alone.
         value: As it was typed; ``@file`` is a file's text, ``@@`` an at sign.
         is_text: Whether text is meant, so that ``12`` is no number.
+        option: What it was typed after.
 
     Raises:
         InvalidRequestError: The file cannot be read, or it must be JSON and is none.
     """
     if key.endswith(":"):
-        return _read_exactly(key[:-1], value)
+        return _read_exactly(option, key[:-1], value)
     if value.startswith("@@"):
         return value[1:]
     if value.startswith("@"):
-        return read_text("-c", value[1:]).removesuffix("\n").removesuffix("\r")
+        return read_text(option, value[1:]).removesuffix("\n").removesuffix("\r")
     return value if is_text else _read_value(value)
 
 
-def _read_exactly(key: str, text: str) -> Any:
+def _read_exactly(option: str, key: str, text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        wrong("-c", f"{key}:= takes JSON, and {text!r} is none; {key}= takes text", cause=error)
+        wrong(option, f"{key}:= takes JSON, and {text!r} is none; {key}= takes text", cause=error)
 
 
 def _read_value(text: str) -> Any:
@@ -135,10 +140,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _read_object(name: str) -> dict[str, Any]:
-    found = read_json("-c", name, mark="@")
+def _read_object(option: str, name: str) -> dict[str, Any]:
+    found = read_json(option, name, mark="@")
     if not isinstance(found, dict):
-        wrong("-c", f"@{name} must hold a JSON object, not {type(found).__name__}")
+        wrong(option, f"@{name} must hold a JSON object, not {type(found).__name__}")
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,17 +13,20 @@ import typer
 from .._errors import ProdiaError
 from ..fireworks import (
     AsyncFireworks,
+    CannyEdgeDetection,
     ContentFilteredError,
+    ControlNet,
     Generate,
     ImageResponse,
+    ImageToImage,
     Kontext,
+    QRCode,
     TextToImage,
-    estimate,
 )
-from ..fireworks._orders import FLUX_SCHNELL, POLL_SECONDS
+from ..fireworks._orders import FLUX_SCHNELL, KONTEXT_PRO, POLL_SECONDS
 from . import _options as options
 from ._app import InterruptedJobError, app, wrong
-from ._config import media_of, read_setting, read_text
+from ._config import media_of, read_config, read_setting, read_text
 from ._job import show_rest
 from ._show import console, spinner, wrote
 from ._target import Target
@@ -40,23 +43,55 @@ SDXL = (
 )  # fmt: skip
 """The models of the older endpoint. Source: digest "Fireworks image API", section 1."""
 
+KINDS: dict[str, type[Any]] = {
+    "text_to_image": TextToImage,
+    "generate": Generate,
+    "kontext": Kontext,
+    "image_to_image": ImageToImage,
+    "control_net": ControlNet,
+    "canny_edge_detection": CannyEdgeDetection,
+    "qr_code": QRCode,
+}
+"""What can be asked for, by the names that the client's methods have."""
+
+PICTURES: dict[type[Any], str] = {
+    Kontext: "input_image",
+    ImageToImage: "init_image",
+    ControlNet: "control_image",
+    CannyEdgeDetection: "image",
+}
+"""What takes a picture, and by which name."""
+
 
 @app.command("fireworks")
 def _fireworks(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="What to show; @FILE reads it.")
+        str | None,
+        typer.Argument(
+            metavar="PROMPT", help="What to show, or what a QR code says; @FILE reads it."
+        ),
     ] = None,
     *,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            "-k",
+            metavar="KIND",
+            help=f"{', '.join(KINDS)}. By default what the model makes, and with -i a picture "
+            "from a picture.",
+        ),
+    ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--model",
             "-m",
             metavar="MODEL",
-            help="flux-1-schnell-fp8, flux-1-dev-fp8, flux-kontext-pro, flux-kontext-max, "
-            f"{', '.join(SDXL)}, or another by its whole name.",
+            help="flux-1-schnell-fp8 (the default), flux-1-dev-fp8, flux-kontext-pro, "
+            f"flux-kontext-max, {', '.join(SDXL)}, or another by its whole name.",
         ),
-    ] = FLUX_SCHNELL,
+    ] = None,
     config: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,13 +102,23 @@ def _fireworks(
             "be given again.",
         ),
     ] = None,
+    extra_body: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extra-body",
+            metavar="KEY=VALUE",
+            help="A further field that the service takes and nobody here knows, sent as it is; "
+            "read as `job -c` reads one. May be given again.",
+        ),
+    ] = None,
     picture: Annotated[
         str | None,
         typer.Option(
             "--input",
             "-i",
             metavar="FILE",
-            help="The picture that a Kontext model starts from: a file or a URL.",
+            help="The picture to start from, to follow the lines of, or to find the edges of: a "
+            "file, or for a Kontext model a URL too.",
         ),
     ] = None,
     accept: Annotated[
@@ -116,6 +161,10 @@ def _fireworks(
     """
     Make a picture on the Fireworks image API.
 
+    `--kind canny_edge_detection` finds the edges of a picture and `--kind
+    qr_code` writes a QR code; `--kind control_net -c control_net_name=canny`
+    draws along the lines of either.
+
     The key is taken from the environment variable FIREWORKS_API_KEY, for the
     reason that the token of the other API is.
     """
@@ -128,13 +177,15 @@ def _fireworks(
             prompt,
             model,
             config or [],
+            kind=kind,
+            extra=extra_body or [],
             accept=accept,
             file=target.file,
             picture=picture,
             poll=poll,
             keep_filtered=keep_filtered,
         )
-    elif prompt is not None or config or picture is not None:
+    elif prompt is not None or config or extra_body or picture is not None or kind is not None:
         wrong(
             "--task", "collects what was asked for before; give no prompt and no settings with it"
         )
@@ -144,10 +195,10 @@ def _fireworks(
             target.prepare()
             if order is not None:
                 return await client.run(order)
-            return await client.kontext_result(task or "", model=model, poll=poll)
+            return await client.kontext_result(task or "", model=model or KONTEXT_PRO, poll=poll)
 
     try:
-        with spinner(f"{model} is at work"):
+        with spinner(f"{order.model if order is not None else model or KONTEXT_PRO} is at work"):
             response = anyio.run(run)
     except KeyboardInterrupt:
         raise InterruptedJobError(
@@ -176,14 +227,16 @@ def _fireworks(
 
 def make_order(
     prompt: str | None,
-    model: str,
+    model: str | None,
     items: Sequence[str],
     *,
-    accept: str | None,
-    file: Path | None,
-    picture: str | None,
-    poll: float,
-    keep_filtered: bool,
+    kind: str | None = None,
+    extra: Sequence[str] = (),
+    accept: str | None = None,
+    file: Path | None = None,
+    picture: str | None = None,
+    poll: float = POLL_SECONDS,
+    keep_filtered: bool = False,
 ) -> Order:
     """
     Make the request for a picture of what was typed.
@@ -191,38 +244,92 @@ def make_order(
     Raises:
         InvalidRequestError: It cannot be sent; says what is wrong.
     """
-    if prompt is None:
-        wrong("PROMPT", "is missing; say what to show")
-    if prompt.startswith("@"):
-        prompt = read_text("PROMPT", prompt[1:]).strip()
-    name = model.rpartition("/")[2]
-    kind: type[TextToImage | Generate | Kontext] = TextToImage
-    if "kontext" in name:
-        kind = Kontext
-    elif name in SDXL:
-        kind = Generate
-    values = _settings(kind, items)
+    order = _kind_of(kind, model, has_picture=picture is not None)
+    values = _settings(order, items)
+    if order is not CannyEdgeDetection:
+        values["prompt"] = _prompt(prompt)
+    elif prompt is not None:
+        wrong("PROMPT", "belongs to what is drawn; the edges of a picture have none")
+    _add_picture(values, order, picture)
+    if model is not None or order is Generate:
+        values["model"] = model or SDXL[0]
     media = media_of(accept, file, {"image/png", "image/jpeg"})
-    if kind is Kontext:
+    if order is Kontext:
+        values["poll"] = poll
         if media is not None:
             values.setdefault("output_format", media.partition("/")[2])
-        if picture is not None:
-            values["input_image"] = picture
-        values["poll"] = poll
-    else:
-        if picture is not None:
-            wrong("-i", f"belongs to the Kontext models, not to {model}")
-        if media is not None:
-            values["accept"] = media
+    elif media is not None:
+        values["accept"] = media
+    if "raise_if_filtered" in _names(order):
         values["raise_if_filtered"] = not keep_filtered
-    return kind(prompt, model=model, **values)
+    if extra:
+        values["extra_body"] = read_config(extra, option="--extra-body")
+    for each in fields(order):
+        if each.default is MISSING and each.name not in values:
+            wrong("-c", f"{each.name}= is missing: {order.__name__} needs it")
+    made: Order = order(**values)
+    return made
 
 
-def _settings(kind: type[Any], items: Sequence[str]) -> dict[str, Any]:
+def _kind_of(typed: str | None, model: str | None, *, has_picture: bool) -> type[Any]:
+    """Return what is asked for: what was typed, or what the model makes."""
+    if typed is not None:
+        name = typed.strip().lower().replace("-", "_")
+        if name not in KINDS:
+            near = get_close_matches(name, KINDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            wrong("--kind", f"must be one of {', '.join(KINDS)}, not {typed!r}{hint}")
+        return KINDS[name]
+    name = (model or FLUX_SCHNELL).rpartition("/")[2]
+    if "kontext" in name:
+        return Kontext
+    if name in SDXL:
+        return ImageToImage if has_picture else Generate
+    return TextToImage
+
+
+def _prompt(typed: str | None) -> str:
+    if typed is None:
+        wrong("PROMPT", "is missing; say what to show")
+    return read_text("PROMPT", typed[1:]).strip() if typed.startswith("@") else typed
+
+
+def _add_picture(values: dict[str, Any], order: type[Any], picture: str | None) -> None:
+    name = PICTURES.get(order)
+    if name is None and picture is not None:
+        wrong(
+            "-i",
+            f"belongs to the Kontext models and to --kind {', '.join(_with_pictures())}, not to "
+            f"{order.__name__}",
+        )
+    if name is not None and picture is None and order is not Kontext:
+        wrong("-i", f"is missing: {order.__name__} needs a picture")
+    if name is not None and picture is not None:
+        if not picture:
+            wrong("-i", "must be a file")
+        values[name] = picture
+
+
+def _with_pictures() -> Iterator[str]:
+    return (name for name, order in KINDS.items() if order in PICTURES and order is not Kontext)
+
+
+_NOT_TYPED = frozenset(
+    {"accept", "deadline", "extra_body", "model", "poll", "prompt", "raise_if_filtered", "tag"}
+)
+"""Fields that have an option of their own here, or no sense."""
+
+
+def _names(order: type[Any]) -> dict[str, str]:
+    return {each.name: str(each.type) for each in fields(order)}
+
+
+def _settings(order: type[Any], items: Sequence[str]) -> dict[str, Any]:
+    picture = PICTURES.get(order)
     own = {
-        each.name: str(each.type)
-        for each in fields(kind)
-        if each.name not in {"prompt", "model", "input_image", "poll", "deadline", "accept"}
+        name: kind
+        for name, kind in _names(order).items()
+        if name not in _NOT_TYPED and name != picture
     }
     values: dict[str, Any] = {}
     for item in items:
@@ -230,11 +337,12 @@ def _settings(kind: type[Any], items: Sequence[str]) -> dict[str, Any]:
         key = key.strip()
         if not equals or not key:
             wrong("-c", f"must read key=value, not {item!r}")
-        if key not in own:
-            near = get_close_matches(key, own, n=1)
+        name = key.removesuffix(":").strip()
+        if name not in own:
+            near = get_close_matches(name, own, n=1)
             hint = f"; did you mean {near[0]}?" if near else f", only {', '.join(own)}"
-            wrong("-c", f"{key} is no field of this request ({kind.__name__}){hint}")
-        values[key] = read_setting(key, text, is_text="str" in own[key])
+            wrong("-c", f"{name} is no field of this request ({order.__name__}){hint}")
+        values[name] = read_setting(key, text, is_text="str" in own[name])
     return values
 
 
@@ -257,9 +365,6 @@ def _summary(response: ImageResponse) -> Iterator[str]:
 
 def _facts(response: ImageResponse) -> dict[str, Any]:
     order = response.request
-    dollars = None
-    if isinstance(order, TextToImage | Generate):
-        dollars = estimate(order.steps, order.model, images=order.samples).dollars
     return {
         "model": None if order is None else order.model,
         "images": [
@@ -267,6 +372,6 @@ def _facts(response: ImageResponse) -> dict[str, Any]:
              "content_type": each.content_type, "bytes": len(each.content)}
             for each in response.images
         ],
-        "dollars": dollars,
+        "dollars": response.dollars,
         "request_id": response.request_id,
     }  # fmt: skip
