@@ -232,6 +232,11 @@ class BaseClient:
             seconds("timeout", timeout)
         return await self._engine.drain(timeout)
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether it takes no more jobs, since it drains or was closed; for a readiness probe."""
+        return self._engine.is_draining or self._engine.closed
+
     async def aclose(self) -> None:
         """Close the connections. The client, and every view of it, cannot be used afterwards."""
         await self._engine.aclose()

@@ -147,7 +147,9 @@ class Engine:
         """
         session = self._sessions.current()
         if self.is_draining and terms.counted:
-            raise ConnectError("the client is draining and takes no new jobs; this was not sent")
+            raise ConnectError.of_closing(
+                "the client is draining and takes no new jobs; this was not sent"
+            )
         return _Flight(self, session, request, vocabulary, terms)
 
     async def run(
@@ -386,9 +388,9 @@ class _Flight(Generic[T]):
         if not await self._ticket.start(until):
             raise self._not_sent()
         if self._session.closed:
-            raise ConnectError("the client was closed before this job was sent")
+            raise ConnectError.of_closing("the client was closed before this job was sent")
         if self._engine.is_draining and not self.was_sent and self._terms.counted:
-            raise ConnectError("the client is draining, and this job was not sent yet")
+            raise ConnectError.of_closing("the client is draining, and this job was not sent yet")
         self._tried = self.was_sent = True
         self._attempts.start(self._clock())
         self._sending = Sending()

@@ -293,9 +293,23 @@ class ConnectError(APIConnectionError):
 
     DNS, a refused connection, a connect time-out, a TLS failure, or a
     connection that broke before the last byte of the request was handed over.
+    Also a client that takes no more jobs.
+
+    Attributes:
+        client_is_closing: Whether no server is at fault: this client drains,
+            or was closed, before the job was sent.
     """
 
     _fate: ClassVar[Fate] = "undelivered"
+
+    client_is_closing: bool = False
+
+    @classmethod
+    def of_closing(cls, message: str) -> Self:
+        """Return the error of a job that a client which drains or was closed does not send."""
+        error = cls(message)
+        error.client_is_closing = True
+        return error
 
 
 class ConnectionLostError(APIConnectionError):

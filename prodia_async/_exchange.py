@@ -608,7 +608,7 @@ def _is_silence(error: BaseException) -> bool:
 def _closed(host: str, sending: Sending) -> ProdiaError:
     if sending.may_have_run:
         return ConnectionLostError(f"the client was closed while {host} was at work")
-    return ConnectError("the client was closed before this was sent")
+    return ConnectError.of_closing("the client was closed before this was sent")
 
 
 def _translate(

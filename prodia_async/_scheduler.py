@@ -356,7 +356,7 @@ class Scheduler:
             ConnectError: It is not.
         """
         if self.closed:
-            raise ConnectError("the client was closed before this job was sent")
+            raise ConnectError.of_closing("the client was closed before this job was sent")
 
     def line(self, job_type: str, credential: Hashable = None) -> Line[Ticket] | None:
         """Return what is known of a type, if anything is."""

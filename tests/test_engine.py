@@ -630,8 +630,9 @@ async def test_a_question_that_waited_while_its_client_closed() -> None:
         async with anyio.create_task_group() as group:
 
             async def ask() -> None:
-                with pytest.raises(ConnectError, match="client was closed"):
+                with pytest.raises(ConnectError, match="client was closed") as caught:
                     await engine.run(request, Words(), terms)
+                assert caught.value.client_is_closing
 
             group.start_soon(ask)
             await anyio.sleep(0.05)
@@ -813,9 +814,10 @@ async def test_draining() -> None:
         async def run() -> None:
             try:
                 found.append((await prodia.job(PING)).content)
-            except ProdiaError as error:
-                found.append(type(error))
+            except ConnectError as error:
+                found.append((type(error), error.client_is_closing))
 
+        assert not prodia.is_closing
         async with anyio.create_task_group() as group:
             for _ in range(4):
                 group.start_soon(run)
@@ -826,10 +828,13 @@ async def test_draining() -> None:
 
             group.start_soon(drain)
             await anyio.sleep(0.1)
-            with pytest.raises(ConnectError, match="draining"):
+            assert prodia.is_closing
+            with pytest.raises(ConnectError, match="draining") as caught:
                 await prodia.job(PING)
+            assert caught.value.client_is_closing
             go_on[0] = True
-        assert sorted(map(str, found)) == sorted(map(str, [PICTURE, PICTURE, *[ConnectError] * 2]))
+        refused = (ConnectError, True)
+        assert sorted(map(str, found)) == sorted(map(str, [PICTURE, PICTURE, refused, refused]))
         assert server.charges == 2
         assert await prodia.drain() == ()
         with pytest.raises(RuntimeError, match="closed"):

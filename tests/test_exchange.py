@@ -509,8 +509,9 @@ async def test_after_closing_nothing_is_sent() -> None:
                     await sender.aclose()
                 assert type(errors[0]) is ConnectionLostError
                 assert "closed" in str(errors[0])
-                with pytest.raises(ConnectError, match="closed before"):
+                with pytest.raises(ConnectError, match="closed before") as caught:
                     await sender.send(POST, "", Sending(), 1.0)
+                assert caught.value.client_is_closing
                 assert len(server.requests) == 1
                 sender.abandon()  # nothing is left to give up
         assert not client.is_closed

@@ -54,6 +54,7 @@ STATUSES: list[tuple[ProdiaError, int, str]] = [
     (TruncatedResponseError("..."), 502, "unreadable"),
     (ResponseTooLargeError("!"), 502, "unreadable"),
     (ConnectError("refused"), 502, "unreachable"),
+    (ConnectError.of_closing("not sent"), 503, "closing"),
     (ConnectionLostError("reset"), 502, "unreachable"),
     (APIConnectionError("?"), 502, "unreachable"),
     (ProdiaError("?"), 502, "unreachable"),

@@ -786,8 +786,9 @@ def test_closing_wakes_all_who_wait(backend: str) -> None:
 
         async def start(ticket: Ticket) -> None:
             try:
-                with pytest.raises(ConnectError, match="closed before this job was sent"):
+                with pytest.raises(ConnectError, match="closed before this job") as caught:
                     await ticket.start()
+                assert caught.value.client_is_closing
                 told.append(ticket)
             finally:
                 ticket.close()

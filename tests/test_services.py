@@ -566,6 +566,43 @@ async def test_the_end_with_jobs_in_flight_loses_nothing(kind: str) -> None:
             assert emulator.ledger.totals().client_gone == 0
 
 
+@both
+async def test_a_service_that_ends_asks_to_come_back(kind: str) -> None:
+    """What waits and what comes while it drains, and afterwards: 503, and nothing is sent."""
+    ways = ["/picture?prompt=a", "/film?prompt=a", "/batch?prompt=a&count=3"]
+    async with emulated(kind, max_concurrency=1) as (emulator, client, url):
+        async with httpx.AsyncClient() as caller:
+
+            async def is_refused(asked: httpx.Response) -> None:
+                assert (asked.status_code, asked.headers["retry-after"]) == (503, "1"), asked.text
+                assert asked.headers["content-type"] == "application/problem+json"
+                problem = asked.json()
+                assert problem["type"] == "urn:prodia-async:closing"
+                assert problem["may_have_run"] is False
+
+            emulator.hold()
+            sent = asyncio.create_task(caller.get(f"{url}{ways[0]}"))
+            await until(lambda: emulator.busy == 1)
+            waiting = [asyncio.create_task(caller.get(f"{url}{way}")) for way in ways]
+            await until(lambda: client.statistics().queued == 3)
+            assert not client.is_closing
+            draining = asyncio.create_task(client.drain())
+            await until(lambda: client.is_closing)
+            for way in ways:
+                await is_refused(await caller.get(f"{url}{way}"))
+            emulator.release()
+            assert (await sent).status_code == 200
+            for asked in waiting[:2]:
+                await is_refused(await asked)
+            name, failure = events((await waiting[2]).text)[1]
+            assert (name, failure["problem"]["status"]) == ("failure", 503)
+            assert failure["problem"]["type"] == "urn:prodia-async:closing"
+            assert await draining == ()
+            for way in ways:
+                await is_refused(await caller.get(f"{url}{way}"))
+            assert emulator.ledger.totals().received == 1
+
+
 def test_the_handlers_of_signals_are_put_back() -> None:
     """And where signals cannot be had, the end of the app has to do."""
 

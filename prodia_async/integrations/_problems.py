@@ -9,6 +9,7 @@ refused by the API with 400, 403, 404, 413      the same
 its 401 (the service's own token)               502: no business of the caller's
 no capacity, a full queue, a deadline that      503 with Retry-After
 passed while the job waited for capacity
+this service's client drains, or was closed     503 with Retry-After
 another deadline, silence                       504
 a job result that says ``failed``               422 with ``reason``
 everything else                                 502
@@ -30,6 +31,7 @@ from .._errors import (
     APITimeoutError,
     AuthenticationError,
     CapacityError,
+    ConnectError,
     DeadlineExceededError,
     InvalidRequestError,
     JobFailedError,
@@ -58,6 +60,7 @@ TITLES = {
     "refused": "The API refused the job",
     "credentials": "This service's own credentials were refused",
     "busy": "No capacity",
+    "closing": "This service is about to end",
     "deadline": "The job was not done in time",
     "job-failed": "The job failed",
     "unreadable": "The API's answer cannot be read",
@@ -130,6 +133,8 @@ def _status_of(error: ProdiaError) -> tuple[int, str]:
             return 422, "invalid-request"
         case CapacityError() | QueueFullError():
             return 503, "busy"
+        case ConnectError(client_is_closing=True):
+            return 503, "closing"
         case DeadlineExceededError(stage=stage):
             return (503, "busy") if stage in WAITS_FOR_CAPACITY else (504, "deadline")
         case APITimeoutError():

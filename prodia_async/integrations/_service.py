@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .._errors import JobFailedError, MalformedResponseError, ProdiaError
+from .._errors import ConnectError, JobFailedError, MalformedResponseError, ProdiaError
 from .._stream import OutputPart
 from ._problems import problem_of
 
@@ -221,6 +221,17 @@ class Opened:
         """Free the slot; a reader that left is no error of the job's."""
         with anyio.CancelScope(shield=True):
             await self._stack.aclose()
+
+
+def check_open(client: AsyncProdia) -> None:
+    """
+    Check that a client still takes jobs.
+
+    Raises:
+        ConnectError: It drains, or was closed: nothing was sent.
+    """
+    if client.is_closing:
+        raise ConnectError.of_closing("this service is about to end; nothing was sent")
 
 
 def log_lost(error: ProdiaError) -> None:

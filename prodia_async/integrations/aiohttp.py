@@ -33,6 +33,7 @@ from ._service import (
     BrokenBodyError,
     Opened,
     asks_for_a_rest,
+    check_open,
     events_of,
     headers_of,
     log_problem,
@@ -167,6 +168,7 @@ async def job_response(
     Raises:
         ProdiaError: As `AsyncProdia.job` does; `install` makes an answer of it.
     """
+    check_open(client)
     done = await _while_caller_is_there(request, lambda: client.job(job, **options))
     if done is None:
         return _nobody_is_there()
@@ -198,6 +200,7 @@ async def stream_response(
     """
     if asks_for_a_rest(request.headers.get("range")):
         return _response_of(no_rest())
+    check_open(client)
     opened = await _while_caller_is_there(request, lambda: Opened.of(client, job, options))
     if opened is None:
         return _nobody_is_there()
@@ -237,10 +240,12 @@ async def map_events(
         options: As `AsyncProdia.map` takes them.
 
     Raises:
+        ConnectError: The client drains, or was closed; nothing was sent.
         InvalidRequestError: `jobs` is nothing that `AsyncProdia.map` takes.
     """
     if "last-event-id" in request.headers:
         return web.Response(status=204)
+    check_open(client)
     client.map(jobs, **options)  # says at once what is wrong with it
     headers = {"cache-control": "no-store", "x-accel-buffering": "no", "content-type": EVENT_STREAM}
     response = web.StreamResponse(headers=headers)

@@ -38,6 +38,7 @@ from ._service import (
     EVENT_STREAM,
     Opened,
     asks_for_a_rest,
+    check_open,
     events_of,
     headers_of,
     log_problem,
@@ -214,6 +215,7 @@ async def job_response(
     Raises:
         ProdiaError: As `AsyncProdia.job` does; `install` makes an answer of it.
     """
+    check_open(client)
     done = await _while_caller_is_there(request.receive, lambda: client.job(job, **options))
     if done is None:
         return Response(status_code=CLIENT_CLOSED)
@@ -244,6 +246,7 @@ async def stream_response(
     """
     if asks_for_a_rest(request.headers.get("range")):
         return _response_of(no_rest())
+    check_open(client)
     opened = await _while_caller_is_there(request.receive, lambda: Opened.of(client, job, options))
     if opened is None:
         return Response(status_code=CLIENT_CLOSED)
@@ -277,10 +280,12 @@ def map_events(
         options: As `AsyncProdia.map` takes them.
 
     Raises:
+        ConnectError: The client drains, or was closed; nothing was sent.
         InvalidRequestError: `jobs` is nothing that `AsyncProdia.map` takes.
     """
     if "last-event-id" in request.headers:
         return Response(status_code=204)
+    check_open(client)
     client.map(jobs, **options)  # says at once what is wrong with it
     return _EventResponse(lambda: events_of(client, jobs, render=render, options=options))
 
