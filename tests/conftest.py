@@ -38,14 +38,21 @@ if os.environ.get("PRODIA_TEST_LOOP") == "uvloop":
 
 SLOW = {
     "batch/test_cluster.py", "batch/test_commands.py", "batch/test_example.py",
-    "batch/test_faults.py", "batch/test_promises.py", "batch/test_troubles.py",
-    "faults/test_dead_api.py", "faults/test_storms.py",
+    "batch/test_faults.py", "batch/test_promises.py", "batch/test_stores.py",
+    "batch/test_troubles.py",
+    "faults/test_dead_api.py", "faults/test_free_questions.py", "faults/test_storms.py",
+    "peers/test_http_clients.py", "test_against_emulator.py", "test_emulator_http2.py",
+    "test_emulator_life.py", "test_emulator_mishaps.py", "test_emulator_pictures.py",
+    "test_emulator_types.py", "test_facts.py", "test_lifetimes.py",
     "test_cli.py", "test_cli_commands.py", "test_demo.py", "test_docs.py", "test_examples.py",
     "test_facts_client.py",
     "test_killed_process.py", "test_notebook.py", "test_services.py", "test_telemetry.py",
     "test_testing.py",
 }  # fmt: skip
 """Whole programs, processes and outages: beside the default run, in CI and `nox -s tests`."""
+
+ONE_WAY = "default, h11"
+"""Of the ways to send that test_conformance.py goes, the one that is not slow: what users have."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
@@ -54,7 +61,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         is_longer = item.get_closest_marker("soak") or item.get_closest_marker("cluster")
-        if item.path.relative_to(here).as_posix() in SLOW and not is_longer:
+        name = item.path.relative_to(here).as_posix()
+        is_other_way = name == "test_conformance.py" and ONE_WAY not in item.name
+        if (name in SLOW or is_other_way) and not is_longer:
             item.add_marker(pytest.mark.slow)
 
 

@@ -136,6 +136,7 @@ async def test_submitted_waited_for_and_collected() -> None:
     assert server.charges == 1
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_one_call_via_async() -> None:
     """`via="async"` submits, waits and collects within one deadline."""
@@ -188,6 +189,7 @@ async def test_words_of_success(word: bytes) -> None:
             assert (await prodia.async_job(ID).wait(poll=0.01)).id == ID
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", [b"", b"<html>", b'{"state":1}', b"\x00" * 9, b"x" * 99])
 @on_both_loops
 async def test_a_state_that_is_no_word(word: bytes) -> None:
@@ -282,6 +284,7 @@ async def test_an_unknown_or_expired_job() -> None:
                     pytest.fail("the block must not be entered")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "listing",
     [b'["../x"]', b'["a/b"]', b'["a\\\\b"]', b'[".."]', b'[""]', b"[7]", b'{"a":1}', b'"x"', b"",
@@ -409,6 +412,7 @@ async def test_a_deadline_ends_the_waiting_not_the_job() -> None:
                     await job.wait(deadline=bad)
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_polls_grow_apart() -> None:
     """Each wait is longer than the last, so a long job is asked about ever more gently."""

@@ -144,6 +144,7 @@ async def test_in_the_tick_of_a_hand_over() -> None:
                 assert prodia.statistics().in_flight == 0
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_random_cancellations_leave_full_concurrency() -> None:
     """After many jobs cancelled at random moments every slot still works, on few sockets."""

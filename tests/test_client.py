@@ -333,6 +333,7 @@ async def test_defaults_of_a_map() -> None:
     assert ["price=true" in each.head for each in server.requests] == [True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["map", "item"])
 @on_both_loops
 async def test_async_jobs_in_bulk(how: str) -> None:
@@ -360,6 +361,7 @@ async def test_async_jobs_in_bulk(how: str) -> None:
     assert all(paid)
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_an_async_job_that_is_given_up() -> None:
     """It is counted as cancelled, and the hook is told."""

@@ -280,6 +280,7 @@ async def test_capacity_is_waited_for_since_the_last_acceptance(others_are_taken
 # ------------------------------------------------------------------ what errors say
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "most"), [("400 Bad", 3.0), ("500 Oh", 3.0)])
 @on_both_loops
 async def test_an_error_whose_body_stalls(
@@ -335,6 +336,7 @@ async def test_outputs_that_came_whole_ride_on_a_deadline() -> None:
     assert (error.stage, error.may_have_run) == ("reading", True)
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_how_far_a_job_had_come() -> None:
     """A slow job, a busy server and a full client are three things."""
@@ -673,6 +675,7 @@ async def test_the_least_that_an_api_must_say() -> None:
             await Vocabulary().read(exchange.reply)
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_a_readers_own_time_does_not_count() -> None:
     """The deadline is for waiting; between two steps the reader may take as long as he likes."""

@@ -402,6 +402,7 @@ print(sorted(os.listdir(folder)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE there")
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("size", [1_000_000, 101_000], ids=["write", "close"])

@@ -542,6 +542,7 @@ async def test_a_server_fault_is_tried_again(status: int) -> None:
     assert (caught.value.status_code, len(caught.value.attempts)) == (status, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 @on_both_loops
 async def test_no_capacity_is_waited_out(status: int) -> None:
@@ -815,6 +816,7 @@ async def test_filtered_refused_and_misspelt() -> None:
             await fireworks.with_options(api_key="fw_wrong").text_to_image("x")
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_five_hundred_at_once_against_twenty_workers() -> None:
     """All done, none twice, within sight of what the server can do, with few refusals."""
@@ -838,6 +840,7 @@ async def test_five_hundred_at_once_against_twenty_workers() -> None:
 # ------------------------------------------------------------------ the example
 
 
+@pytest.mark.slow
 def test_the_example_runs_as_its_user_runs_it(tmp_path: Path) -> None:
     """Without an account it repeats its own picture and saves all of them."""
     file = Path(__file__).parents[1] / "examples" / "fireworks.py"

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
 
 import catalogue as tool
+import pytest
 
 from prodia_async import Job, job_types
 from prodia_async._catalogue import SentInput, problems
@@ -161,6 +162,7 @@ def test_what_an_edit_changed() -> None:
     assert list(tool.changes(old, old)) == []
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     """It runs by itself: the table has a row for each type, and an unknown revision is all new."""
     script = Path(tool.__file__)

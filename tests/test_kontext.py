@@ -153,6 +153,7 @@ async def test_a_sample_may_be_the_picture_itself(sample: str) -> None:
         ([state("Ready", "aGVsbG8=")], MalformedResponseError, "must be a picture"),
     ],
 )
+@pytest.mark.slow
 @on_both_loops
 async def test_a_task_that_brings_no_picture(
     replies: list[Any], kind: type[ProdiaError], message: str
@@ -382,6 +383,7 @@ async def test_the_service_s_own_503_ran_nothing(own: dict[str, Any]) -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"deadline": 0.3}, {"timeout": 0.3}])
 @on_both_loops
 async def test_a_task_that_never_ends(options: dict[str, float]) -> None:

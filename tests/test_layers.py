@@ -1,6 +1,7 @@
 """The house: rooms import from floors below only, and each dependency has its room."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -62,9 +63,14 @@ def files() -> list[Path]:
     return sorted(HOUSE.rglob("*.py"))
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imports(file: Path, *, typing_too: bool = True) -> Iterator[str]:
     """Yield each imported module: ours as ``.room``, theirs by its first name."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
         if not typing_too and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -144,7 +150,7 @@ def test_nothing_goes_round() -> None:
     for name, file in by_name.items():
         package = name if file.stem == "__init__" else name.rpartition(".")[0]
         found = needs.setdefault(name, set())
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.Import):
                 found.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):

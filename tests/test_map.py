@@ -331,6 +331,7 @@ async def test_a_worker_that_never_waits_lets_others_run() -> None:
                 assert pulled <= read + 20 * YIELD_EVERY  # by ten workers
 
 
+@pytest.mark.slow
 @on_both_loops
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("ordered", [False, True])
@@ -487,6 +488,7 @@ async def test_whoever_cancels_all_tasks_ends_the_map() -> None:
             await anext(reading)
 
 
+@pytest.mark.slow
 async def test_a_generator_that_is_dropped_half_way_cancels_nobody() -> None:
     """Under asyncio the block may be left in another task than the one that entered it."""
     ended = 0
@@ -745,6 +747,7 @@ async def test_what_was_not_read_can_be_had() -> None:
     assert manager.unread() == ()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_loop_over_outcomes(tmp_path: Path) -> None:
     """Stopped by its signal, every charged job is saved; cut off, all that came is to be had."""
     script = tmp_path / "loop.py"
@@ -801,6 +804,7 @@ except KeyboardInterrupt:
 # Jobs that wait for the server do not stop the others.
 
 
+@pytest.mark.slow
 @on_both_loops
 @pytest.mark.parametrize("every", [2, 150])
 async def test_jobs_of_a_type_that_is_held_back_are_put_aside(every: int) -> None:

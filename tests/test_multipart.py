@@ -526,6 +526,7 @@ def test_header_floods_take_no_memory(flood: str) -> None:
     assert peak < 8 * MAX_PART_HEADER_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chunk", [b"\r\n" * 9999, b"\r\n--BX\r" * 1000, b"-" * 65_536], ids=["crlf", "near", "dash"]
 )
@@ -639,6 +640,7 @@ soup = st.lists(
 ).map(b"".join)
 
 
+@pytest.mark.slow
 @given(soup, cuts)
 @settings(deadline=None, max_examples=300)
 def test_against_a_witness(body: bytes, cut_at: list[int]) -> None:
@@ -749,6 +751,7 @@ written = st.lists(
 ).map(lambda tokens: b"--B\r\n" + NAMED + b"\r\n\r\n" + b"".join(tokens) + b"\r\n--B--\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [by_python_multipart, by_multipart])
 @given(written, cuts, cuts)
 @settings(deadline=None, max_examples=400)

@@ -68,6 +68,7 @@ async def test_too_small_or_of_the_wrong_kind_is_found_before_sending() -> None:
     await encode_job(JobRequest(SAM, [picture(8, 8)]), validate="off")
 
 
+@pytest.mark.slow
 def test_without_pillow_nothing_is_known() -> None:
     """It is an extra, and the service decides then."""
     code = (

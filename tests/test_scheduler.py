@@ -909,6 +909,7 @@ def test_cancelled_while_waiting_out_a_refusal(backend: str) -> None:
     on(backend, main)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ten_thousand_cancellations(backend: str) -> None:
     """After 5,000 jobs cancelled at any moment on each loop, full concurrency still works."""

@@ -530,6 +530,7 @@ async def test_a_job_that_goes_on_keeps_its_slot() -> None:
             assert prodia.statistics().in_flight == 1
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_the_readers_own_time_does_not_count() -> None:
     """A film that is handed over whole is no error, however long its reader took."""

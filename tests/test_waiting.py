@@ -145,6 +145,7 @@ async def test_a_job_waits_out_nothing() -> None:
     assert time.perf_counter() - began < 5
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_refused_jobs_wait_for_those_in_flight() -> None:
     """Time is not skipped past a worker that is about to be idle: few refusals, as in life."""

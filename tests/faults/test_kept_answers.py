@@ -296,6 +296,7 @@ async def slow_to_close() -> AsyncIterator[bytes]:
             await anyio.sleep(1)
 
 
+@pytest.mark.slow
 @on_both_loops
 async def test_an_input_that_is_slow_to_close_does_not_delay_a_deadline() -> None:
     """The caller's own iterator may dawdle at its end; the deadline holds."""
@@ -312,6 +313,7 @@ async def test_an_input_that_is_slow_to_close_does_not_delay_a_deadline() -> Non
             assert time.monotonic() - began < 0.2 + 1.2
 
 
+@pytest.mark.slow
 def test_trio_runs_leave_no_sessions_behind() -> None:
     """Each run's session goes when the next one begins; the totals stay."""
     with RawServer() as server:

@@ -71,6 +71,7 @@ NOW = formatdate(usegmt=True)
         ([], 0.0),
     ],
 )
+@pytest.mark.slow
 @on_both_loops
 async def test_a_refusal_is_waited_out(headers: list[str], least: float) -> None:
     """A 429 is tried again, never before the server asked (rows 1 and 2)."""

@@ -763,6 +763,7 @@ def test_two_loops_one_transport(kind: type[Any], threaded_server: tuple[str, li
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DirectTransport, ShardedTransport])
 @pytest.mark.parametrize("tls", [False, True])
 def test_abandoned_after_a_loop_that_was_just_closed(kind: type[Any], tls: bool) -> None:

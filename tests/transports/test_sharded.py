@@ -211,6 +211,7 @@ async def on_route(
         await until_it_is(lambda: server.open == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind", ANSWERS_OF_OTHERS)
 @pytest.mark.parametrize("route", ["plain", "TLS", "proxy", "tunnel", "socks5"])
 @on_both_loops
