@@ -55,6 +55,16 @@ ONE_WAY = "default, h11"
 """Of the ways to send that test_conformance.py goes, the one that is not slow: what users have."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even load what a run leaves out, unless it is named: that takes seconds."""
+    name = collection_path.name
+    if not name.startswith("test_") or "not slow" not in config.option.markexpr:
+        return None
+    is_named = any(name in argument for argument in config.invocation_params.args)
+    inside = collection_path.relative_to(Path(__file__).parent).as_posix()
+    return True if inside in SLOW and not is_named else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what takes long, file by file."""
