@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
+import math
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -21,6 +22,7 @@ from raw_server import (
     part,
 )
 
+from prodia_async import _reading as reading_module
 from prodia_async._answers import Collector, JobReceived, warn_of_format, warn_of_type
 from prodia_async._errors import (
     JobFailedError,
@@ -30,12 +32,51 @@ from prodia_async._errors import (
     ServerError,
     TruncatedResponseError,
 )
-from prodia_async._reading import DRAIN_SECONDS, AnswerFeed, CollectedAnswer
+from prodia_async._reading import DRAIN_MARGIN, DRAIN_SECONDS, AnswerFeed, CollectedAnswer
 from prodia_async._results import JobResult, read_job_result
 from prodia_async._wire import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+class Clock:
+    """Time that passes only where somebody sleeps: exact, and the same on a busy machine."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.deadline = math.inf
+        self.ends: list[tuple[float, anyio.CancelScope]] = []
+
+    def current_time(self) -> float:
+        return self.now
+
+    def current_effective_deadline(self) -> float:
+        return self.deadline
+
+    def move_on_after(self, seconds: float) -> anyio.CancelScope:
+        scope = anyio.CancelScope()
+        self.ends.append((self.now + seconds, scope))
+        return scope
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        for end, scope in self.ends:
+            if end <= until:
+                self.now = max(self.now, end)
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+        self.now = until
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock for the module under test, in the place of the loop's."""
+    clock = Clock()
+    names = ("current_time", "current_effective_deadline", "move_on_after")
+    its_own = SimpleNamespace(**{name: getattr(clock, name) for name in names})
+    monkeypatch.setattr(reading_module, "anyio", its_own)
+    return clock
 
 
 class Reply:
@@ -49,8 +90,10 @@ class Reply:
         *,
         status: int = 200,
         content_type: str = MULTIPART_TYPE,
+        clock: Any = None,
         **headers: str,
     ) -> None:
+        self.sleep = anyio.sleep if clock is None else clock.sleep
         self.status_code = status
         pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
         self.headers = Headers([("content-type", content_type), *pairs])
@@ -69,7 +112,7 @@ class Reply:
                 raise step
             if isinstance(step, bytes):
                 return step
-            await anyio.sleep(step)
+            await self.sleep(step)
         raise StopAsyncIteration
 
 
@@ -90,30 +133,50 @@ LENGTH = str(len(GOOD_BODY))
 
 @on_both_loops
 async def test_the_end_of_the_body_is_read_and_no_more() -> None:
-    """With a length it is there already; without one it is waited for, a tenth of a second long."""
+    """With a length it is there already, and nothing is read after it."""
     known = Reply([GOOD_BODY], content_length=LENGTH)
     await drained(feed(known))
     assert known.asked == 2
-    for reply, longest in [
-        (Reply([GOOD_BODY]), DRAIN_SECONDS / 2),
-        (Reply([GOOD_BODY, b"epilogue", b"more"]), DRAIN_SECONDS / 2),
-        (Reply([GOOD_BODY, TruncatedResponseError("broke")]), DRAIN_SECONDS / 2),
-        (Reply([GOOD_BODY, 30.0]), 1.0),
+
+
+@pytest.mark.parametrize(
+    ("rest", "headers", "waited"),
+    [
+        ([], {}, 0.0),
+        ([b"epilogue", b"more"], {}, 0.0),
+        ([TruncatedResponseError("broke")], {}, 0.0),
+        ([DRAIN_SECONDS * 0.9, b"more"], {}, DRAIN_SECONDS * 0.9),
+        ([30.0], {}, DRAIN_SECONDS),
         # A length and chunks: only the last chunk ends it, and that may never come.
-        (Reply([GOOD_BODY, 30.0], content_length=LENGTH, transfer_encoding="chunked"), 1.0),
-        (Reply([GOOD_BODY, 30.0], content_length="1"), 1.0),
-    ]:
-        began = time.monotonic()
-        events = await drained(feed(reply))
-        assert any(isinstance(each, JobReceived) for each in events)
-        assert time.monotonic() - began < longest
-
-
+        ([30.0], {"content_length": LENGTH, "transfer_encoding": "chunked"}, DRAIN_SECONDS),
+        ([30.0], {"content_length": "1"}, DRAIN_SECONDS),
+    ],
+)
 @on_both_loops
-async def test_waiting_for_the_end_costs_nobody_the_answer() -> None:
+async def test_the_end_of_the_body_is_waited_for(
+    rest: list[bytes | float | Exception], headers: dict[str, Any], waited: float, clock: Clock
+) -> None:
+    """Where no length tells that it is there: a tenth of a second long, and no longer."""
+    reply = Reply([GOOD_BODY, *rest], clock=clock, **headers)
+    events = await drained(feed(reply))
+    assert any(isinstance(each, JobReceived) for each in events)
+    assert clock.now == waited
+    assert reply.steps == []
+
+
+@pytest.mark.parametrize(
+    ("deadline", "waited"),
+    [(0.08, 0.08 - DRAIN_MARGIN), (DRAIN_MARGIN, 0.0), (0.01, 0.0), (9.0, DRAIN_SECONDS)],
+)
+@on_both_loops
+async def test_waiting_for_the_end_costs_nobody_the_answer(
+    deadline: float, waited: float, clock: Clock
+) -> None:
     """It ends a little before the deadline does."""
-    with anyio.fail_after(0.08):
-        await drained(feed(Reply([GOOD_BODY, 30.0])))
+    clock.deadline = 5.0 + deadline
+    clock.now = 5.0
+    await drained(feed(Reply([GOOD_BODY, 30.0], clock=clock)))
+    assert clock.now == pytest.approx(5.0 + waited)
 
 
 @on_both_loops
