@@ -7,6 +7,7 @@ know. What the server says of a job is in `_results`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,6 @@ from ._show import MAX_SHOWN, one_line, shown
 from ._sources import AsyncBinaryFile, BinaryFile, Drawn, Source, source_of
 
 if TYPE_CHECKING:
-    import os
-
     from ._attempts import Attempt
     from ._formats import Format
     from ._results import JobResult
@@ -247,15 +246,15 @@ def _content_of(content: object) -> bytes | Path | InputFactory:
 
 
 Content: TypeAlias = (
-    "bytes | bytearray | memoryview | str | os.PathLike[str] | Output | BinaryFile"
-    " | AsyncBinaryFile | Drawn | InputFactory"
-)
+    bytes | bytearray | memoryview | str | os.PathLike[str] | Output | BinaryFile | AsyncBinaryFile
+    | Drawn | InputFactory
+)  # fmt: skip
 """What an `Input` may be made of."""
 
 InputLike: TypeAlias = (
-    "Input | bytes | bytearray | memoryview | str | os.PathLike[str] | Output | BinaryFile"
-    " | AsyncBinaryFile | Drawn | tuple[str | None, Content] | tuple[str | None, Content, str]"
-)
+    Input | bytes | bytearray | memoryview | str | os.PathLike[str] | Output | BinaryFile
+    | AsyncBinaryFile | Drawn | tuple[str | None, Content] | tuple[str | None, Content, str]
+)  # fmt: skip
 """
 An `Input`, or what may stand for one: bytes, a path, an output, an open file, a
 picture, or a tuple ``(filename, content)`` or ``(filename, content, content_type)``.
