@@ -4,6 +4,7 @@ Run image and video generation jobs on the Prodia v2 inference API.
 The front door: names out of the modules, nothing else.
 """
 
+from . import types
 from ._async_jobs import AsyncJob
 from ._attempts import Attempt
 from ._client import AsyncProdia
@@ -44,6 +45,7 @@ from ._models import (
     Timing,
 )
 from ._outputs import Output
+from ._progress import MapProgress
 from ._results import JobResult, Price
 from ._retry import RetryPolicy
 from ._scheduler import SchedulerStatistics
@@ -81,6 +83,7 @@ __all__ = [
     "JobResult",
     "JobStream",
     "MalformedResponseError",
+    "MapProgress",
     "Output",
     "OutputPart",
     "PayloadTooLargeError",
@@ -101,6 +104,7 @@ __all__ = [
 ]
 
 # Tracebacks and pickles name the front door, not the module behind it.
-for _name in __all__:
-    if isinstance(globals()[_name], type):
-        globals()[_name].__module__ = __name__
+for _door, _there in ((__name__, globals()), (types.__name__, vars(types))):
+    for _name in _there["__all__"]:
+        if isinstance(_there[_name], type):
+            _there[_name].__module__ = _door

@@ -34,7 +34,7 @@ FLOORS: dict[int, set[str]] = {
     8: {"_engine", "_map", "_reading", "_stream"},
     9: {"_base", "_polling", "_grid", "_cache", "_progress"},
     10: {"_async_jobs", "_options"},
-    11: {"_client", "fireworks"},
+    11: {"_client", "fireworks", "types"},
     12: {"batch"},
     13: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},
 }  # fmt: skip

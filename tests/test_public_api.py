@@ -4,15 +4,17 @@ import concurrent.futures
 import inspect
 import multiprocessing
 import pickle
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from test_errors import ERRORS, full
 
 import prodia_async
-from prodia_async import AsyncProdia, ProdiaError
+from prodia_async import AsyncProdia, ProdiaError, types
 
 # The public surface, at this stage.
 SURFACE = {
@@ -21,6 +23,7 @@ SURFACE = {
     "JobResult", "JobResponse", "Output", "Price", "Timing",
     "JobStream", "OutputPart", "JobOutcome", "AsyncJob",
     "RetryPolicy", "Attempt", "AttemptDetails", "AttemptHook", "JobDetails", "SchedulerStatistics",
+    "MapProgress",
     "ProdiaError", "InvalidRequestError", "QueueFullError", "DeadlineExceededError",
     "APIConnectionError", "ConnectError", "ConnectionLostError", "APITimeoutError",
     "APIStatusError", "BadRequestError", "AuthenticationError", "PermissionDeniedError",
@@ -67,6 +70,59 @@ def test_everything_public_is_explained(kind: type) -> None:
         if name.startswith("_") or not (inspect.isfunction(member) or isinstance(member, property)):
             continue
         assert inspect.getdoc(member), f"{kind.__name__}.{name}"
+
+
+OUTSIDE = {
+    "AbstractAsyncContextManager", "Any", "AsyncBaseTransport", "AsyncClient", "AsyncIterable",
+    "AsyncIterator", "BaseException", "Callable", "ClassVar", "Exception", "Image", "Iterable",
+    "Literal", "Mapping", "None", "PIL", "Path", "PathLike", "Self", "Sequence", "Unpack",
+}  # fmt: skip
+"""Names in annotations that are Python's, httpx's and Pillow's."""
+
+OF_OURS = {"AsyncJob", "JobStream", "OutputPart", "RetryPolicy.decide"}
+"""Built here, never by a caller; and how a policy decides, which none calls."""
+
+
+def annotations() -> Iterator[tuple[str, object]]:
+    """Every annotation that a caller meets: of fields, properties, methods and what is built."""
+    for kind in CLASSES:
+        for name, annotation in vars(kind).get("__annotations__", {}).items():
+            if not name.startswith("_"):
+                yield f"{kind.__name__}.{name}", annotation
+        for name, member in vars(kind).items():
+            where = f"{kind.__name__}.{name}"
+            is_built = name == "__init__" and not {kind.__name__} & OF_OURS
+            is_error = issubclass(kind, Exception)
+            if (name.startswith("_") and (not is_built or is_error)) or where in OF_OURS:
+                continue
+            function = member.fget if isinstance(member, property) else member
+            found = getattr(getattr(function, "__func__", function), "__annotations__", {})
+            yield from ((where, each) for each in found.values())
+
+
+def test_whatever_an_annotation_names_can_be_imported() -> None:
+    """At the front door, or from `prodia_async.types`."""
+    there = SURFACE | set(types.__all__) | OUTSIDE
+    hidden = {
+        (where, name)
+        for where, annotation in annotations()
+        for name in re.findall(r"\b[A-Z]\w+", str(annotation))
+        if name not in there
+    }
+    assert hidden == set()
+    assert not SURFACE & set(types.__all__), "each has one address"
+    assert types.__all__ == sorted(types.__all__)
+    assert all(hasattr(types, name) for name in types.__all__)
+
+
+def test_what_is_imported_from_types_says_so() -> None:
+    """A class that is at this address has it as its own, in tracebacks and pickles."""
+    for name in types.__all__:
+        value = getattr(types, name)
+        if isinstance(value, type):
+            assert value.__module__ == "prodia_async.types", name
+            assert pickle.loads(pickle.dumps(value)) is value
+            assert inspect.getdoc(value)
 
 
 def test_aliases() -> None:

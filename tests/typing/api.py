@@ -27,6 +27,7 @@ from prodia_async import (
     JobResponse,
     JobResult,
     JobStream,
+    MapProgress,
     Output,
     OutputPart,
     Price,
@@ -39,7 +40,7 @@ from prodia_async import (
     Timing,
     WebP,
 )
-from prodia_async._progress import MapProgress
+from prodia_async.types import InputLike, JobLike, JobState, Outcomes, Unfinished
 
 
 async def token() -> str:
@@ -81,6 +82,15 @@ async def defaults() -> None:
     await client.submit(Job("t"), via="async")  # type: ignore[call-arg]  # it always is
     left = await client.drain(timeout=5.0)
     assert_type(left[0].may_have_run, bool)
+
+
+async def of_ones_own(client: AsyncProdia, job: JobLike, *inputs: InputLike) -> list[JobState]:
+    left: tuple[Unfinished, ...] = ()
+    outcomes: Outcomes[JobLike | JobRequest, JobOutcome] = client.map([job])
+    response = await client.job(job, inputs=inputs)
+    left += await client.drain()
+    print(outcomes, left)
+    return [response.job.state] if response.job is not None else []
 
 
 def progress(told: MapProgress) -> None:
