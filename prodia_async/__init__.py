@@ -1,8 +1,22 @@
 """
 Run image and video generation jobs on the Prodia v2 inference API.
 
-The front door: names out of the modules, nothing else.
+::
+
+    async with AsyncProdia() as client:  # the token is in PRODIA_TOKEN
+        job = Job("inference.flux-fast.schnell.txt2img.v2", {"prompt": "a strawberry"})
+        response = await client.job(job, accept=WebP(quality=90))
+        await response.save("strawberry.webp")
+
+Begin with `AsyncProdia`: its `job` runs one, `map` many, `stream` hands over what comes while it
+comes, `submit` leaves a job with the server. Every error is a `ProdiaError` and says whether the
+job may have been charged (`may_have_run`). Beside this: `prodia_async.batch` (overnight, into a
+folder), `.fireworks` (the Fireworks image API), `.testing` (a pytest plugin), `.integrations`
+(FastAPI, aiohttp, OpenTelemetry, Ray, Daft), `.job_types` (typed helpers), `.transports`, and
+`.emulator` (a local stand-in, without an account).
 """
+
+# The front door: names out of the modules, nothing else.
 
 from . import types
 from ._async_jobs import AsyncJob

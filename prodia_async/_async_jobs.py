@@ -305,6 +305,9 @@ class AsyncJob:
             async with job.stream("video.mp4") as part:
                 await part.save("video.mp4")
 
+        Args:
+            name: One of `outputs`.
+
         Raises:
             InvalidRequestError: The name has a slash or a backslash, or is of dots alone.
             JobNotFoundError: On entering: no such output, or the job has expired.

@@ -260,6 +260,9 @@ class AsyncProdia(BaseClient):
 
         Nothing is sent until it is asked for something.
 
+        Args:
+            job_id: Its `AsyncJob.id`.
+
         Raises:
             InvalidRequestError: `job_id` cannot be an id.
         """

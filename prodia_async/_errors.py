@@ -306,7 +306,12 @@ class ConnectError(APIConnectionError):
 
     @classmethod
     def of_closing(cls, message: str) -> Self:
-        """Return the error of a job that a client which drains or was closed does not send."""
+        """
+        Return the error of a job that a client which drains or was closed does not send.
+
+        Args:
+            message: What became of it.
+        """
         error = cls(message)
         error.client_is_closing = True
         return error

@@ -87,6 +87,9 @@ class Job:
 
         Source: guide "Introduction to Workflows".
 
+        Args:
+            steps: Jobs, or the same as mappings, in their order; at least one.
+
         Raises:
             InvalidRequestError: There are no steps, or one is no job.
         """
@@ -292,6 +295,16 @@ class JobRequest:
     The fields are the arguments of `AsyncProdia.job`; ``None`` means the client's default.
 
     Args:
+        job: ``Job(type=..., config=...)`` or the same as a mapping.
+        inputs: Files it works on, in order: `Input`, bytes, paths, or what else may be one.
+        accept: The format of the first output: ``WebP(...)``, or a media type.
+        multipart: Have the job result come along.
+        price: Ask what it cost; the answer is in ``response.dollars``.
+        deadline: Seconds in all: queue, waits, every attempt, upload and download.
+        extra_headers: Further headers; they win over the client's.
+        extra_query: Further parameters of the address.
+        via: ``"sync"``: the answer comes on the connection that asked. ``"async"``:
+            the job is left with the server, and asked about.
         tag: A name of your own for it, whatever it is: it comes back as
             ``outcome.tag`` and goes to the hook. It is not sent.
     """

@@ -43,14 +43,26 @@ class _Received(BaseModel):
 
 
 class Price(_Received):
-    """What a job cost. Source: reference "Price"."""
+    """
+    What a job cost. Source: reference "Price".
+
+    Attributes:
+        product: What it was charged as.
+        dollars: In US dollars.
+    """
 
     product: str | None = None
     dollars: float | None = None
 
 
 class JobState(_Received):
-    """Where a job stands. Source: reference "Inference", job result."""
+    """
+    Where a job stands. Source: reference "Inference", job result.
+
+    Attributes:
+        current: One word, as the server has it.
+        history: What it was before, oldest first, as the server has it.
+    """
 
     current: str | None = None
     history: list[Any] | None = None
@@ -79,9 +91,13 @@ class JobResult(_Received):
 
     Attributes:
         id: Made by the server.
-        created_at: With `updated_at` and `expires_at`, times in UTC.
+        type: The job type.
+        created_at: When the server took it, in UTC.
+        updated_at: When it last changed, in UTC.
+        expires_at: Until when an async job's outputs can be collected, in UTC.
         state: `current` is ``completed`` or ``processed`` on success.
         config: The job's config with defaults and computed values (the seed) filled in.
+        metrics: How it ran.
         price: Only when it was asked for, and the server knew it.
         error: Why it failed, when it did.
     """

@@ -176,7 +176,8 @@ class JobStream:
         Return the next output, which is the first unless one was taken before.
 
         Raises:
-            ResponseError: There is none (any more), or the answer is damaged.
+            NoOutputError: There is none, or none any more; a `ResponseError`.
+            ResponseError: The answer is damaged.
             JobFailedError: The job failed.
         """
         async for part in self:
@@ -252,7 +253,12 @@ class JobStream:
             self._events.extend(events)
 
     def told(self, error: ProdiaError) -> ProdiaError:
-        """Note what reading ended with, and tell the error of the job."""
+        """
+        Note what reading ended with, and tell the error of the job.
+
+        Args:
+            error: What reading ended with.
+        """
         self.error = error.tell(job=self.job, request_id=self.request_id)
         return error
 
@@ -379,7 +385,12 @@ class OutputPart:
                 self._is_passed_over = True
 
     async def next_data(self) -> bytes | memoryview | None:
-        """Return the next bytes, or ``None`` at the end and ever after."""
+        """
+        Return the next bytes, or ``None`` at the end and ever after.
+
+        Raises:
+            RuntimeError: The stream went on to its next part before.
+        """
         if self._is_passed_over and self._is_over:
             raise RuntimeError("the stream went on to its next part before this one was read")
         if self._is_over:

@@ -67,11 +67,22 @@ class Skipping:
         return f"<Skipping: {self.waited:g} s not waited so far>"
 
     def watch(self, scope: anyio.CancelScope) -> None:
-        """Have a deadline come nearer when time is skipped."""
+        """
+        Have a deadline come nearer when time is skipped.
+
+        Args:
+            scope: Whose it is.
+        """
         self._scopes.add(scope)
 
     async def wait(self, seconds: float, event: anyio.Event | None) -> None:
-        """Skip so many seconds, unless the event comes first."""
+        """
+        Skip some time, unless something comes first.
+
+        Args:
+            seconds: How much.
+            event: What may come first, if anything may.
+        """
         began = current_time()
         end = began + seconds
         self._ends.append(end)
@@ -88,7 +99,12 @@ class Skipping:
             self._count(began, min(end, current_time()))
 
     def is_held_up(self, now: float) -> bool:
-        """Whether a request is with the server that may end any moment."""
+        """
+        Return whether a request is with the server that may end any moment.
+
+        Args:
+            now: The loop's own time.
+        """
         counts = [each.statistics() for each in _watched]
         working = [each for each in counts if each.in_flight]
         moves = [(each.in_flight, each.started) for each in working]

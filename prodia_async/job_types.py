@@ -165,6 +165,7 @@ StylePreset: TypeAlias = Literal[
     "texture",
     "craft-clay",
 ]
+"""Styles of pictures. (A)"""
 
 
 def flux_fast_schnell_txt2img_v1(

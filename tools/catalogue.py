@@ -238,7 +238,7 @@ def module() -> str:
         [
             HEAD.lstrip("\n"),
             f"__all__ = [{', '.join(map(literal, public))}]",
-            f"StylePreset: TypeAlias = Literal[{presets}]",
+            f'StylePreset: TypeAlias = Literal[{presets}]\n"""Styles of pictures. (A)"""',
             *map(function, types),
             TAIL.lstrip("\n"),
         ]

@@ -222,6 +222,7 @@ class Batch:
             BatchChangedError: They are other jobs than those of the folder; nothing was sent.
             PriceUnknownError: With `max_cost`: nobody knows what a job costs; nothing was sent.
             InvalidRequestError: `jobs` is not iterable.
+            RuntimeError: The block is not entered, or the batch is running already.
         """
         if self._opened is None or self._savers is None:
             raise RuntimeError("run jobs inside the block: async with Batch(...) as batch")

@@ -41,7 +41,12 @@ class BatchRecord(RecordReader):
         )
 
     def strip_html(self, most: int = 12) -> str:
-        """Return some of the pictures, small, as HTML; empty where Pillow is missing."""
+        """
+        Return some of the pictures, small, as HTML; empty where Pillow is missing.
+
+        Args:
+            most: Of them, evenly over the run.
+        """
         from ._report import strip  # noqa: PLC0415  (what only reports need)
 
         return strip(self, most)

@@ -96,7 +96,12 @@ class RecordReader:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection that reads the record, for a block; what SQLite raises is ours."""
+        """
+        Give a connection that reads the record, for a block; what SQLite raises is ours.
+
+        Raises:
+            RecordDamagedError: In the block: the record cannot be read.
+        """
         connection = self.connect()
         try:
             yield connection
@@ -106,7 +111,12 @@ class RecordReader:
             connection.close()
 
     def setting(self, name: str) -> Any:
-        """Return one of the run's settings."""
+        """
+        Return one of the run's settings, or ``None``.
+
+        Args:
+            name: Of the setting, as the record has it.
+        """
         with self.reading() as connection:
             return get(connection, name)
 
@@ -186,7 +196,12 @@ class RecordReader:
                 yield from (row for row in self._open_rows(connection) if row.state == "in doubt")
 
     def pick(self, numbers: Sequence[int]) -> list[Row]:
-        """Return the rows of some numbers."""
+        """
+        Return the rows of some numbers, in the order of the input.
+
+        Args:
+            numbers: As `Row.row` has them; what there is no row of is left out.
+        """
         marks = ",".join("?" * len(numbers))
         with self.reading() as connection:
             query = f"{_SELECT} WHERE job.i IN ({marks}) ORDER BY job.i"
@@ -263,6 +278,9 @@ class RecordReader:
         """
         Return the bytes of a row's first output.
 
+        Args:
+            row: Of this record.
+
         Raises:
             OSError: It is not there.
             InvalidRequestError: The row has none.
@@ -274,6 +292,10 @@ class RecordReader:
     def read_path(self, path: str, row: Row) -> bytes:
         """
         Return the bytes of one of a row's outputs, by its path.
+
+        Args:
+            path: One of `Row.paths`.
+            row: Whose it is.
 
         Raises:
             OSError: It is not there.

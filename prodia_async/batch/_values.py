@@ -156,7 +156,14 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number and how sure it is; `value` is ``None`` when nobody knows."""
+    """
+    A number and how sure it is.
+
+    Attributes:
+        value: ``None`` when nobody knows.
+        confidence: How sure it is: ``known`` (told by answers of this run),
+            ``estimated`` (from a table), ``unknown``.
+    """
 
     value: float | None
     confidence: Confidence

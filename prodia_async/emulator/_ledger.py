@@ -17,7 +17,15 @@ from typing import Any, overload
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInput:
-    """One ``input`` part as it arrived: its name, type, size in bytes and digest."""
+    """
+    One ``input`` part as it arrived.
+
+    Attributes:
+        filename: The name it came under.
+        content_type: As its head said; ``None`` if it did not.
+        size: In bytes.
+        sha256: Of its bytes, in hexadecimal digits.
+    """
 
     filename: str
     content_type: str | None
@@ -136,6 +144,9 @@ class Ledger(Sequence[Record]):
 
     It reads like a list; ``ledger[-1]`` is the answer decided last. Safe to
     use from any thread while the emulator runs.
+
+    Args:
+        max_records: How many are kept; the totals count all.
     """
 
     def __init__(self, max_records: int) -> None:
@@ -234,7 +245,12 @@ class Ledger(Sequence[Record]):
             return self._received
 
     def write(self, record: Record) -> None:
-        """Add the record of a request whose answer is decided."""
+        """
+        Add the record of a request whose answer is decided.
+
+        Args:
+            record: What is known of it.
+        """
         with self._condition:
             self._records.append(record)
             counts = self._counts

@@ -492,6 +492,9 @@ class Emulator:
 
         ``emulator.behave(poster=True, quoted_state=True)``. The names and
         values are those of `Behaviour`, with the same errors.
+
+        Args:
+            changes: Fields of `Behaviour`.
         """
         self._settings.behaviour = replace(self._settings.behaviour, **changes)
 
@@ -513,7 +516,12 @@ class Emulator:
         return self._store.states(time.monotonic())
 
     def expire(self, job_id: str | None = None) -> None:
-        """Let an async job expire at once, as if its time had passed; ``None``: all of them."""
+        """
+        Let async jobs expire at once, as if their time had passed.
+
+        Args:
+            job_id: Which one; ``None``: all of them.
+        """
         self._store.expire(job_id)
 
     # Life.
@@ -556,7 +564,15 @@ class Emulator:
             self._stopped.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is stopped from elsewhere; ``False`` when `timeout` seconds pass first."""
+        """
+        Block until it is stopped from elsewhere.
+
+        Args:
+            timeout: Seconds to wait at most; ``None`` for as long as it takes.
+
+        Returns:
+            Whether it was stopped; ``False`` when the seconds passed first.
+        """
         return self._stopped.wait(timeout)
 
     def serve_forever(self) -> None:

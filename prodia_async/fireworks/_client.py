@@ -238,7 +238,20 @@ class AsyncFireworks(Runner):
         """
         Make a picture on the workflows endpoint, which serves the FLUX.1 models.
 
-        Args: as `TextToImage` takes them.
+        Args:
+            prompt: What to show.
+            model: Its name, or ``accounts/.../models/...``.
+            aspect_ratio: For instance ``16:9``; ``1:1`` by default.
+            guidance_scale: How closely to follow the prompt; the service's default is 3.5.
+            num_inference_steps: From 1; the service's default for schnell is 4. They are paid.
+            seed: From 0; drawn here for ``None`` and 0, and recorded.
+            safety_check: Have the service filter what it makes.
+            accept: ``image/png`` (the default), ``image/jpeg`` or ``application/json``.
+            jpeg_quality: 0 to 100, with ``image/jpeg`` alone.
+            json_image: With ``application/json`` alone: the format inside it.
+            raise_if_filtered: Whether a filtered picture is an error.
+            deadline: Seconds in all; by default the client's.
+            extra_body: Further fields of the request; `TextToImage` tells more of each.
 
         Returns:
             The picture, with the seed it was made from.
@@ -297,7 +310,28 @@ class AsyncFireworks(Runner):
         """
         Make one picture or several on the older image_generation endpoint (the SDXL models).
 
-        Args: as `Generate` takes them.
+        Args:
+            prompt: What to show.
+            model: Its name, for instance ``stable-diffusion-xl-1024-v1-0``.
+            width: Pixels; with `height` one of the nine sizes of SDXL.
+            height: As `width`.
+            negative_prompt: What not to show.
+            cfg_scale: How closely to follow the prompt; by default the model's.
+            sampler: ``K_EULER`` or ``K_DPMPP_2M``; by default the model's.
+            steps: From 1; by default the model's. They are paid.
+            seed: From 0; drawn here for ``None`` and 0, and recorded.
+            samples: How many pictures, from 1. Several come as JSON alone.
+            safety_check: Have the service filter what it makes; its default is off.
+            style_preset: The service documents no list of them.
+            lora_adapter_name: A LoRA adapter; needs `lora_weight_filename`.
+            lora_weight_filename: Its file.
+            apply_invisible_watermark: The service's default is off.
+            accept: As `text_to_image` takes it; ``application/json`` by default for several.
+            jpeg_quality: 0 to 100, with ``image/jpeg`` alone.
+            json_image: With ``application/json`` alone: the format inside it.
+            raise_if_filtered: Whether a filtered picture is an error.
+            deadline: Seconds in all; by default the client's.
+            extra_body: Further fields of the request; `Generate` tells more of each.
 
         Returns:
             The pictures; with several, the seeds of those that the answer tells.
@@ -507,7 +541,20 @@ class AsyncFireworks(Runner):
         it is paid, and everything after it is asked again when it is lost. An
         error from then on has the task's id as `job_id`, for `kontext_result`.
 
-        Args: as `Kontext` takes them.
+        Args:
+            prompt: What to show, or what to change.
+            model: ``flux-kontext-pro`` or ``flux-kontext-max``.
+            input_image: What may be an input of a Prodia job, a URL or a data URI.
+            aspect_ratio: Between ``21:9`` and ``9:21``; by default the service's choice.
+            output_format: ``png`` or ``jpeg``.
+            seed: From 0; drawn here for ``None`` and 0, and recorded.
+            prompt_upsampling: Have the service rewrite the prompt.
+            safety_tolerance: 0 (strict) to 6, at most 2 with an input image.
+            webhook_url: Where the service shall tell that it is done.
+            webhook_secret: For the signature of that message.
+            poll: Seconds before the first look; later ones grow to five times it, or 5 s.
+            deadline: Seconds in all; by default the client's.
+            extra_body: Further fields of the request; `Kontext` tells more of each.
 
         Returns:
             The picture; its `id` is the task's.

@@ -196,7 +196,12 @@ class ImageToImage(_Edit):
         return self.init_image
 
     def to_request(self, picture: FormPart) -> WireRequest:
-        """Return the request with its picture; can be sent any number of times."""
+        """
+        Return the request with its picture; can be sent any number of times.
+
+        Args:
+            picture: The part that the picture was made into.
+        """
         return _form_request(self, self._fields(), self._headers(), picture)
 
 
@@ -212,8 +217,28 @@ class ControlNet(_Edit):
         conditioning_scale: How closely to follow them; the package's default is 0.5.
         step_schedule_start: 0 to 1; the package's default is 0.
         step_schedule_end: 0 to 1; the package's default is 1.
-
-    The others are those of `ImageToImage`.
+        model: Its name; an SDXL model.
+        negative_prompt: As `Generate` takes it.
+        width: As `ImageToImage` takes it.
+        height: As `width`.
+        cfg_scale: As `Generate` takes it.
+        sampler: As `Generate` takes it.
+        steps: As `Generate` takes it.
+        seed: As `TextToImage` takes it.
+        samples: As `Generate` takes it.
+        safety_check: As `Generate` takes it.
+        style_preset: As `Generate` takes it.
+        lora_adapter_name: As `Generate` takes it.
+        lora_weight_filename: As `Generate` takes it.
+        apply_invisible_watermark: As `Generate` takes it.
+        crop_padding: As `ImageToImage` takes it.
+        accept: As `Generate` takes it.
+        jpeg_quality: As `TextToImage` takes it.
+        json_image: As `TextToImage` takes it.
+        raise_if_filtered: As `TextToImage` takes it.
+        deadline: Seconds in all; by default the client's.
+        extra_body: As `TextToImage` takes it.
+        tag: As `TextToImage` takes it.
 
     Raises:
         InvalidRequestError: A value is out of its range; it says what is allowed.
@@ -242,7 +267,12 @@ class ControlNet(_Edit):
         return self.control_image
 
     def to_request(self, picture: FormPart) -> WireRequest:
-        """Return the request with its picture; can be sent any number of times."""
+        """
+        Return the request with its picture; can be sent any number of times.
+
+        Args:
+            picture: The part that the picture was made into.
+        """
         return _form_request(self, self._fields(), self._headers(), picture)
 
 
@@ -297,7 +327,12 @@ class CannyEdgeDetection:
         return self.image
 
     def to_request(self, picture: FormPart) -> WireRequest:
-        """Return the request with its picture; can be sent any number of times."""
+        """
+        Return the request with its picture; can be sent any number of times.
+
+        Args:
+            picture: The part that the picture was made into.
+        """
         given = {"min_val": self.min_val, "max_val": self.max_val, **(self.extra_body or {})}
         return _form_request(self, given, accept_headers(self.accept, None, None), picture)
 

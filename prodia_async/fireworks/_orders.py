@@ -345,7 +345,12 @@ class Kontext:
         return shown_order(self)
 
     def to_request(self, picture: str | None = None) -> WireRequest:
-        """Return the submission, with the input picture as `picture_text` made it."""
+        """
+        Return the submission; can be sent any number of times.
+
+        Args:
+            picture: The input picture as a URL or a data URI, if there is one.
+        """
         return post(
             f"/workflows/{model_path(self.model)}",
             {

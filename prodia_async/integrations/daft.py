@@ -50,7 +50,20 @@ def prodia_udf(
     """
     Make a function that makes a column expression.
 
-    Args: as `prodia_async.integrations.ray.run_jobs` takes them.
+    Args:
+        to: Where outputs and records go: a folder, or any URL that fsspec knows.
+        job_type: The type of rows that name none.
+        config: Of all rows; ``{column}`` in a string is filled in.
+        accept: The format, as a media type.
+        max_concurrency: The most jobs in flight. Chosen.
+        submit: ``"async"`` leaves each job with the server, so that the next run
+            collects what one that died had sent.
+        on_doubt: ``"retry"`` sends a job that may have been paid once more
+            and counts it (`paid_again`); ``"hold"`` leaves it for a person.
+        retry_failed: Send again what failed in an earlier run.
+        also: Allow other settings than those of an earlier run in that place.
+        base_url: Of the API; by default the environment says it.
+        token_variable: The variable that holds the token.
 
     Returns:
         A function of the names of the columns that belong to the job; it
@@ -61,6 +74,7 @@ def prodia_udf(
     Raises:
         BatchChangedError: The place holds a run with other settings.
         BatchError: The store cannot be read or written.
+        ImportError: Daft is not installed.
     """
     try:
         import daft  # noqa: PLC0415  (an extra)

@@ -150,6 +150,7 @@ def run_jobs(
         BatchChangedError: The place holds a run with other settings.
         BatchError: The store cannot be read or written. In a worker: another
             version of the package, or no token; before its first row.
+        ImportError: Ray is not installed.
     """
     try:
         import ray.data  # noqa: PLC0415  (an extra)

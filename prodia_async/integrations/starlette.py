@@ -151,7 +151,16 @@ def _told_at_signals(stopping: anyio.Event) -> Generator[None, None, None]:
 
 
 def problem_response(error: ProdiaError) -> Response:
-    """Return the answer of RFC 9457 for an error: status, ``may_have_run``, ``request_id``."""
+    """
+    Return the answer of RFC 9457 for an error, for handlers of your own.
+
+    Args:
+        error: What a job ended with.
+
+    Returns:
+        `install` has the same sent: a status, ``may_have_run`` and ``request_id``; with
+        503 a ``Retry-After``.
+    """
     return _response_of(problem_of(error))
 
 
@@ -239,7 +248,14 @@ async def stream_response(
     again, for the rest of a film that broke off) is answered 416, and no job is
     run for it. Safari plays only what comes in ranges: save a film for it first.
 
-    Args: as `job_response` takes them.
+    Args:
+        request: Whose caller waits for it.
+        client: Runs it.
+        job: As `AsyncProdia.stream` takes it.
+        options: As `AsyncProdia.stream` takes them: ``accept``, ``inputs``, ``deadline`` ...
+
+    Returns:
+        An answer that is the output while it comes, or 416 for a part of one.
 
     Raises:
         ProdiaError: As on entering `AsyncProdia.stream`.

@@ -113,7 +113,12 @@ class JobType:
         object.__setattr__(self, "schema", schema)
 
     def with_siblings(self, schemas: Sequence[Schema]) -> JobType:
-        """Make the same type, checked together with others."""
+        """
+        Make the same type, checked together with others.
+
+        Args:
+            schemas: Of the others.
+        """
         return replace(self, siblings=tuple(schemas))
 
     @property
@@ -131,7 +136,12 @@ class JobType:
         )
 
     def price(self, config: Mapping[str, Any]) -> float:
-        """What one job of this configuration costs, in dollars."""
+        """
+        Return what one job of this configuration costs, in dollars.
+
+        Args:
+            config: Of the job.
+        """
         if self.dollars_by is None:
             return self.dollars
         name, prices = self.dollars_by
