@@ -29,14 +29,24 @@ FLAGS = [
 ]  # fmt: skip
 
 
+TOLD = {"Runtime.exceptionThrown", "Log.entryAdded"}
+
+
 class Page:
-    """One tab."""
+    """
+    One tab.
+
+    Attributes:
+        console: What went wrong, as its console says.
+        requested: Every address that it asked for.
+    """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.console: list[str] = []
+        self.requested: list[str] = []
         self._reader = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
@@ -44,7 +54,12 @@ class Page:
             told = json.loads(message.data)
             if "id" in told:
                 self._waiting.pop(told["id"]).set_result(told)
-            elif told.get("method") in {"Runtime.exceptionThrown", "Log.entryAdded"}:
+            elif told.get("method") == "Network.requestWillBeSent":
+                self.requested.append(told["params"]["request"]["url"])
+            elif told.get("method") in TOLD or (
+                told.get("method") == "Runtime.consoleAPICalled"
+                and told["params"]["type"] in {"error", "warning", "assert"}
+            ):
                 self.console.append(json.dumps(told["params"])[:500])
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -59,6 +74,7 @@ class Page:
         await self.call("Page.enable")
         await self.call("Runtime.enable")
         await self.call("Log.enable")
+        await self.call("Network.enable")
         await self.call("Page.navigate", url=url)
         await self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
@@ -84,8 +100,9 @@ class Page:
         feature = {"name": "prefers-color-scheme", "value": value}
         await self.call("Emulation.setEmulatedMedia", features=[feature])
 
-    async def picture(self, path: Path) -> Path:
-        shot = await self.call("Page.captureScreenshot", format="png")
+    async def picture(self, path: Path, *, whole: bool = False) -> Path:
+        """Write down what is seen, or all of the page."""
+        shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
         return path
 
