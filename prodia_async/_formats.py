@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Subsampling: TypeAlias = Literal["444", "422", "420"]
+"""How fine a `JPEG` keeps its colours: as fine as its light, half, or a quarter of that."""
 
 MULTIPART = "multipart/form-data"
 JSON_TYPE = "application/json"

@@ -87,7 +87,12 @@ class Grid:
         return " · ".join(words)
 
     def add(self, outcome: JobOutcome) -> None:
-        """Fill in the cell of an outcome."""
+        """
+        Fill in the cell of an outcome.
+
+        Args:
+            outcome: Its `index` says which cell.
+        """
         place = divmod(outcome.index, len(self.columns))
         self.outcomes[place] = outcome
         # Written once: a renewal then costs no more than putting the cells together.

@@ -36,6 +36,7 @@ ACCOUNT = Account(
 )
 
 JobLike = Job | Mapping[str, Any]
+"""A `Job`, or the same as a mapping: ``{"type": ..., "config": {...}}``."""
 
 Validate: TypeAlias = Literal["off", "known", "warn"]
 """How jobs are checked before they are sent; see `AsyncProdia`."""
@@ -45,16 +46,27 @@ class Options(TypedDict, total=False):
     """What `AsyncProdia.with_options` may change."""
 
     token: TokenSource
+    """The API token, or a function that returns one."""
     retry: RetryPolicy
+    """When to try again."""
     timeout: float
+    """Seconds of silence on the wire allowed within one attempt."""
     deadline: float | None
+    """Seconds for one job in all."""
     price: bool
+    """Ask what each job cost."""
     accept: Format | str | None
+    """The format of outputs where a job does not say."""
     extra_headers: Mapping[str, str] | None
+    """Further headers for every request."""
     max_queued: int | None
+    """How many jobs may wait for a slot; one more is a `QueueFullError`."""
     cache: str | os.PathLike[str] | None
+    """A folder that keeps answers."""
     hook: AttemptHook | None
+    """A function to be told of every job and attempt."""
     validate: Validate | None
+    """How jobs are checked before they are sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +105,19 @@ class JobOptions(TypedDict, total=False):
     """What `AsyncProdia.job`, `submit` and `stream` take beside the job."""
 
     inputs: Sequence[InputLike]
+    """Files that the job works on, in order."""
     accept: Format | str | None
+    """The format of the first output."""
     multipart: bool
+    """Have the job result come along."""
     price: bool | None
+    """Ask what the job cost."""
     deadline: float | None
+    """Seconds for the job in all."""
     extra_headers: Mapping[str, str] | None
+    """Further request headers."""
     extra_query: Mapping[str, str] | None
+    """Further query parameters."""
 
 
 Method = TypeVar("Method", bound="Callable[..., Any]")

@@ -28,23 +28,14 @@ MODULES = [
     "prodia_async.job_types",
     "prodia_async.testing",
     "prodia_async.transports",
+    "prodia_async.types",
 ]
-BEHIND = {
-    "prodia_async._map": ["Outcomes"],
-    "prodia_async._progress": ["MapProgress"],
-    "prodia_async._results": ["JobMetrics", "JobState"],
-    "prodia_async._sessions": ["Unfinished"],
-}
-"""What is handed out though it is in no ``__all__``."""
 HANDED_OUT = {"AsyncJob", "JobStream", "Outcomes", "OutputPart"}
 """Nobody but us makes them, so that their constructors are nobody's business."""
 NAMES = [
     pytest.param(module, name, id=f"{module.removeprefix('prodia_async.')}.{name}")
-    for module, names in [
-        *((each, importlib.import_module(each).__all__) for each in MODULES),
-        *BEHIND.items(),
-    ]
-    for name in names
+    for module in MODULES
+    for name in importlib.import_module(module).__all__
     if name != "__version__"
 ]
 ROOT = Path(__file__).parents[1] / "prodia_async"
