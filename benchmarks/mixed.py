@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import httpx
 import tenacity
@@ -27,7 +28,10 @@ from prodia_async.emulator import Emulator
 WORKERS = 20
 SECONDS = 0.25
 ALIVE, DEAD = "inference.ping.v1", "inference.flux-2.klein.4b.txt2img.v1"
-JOBS = {ALIVE: {"type": ALIVE}, DEAD: {"type": DEAD, "config": {"prompt": "a fox"}}}
+JOBS: dict[str, dict[str, Any]] = {
+    ALIVE: {"type": ALIVE},
+    DEAD: {"type": DEAD, "config": {"prompt": "a fox"}},
+}
 
 
 def latency(job_type: str) -> float:

@@ -46,7 +46,7 @@ in three as many follow each other once in some six thousand, and to one that
 is down few are sent beyond those that were under way.
 """
 
-TROUBLES_PER_SUCCESS = 3
+TROUBLES_PER_SUCCESS = 1
 """Successes of jobs sent earlier keep a gate open up to so many times their number. Chosen."""
 
 PROBE_MIN = 0.5

@@ -107,7 +107,7 @@ def test_a_success_that_was_sent_before_the_outage_does_not() -> None:
 def test_a_credential_that_is_refused_is_refused_whatever_ends_well(what: Trouble) -> None:
     """A success of before says that a server works at times, and nothing of a credential."""
     each = troubled(gate(), 1, NOW, what)
-    for _ in range(TROUBLES):
+    for _ in range(TROUBLES + 1):
         each.succeeded(NOW - 1, probe=False)
     troubled(each, TROUBLES - 2, NOW, what)
     assert each.reason is None
