@@ -266,9 +266,9 @@ class _Flight(Generic[T]):
     """One request on its way, from its place in line to its end."""
 
     __slots__ = (
-        "_attempts", "_clock", "_dead_since", "_engine", "_error_at_last", "_gave_back", "_left",
-        "_reply", "_request", "_secret", "_sending", "_session", "_stage", "_terms", "_ticket",
-        "_tried", "_vocabulary", "was_sent",
+        "_attempts", "_clock", "_dead_since", "_engine", "_error_at_last", "_gave_back", "_late",
+        "_left", "_limit", "_reply", "_request", "_secret", "_sending", "_session", "_stage",
+        "_terms", "_ticket", "_tried", "_vocabulary", "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -287,6 +287,8 @@ class _Flight(Generic[T]):
         self._clock = session.clock
         self._attempts = Attempts(self._clock())
         self._left = None if terms.deadline is None else terms.deadline - terms.spent
+        self._limit: anyio.CancelScope | None = None  # what cuts a step off at the deadline
+        self._late: DeadlineExceededError | None = None  # what it ended with, if it was cut off
         self._ticket: Ticket | FreeTicket = (
             FreeTicket(session.questions)
             if terms.free
@@ -332,12 +334,12 @@ class _Flight(Generic[T]):
         if self._left is None:
             return await step()
         began = self._clock()
-        with until(began + self._left):
+        with until(began + self._left) as self._limit:
             try:
                 return await step()
             finally:
                 self._left -= self._clock() - began
-        raise self._out_of_time() from self._error_at_last
+        raise self._late or self._out_of_time() from self._error_at_last
 
     async def run(self) -> tuple[T, Finished]:
         """Begin, read and end."""
@@ -550,6 +552,9 @@ class _Flight(Generic[T]):
         try:
             if self._attempts.is_under_way:
                 self._attempt_ended(error, own=own)
+            if self._is_cut_off(error):
+                # Nobody gave it up: whoever counts, is told or reads the log meets what is raised.
+                error = self._late = self._out_of_time()
         finally:
             self._ticket.close()
             completed = error is None or not own
@@ -577,6 +582,11 @@ class _Flight(Generic[T]):
             *spent,
         )
 
+    def _is_cut_off(self, error: BaseException | None) -> bool:
+        """Return whether it ends because its own deadline has passed."""
+        cut = error is not None and not isinstance(error, Exception)
+        return cut and self._limit is not None and self._limit.cancel_called
+
     def _tell_error(self, error: BaseException | None) -> None:
         """Write on the error what is known, warn of what is lost, and let go of the answer."""
         if isinstance(error, ProdiaError):
@@ -585,7 +595,7 @@ class _Flight(Generic[T]):
                 error.tell(secret=(self._secret, REDACTED))
             self._vocabulary.forget()
             forget_locals(error)
-        if self._attempts.may_have_run and self._terms.counted:
+        if self._attempts.may_have_run and not self._terms.free:
             self._log(
                 logging.WARNING,
                 "%s: it may have been paid for, and its answer is lost: %s",

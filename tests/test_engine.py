@@ -231,6 +231,34 @@ async def test_a_cancelled_attempt_says_nothing_of_the_server(told: list[tuple[A
     assert (counts.cancelled, counts.failed, counts.completed) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("reply", [stall, refusal()])
+@pytest.mark.parametrize("via", ["sync", "async"])
+@on_both_loops
+async def test_a_job_that_ran_out_of_time_failed(
+    reply: Callable[[Conversation], None], via: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody gave it up: it counts as failed, and the hook and the log name the error raised."""
+    seen: list[JobDetails] = []
+
+    def hook(details: AttemptDetails) -> None:
+        if isinstance(details, JobDetails):
+            seen.append(details)
+
+    caplog.clear()
+    with RawServer([reply] * 99) as server:
+        async with client(server, hook=hook) as prodia:
+            with pytest.raises(DeadlineExceededError) as raised:
+                await prodia.job(PING, via=via, deadline=0.3)
+            counts = prodia.statistics()
+    assert (counts.cancelled, counts.failed, counts.completed) == (0, 1, 0)
+    finished = [each.error for each in seen if each.event == "finished"]
+    assert finished == [raised.value]
+    assert len(raised.value.attempts) >= 1
+    lost = [each.getMessage() for each in caplog.records if "its answer is lost" in each.message]
+    assert all("DeadlineExceededError" in each for each in lost)
+    assert bool(lost) == raised.value.may_have_run
+
+
 @on_both_loops
 async def test_success_refills_the_budget() -> None:
     """What a job's retries drew comes back when it succeeds; any other success gives a little."""
