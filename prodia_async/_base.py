@@ -222,8 +222,8 @@ class BaseClient:
                 is cut off. By default as long as it takes.
 
         Returns:
-            The jobs that were left without an answer, with the tags and
-            indexes they had; empty where all have ended.
+            The jobs that were sent and left without an answer, with the tags
+            and indexes they had; empty where all have ended.
 
         Raises:
             InvalidRequestError: `timeout` is no number of seconds above 0.

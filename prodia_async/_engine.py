@@ -193,7 +193,7 @@ class Engine:
             timeout: Seconds for that; ``None`` for as long as it takes.
 
         Returns:
-            The jobs that were left without an answer; empty where all have ended.
+            The jobs that were sent and left without an answer; empty where all have ended.
         """
         if self.closed:
             return ()
@@ -203,7 +203,11 @@ class Engine:
             # Looked at rather than told, since they may be other threads' jobs.
             while any(each.was_sent for each in list(self.under_way)):  # noqa: ASYNC110
                 await anyio.sleep(DRAIN_LOOK_SECONDS)
-        left = tuple(each.unfinished() for each in list(self.under_way))
+        left = tuple(each.unfinished() for each in list(self.under_way) if each.was_sent)
+        self.session().scheduler.close()  # whoever waits to be sent is told so now
+        with anyio.move_on_after(1.0):  # chosen; another thread may be slow to tell its own
+            while not all(each.was_sent for each in list(self.under_way)):
+                await anyio.sleep(DRAIN_LOOK_SECONDS)
         await self.aclose()
         return left
 
