@@ -56,6 +56,7 @@ from ._models import (
     JobOutcome,
     JobRequest,
     JobResponse,
+    NoOutputError,
     Timing,
 )
 from ._outputs import Output
@@ -98,6 +99,7 @@ __all__ = [
     "JobStream",
     "MalformedResponseError",
     "MapProgress",
+    "NoOutputError",
     "Output",
     "OutputPart",
     "PayloadTooLargeError",

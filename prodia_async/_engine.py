@@ -206,7 +206,7 @@ class Engine:
         left = tuple(each.unfinished() for each in list(self.under_way) if each.was_sent)
         self.session().scheduler.close()  # whoever waits to be sent is told so now
         with anyio.move_on_after(1.0):  # chosen; another thread may be slow to tell its own
-            while not all(each.was_sent for each in list(self.under_way)):
+            while not all(each.was_sent for each in list(self.under_way)):  # noqa: ASYNC110
                 await anyio.sleep(DRAIN_LOOK_SECONDS)
         await self.aclose()
         return left

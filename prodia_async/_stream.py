@@ -459,6 +459,12 @@ class StreamBlock(Generic[T]):
         self._stream.leave()
         return await self._block.__aexit__(kind, error, trace)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{name!r} is the stream's, and that a block opens: "
+            "`async with client.stream(...) as stream:`"
+        )
+
     def __aiter__(self) -> NoReturn:
         raise TypeError(
             "a stream is read in a block: `async with client.stream(...) as stream:` and in it "

@@ -30,6 +30,7 @@ SURFACE = {
     "JobNotFoundError", "PayloadTooLargeError", "CapacityError", "RateLimitError",
     "ServerError", "InternalServerError",
     "ResponseError", "MalformedResponseError", "TruncatedResponseError", "ResponseTooLargeError",
+    "NoOutputError",
     "JobFailedError", "JobRefusedError",
     "__version__",
 }  # fmt: skip
@@ -134,6 +135,15 @@ def test_aliases() -> None:
 def test_all_errors_are_public() -> None:
     """There is no class that a caller could meet and not name."""
     assert {kind.__name__ for kind in ERRORS} <= SURFACE
+    found = [ProdiaError]
+    for kind in found:
+        found += kind.__subclasses__()
+    hidden = {
+        each.__name__
+        for each in found
+        if each.__module__.startswith("prodia_async.") and each.__module__.count("._")
+    }
+    assert hidden == set()
 
 
 def parameters(method: Any) -> list[tuple[str, bool, Any]]:

@@ -480,6 +480,9 @@ async def test_a_stream_is_a_block() -> None:
             with pytest.raises(TypeError, match=r"async with client\.stream"):
                 async for _ in block:
                     pass
+            with pytest.raises(AttributeError, match="'output' is the stream's, and that a block"):
+                await block.output()
+            assert not hasattr(block, "nonsense")
             with pytest.raises(TypeError, match="opened by a block, not awaited"):
                 await block
     assert server.requests == []
