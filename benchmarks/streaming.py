@@ -126,8 +126,9 @@ async def _measure_here(name: str, small: str, url: str, size: int) -> Figures:
     stream = _STREAMS[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "output.mp4")
-        await stream(small, path)
-        await stream(small, path)
+        # To other names: `save` overwrites nothing.
+        await stream(small, Path(folder, "first.mp4"))
+        await stream(small, Path(folder, "second.mp4"))
         before = reset_peak_memory()
         cpu = cpu_seconds()
         await stream(url, path)
@@ -189,7 +190,7 @@ def main() -> None:
             present([Contender(LARGEST, largest)], chosen.only), 1 if chosen.quick else 3, results
         )
     results.table({"cpu_ms": "CPU ms", "ms_per_mb": "ms/MB", "peak_mb": "peak +MB"}, baseline=CURL)
-    ratio_goal("6a: CPU, ours over curl", results, ours=OURS, peer=CURL, most=1.5)
+    ratio_goal("6a: CPU, ours over curl", results, ours=OURS, peer=CURL, most=1.4)
     if LARGEST in results.rounds:
         goal("6b: peak memory over 1 GB", max(results.values(LARGEST, "peak_mb")), 4, " MB")
 
