@@ -179,7 +179,7 @@ ADVICE = {
     "Invalid": "The row is no job. Mend the file and run it again: what is done stays done.",
     "BadRequestError": "The server refuses the settings; nothing was charged. Mend the rows.",
     "JobFailedError": "It ran and failed. Look at the prompt or the input, then --retry-failed.",
-    "JobRefusedError": "It ran and failed, or was refused. Look at the prompt or the input.",
+    "JobRefusedError": "The server refuses it and did not run it. Mend the rows.",
     "InvalidRequestError": "It was never sent. Mend the row or its input files.",
     "ServerError": "A fault of the service. Run it again with --retry-failed.",
     "InDoubt": "It may have been paid. The next run sends it again, unless --on-doubt hold.",
