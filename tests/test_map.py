@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -947,6 +949,40 @@ async def test_a_client_that_drains_ends_a_map_whose_source_blocks() -> None:
                         assert await prodia.drain() == ()
         assert [each.error for each in found] == [None, None]
         assert server.charges == 2
+
+
+@on_both_loops
+async def test_a_tag_may_be_anything() -> None:
+    """What cannot be pickled, copied or compared comes back as itself, whatever its job came to."""
+
+    class Sealed:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            raise TypeError("it cannot be compared")
+
+        def __reduce_ex__(self, protocol: object) -> NoReturn:
+            raise TypeError("it cannot be pickled or copied")
+
+    told: list[object] = []
+    bad = say(http("400 Bad Request", b"no", content_type="text/plain"))
+    with RawServer([say(http()), bad] * 3) as server:
+        async with client(
+            server, max_concurrency=1, hook=lambda details: told.append(details.tag)
+        ) as prodia:
+            for tag in (Sealed(), threading.Lock(), lambda: None):
+                told.clear()
+                with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+                    pickle.dumps(tag)
+                async with prodia.map([JobRequest(PING, tag=tag)] * 2, ordered=True) as outcomes:
+                    found = [outcome async for outcome in outcomes]
+                assert [each.tag is tag for each in found] == [True, True]
+                assert [each.error is None for each in found] == [True, False]
+                assert all(each is tag for each in told)
+                assert len(told) == 8
+                error = found[1].error
+                assert str(pickle.loads(pickle.dumps(error))) == str(error), "it has no tag"
+                assert pickle.loads(pickle.dumps(found[0].response)) == found[0].response
 
 
 @on_both_loops
