@@ -38,7 +38,7 @@ from ._vocabulary import Finished, Terms, Vocabulary
 from ._wire import WireRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ._answers import AnswerEvent
@@ -98,6 +98,10 @@ class Calls(Protocol):
     @property
     def max_response_bytes(self) -> int:
         """The most that is collected in memory for one job."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Further headers for every request."""
 
     def ended(
         self, job_id: str, *, completed: bool = False, cancelled: bool = False, dollars: float = 0.0
@@ -425,14 +429,24 @@ class AsyncJob:
         return JobResponse(job, tuple(collected), request_id, self.attempts, timing)
 
     async def _fetch(self, name: str, left: int) -> tuple[Output, Finished]:
-        request = _request(self.id, f"/output/{quote(name, safe='')}")
+        request = self._request(f"/output/{quote(name, safe='')}")
         most = self._calls.max_response_bytes
         return await self._run(request, lambda: _Whole(name, left, most))
 
     async def _ask(self, path: str, read: Callable[[bytes], T], *, price: bool = False) -> T:
         query = (("price", "true"),) if price else ()
-        value, _ = await self._run(_request(self.id, path, query), lambda: _Text(read))
+        value, _ = await self._run(self._request(path, query), lambda: _Text(read))
         return value
+
+    def _request(self, path: str, query: tuple[tuple[str, str], ...] = ()) -> WireRequest:
+        return WireRequest(
+            method="GET",
+            path=f"{ASYNC_PATH}/{self.id}{path}",
+            query=query,
+            headers=(("accept", "*/*"), *self._calls.headers),
+            body=None,
+            kind=ASK_KIND,
+        )
 
     async def _run(
         self, request: WireRequest, vocabulary: Callable[[], Vocabulary[T]]
@@ -488,7 +502,7 @@ class AsyncJob:
 
     async def _begin(self, name: str) -> Exchange[bytes]:
         """Ask for an output until it begins to come."""
-        request = _request(self.id, f"/output/{quote(name, safe='')}")
+        request = self._request(f"/output/{quote(name, safe='')}")
         own = self._calls.terms(None)
         began = _waiting.current_time()
 
@@ -500,17 +514,6 @@ class AsyncJob:
             return exchange
 
         return await self._patiently(begin, own)
-
-
-def _request(job_id: str, path: str, query: tuple[tuple[str, str], ...] = ()) -> WireRequest:
-    return WireRequest(
-        method="GET",
-        path=f"{ASYNC_PATH}/{job_id}{path}",
-        query=query,
-        headers=(("accept", "*/*"),),
-        body=None,
-        kind=ASK_KIND,
-    )
 
 
 def _read_result(text: bytes) -> JobResult:

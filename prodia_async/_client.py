@@ -25,6 +25,7 @@ from ._polling import EndedJobs, count
 from ._progress import MapProgress, Progress, Teller, bar
 from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job
+from ._requests import extra_headers as checked_headers
 from ._show import one_line, shown
 from ._stream import JobStream, StreamBlock
 from ._wire import MAX_RESPONSE_BYTES
@@ -643,6 +644,7 @@ class _Calls:
         self.terms = client._terms  # noqa: SLF001
         self.price = client._price  # noqa: SLF001
         self.max_response_bytes = client._max_response_bytes  # noqa: SLF001
+        self.headers = checked_headers(client._options.extra_headers)  # noqa: SLF001
         self._ended = client._ended  # noqa: SLF001
 
     def ended(

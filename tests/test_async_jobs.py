@@ -136,6 +136,25 @@ async def test_submitted_waited_for_and_collected() -> None:
     assert server.charges == 1
 
 
+@on_both_loops
+async def test_the_clients_headers_are_on_every_request() -> None:
+    """On the submission and on each question: a gateway may let nothing pass without them."""
+    with JobServer() as server:
+        async with client(server, extra_headers={"X-Gateway": "a pass"}) as prodia:
+            job = await prodia.submit(VIDEO, extra_headers={"X-Own": "1"})
+            await job.result(poll=0.01)
+            async with prodia.async_job(ID).stream("video.mp4") as part:
+                await part.read()
+            assert (
+                await prodia.with_options(extra_headers=None).async_job(ID).state() == "processed"
+            )
+    *with_it, last = server.requests
+    assert {route(each) for each in with_it} == {"async", "state", "json", "output", "file"}
+    assert [each.header("x-gateway") for each in with_it] == ["a pass"] * len(with_it)
+    assert [each.header("x-own") for each in with_it] == ["1", *[None] * (len(with_it) - 1)]
+    assert last.header("x-gateway") is None
+
+
 @pytest.mark.slow
 @on_both_loops
 async def test_one_call_via_async() -> None:

@@ -14,7 +14,7 @@ import pytest
 from conftest import on_both_loops
 from PIL import Image as Pillow
 from python_multipart import FormParser
-from raw_server import Conversation, RawServer
+from raw_server import Conversation, RawServer, http, say
 from test_async_jobs import Always
 from test_fireworks import (
     JPEG_BYTES,
@@ -29,7 +29,7 @@ from test_fireworks import (
     told,
 )  # fmt: skip
 
-from prodia_async import BadRequestError, InvalidRequestError, Output
+from prodia_async import JPEG, BadRequestError, InvalidRequestError, Output
 from prodia_async._hooks import JobDetails
 from prodia_async.fireworks import (
     AsyncFireworks,
@@ -376,6 +376,70 @@ async def test_many_have_the_options_of_many(capsys: pytest.CaptureFixture[str])
     assert (seen[-1].total, seen[-1].done, seen[-1].failed) == (4, 4, 1)
     assert seen[-1].dollars == pytest.approx(0.0028)
     assert "1/1" in capsys.readouterr().err
+
+
+@on_both_loops
+async def test_defaults_of_the_client(tmp_path: Path) -> None:
+    """A format and headers hold where a request does not say; what it says wins."""
+    ready = state("Ready", b64encode(PNG_BYTES).decode())
+    several = told([{"base64": b64encode(PNG_BYTES).decode(), "finishReason": "SUCCESS", "seed": n}
+                    for n in (5, 6)])  # fmt: skip
+    jpeg = say(http("200 OK", JPEG_BYTES, "Seed: 7", content_type="image/jpeg"))
+    with RawServer([jpeg, picture(), several, jpeg, jpeg, SUBMITTED, ready, picture()]) as server:
+        async with client(
+            server, accept=JPEG(quality=80), extra_headers={"X-Team": "blue"}, max_concurrency=1,
+            cache=tmp_path / "kept",
+        ) as fireworks:  # fmt: skip
+            await fireworks.run("a")
+            await fireworks.text_to_image("b", accept="image/png")
+            await fireworks.generate("c", model=SDXL, samples=2)
+            async with fireworks.map([QRCode("d"), TextToImage("e", seed=1)]) as outcomes:
+                assert [each.error async for each in outcomes] == [None, None]
+            await fireworks.run(Kontext("f", poll=POLL))
+            view = fireworks.with_options(accept=None, extra_headers=None)
+            assert not (await view.run(TextToImage("e", seed=1))).cached, "it asks for a PNG"
+            assert (await fireworks.run(TextToImage("e", seed=1))).cached
+    sent = server.requests
+    assert [each.header("accept") for each in sent] == [
+        "image/jpeg", "image/png", "application/json", "image/jpeg", "image/jpeg",
+        "application/json", "application/json", "image/png",
+    ]  # fmt: skip
+    assert [each.header("jpeg-quality") for each in sent] == [
+        "80", None, None, "80", "80", None, None, None,
+    ]  # fmt: skip
+    assert [each.header("x-team") for each in sent] == ["blue"] * 7 + [None]
+
+
+@on_both_loops
+async def test_the_clients_headers_stay_with_the_service() -> None:
+    """A picture at another host is fetched without them, at its own with them."""
+    with RawServer() as server, RawServer([picture()]) as host:
+        for sample in (f"{host.url}/x.png", f"{server.url}/x.png"):
+            server.replies += [SUBMITTED, state("Ready", sample)]
+            if sample.startswith(server.url):
+                server.replies.append(picture())
+            async with client(server, extra_headers={"X-Team": "blue"}) as fireworks:
+                await fireworks.run(Kontext("x", poll=POLL))
+    assert [each.header("x-team") for each in host.requests] == [None]
+    assert [each.header("x-team") for each in server.requests] == ["blue"] * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"accept": "image/webp"}, "accept must be"),
+        ({"accept": 7}, "accept must be"),
+        ({"extra_headers": {"Authorization": "x"}}, "cannot be set by extra_headers"),
+        ({"extra_headers": {"x": "a\nb"}}, "plain ASCII"),
+        ({"extra_headers": [1]}, "extra_headers must be a mapping"),
+    ],
+)
+def test_defaults_are_checked(options: dict[str, Any], why: str) -> None:
+    """When the client is built, or the view of it."""
+    with pytest.raises(InvalidRequestError, match=why):
+        AsyncFireworks("key", **options)
+    with pytest.raises(InvalidRequestError, match=why):
+        AsyncFireworks("key").with_options(**options)
 
 
 @on_both_loops

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    TypedDict,
-    Unpack,
-    get_args,
-)  # fmt: skip
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from .. import _waiting
 from .._checks import flag
@@ -44,12 +37,7 @@ from ._running import ClientOptions, OrderLike, Runner
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import (
-        AsyncIterable,
-        Callable,
-        Iterable,
-        Mapping,
-    )  # fmt: skip
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
     import httpx
 
@@ -70,6 +58,8 @@ class Options(TypedDict, total=False):
     timeout: float
     deadline: float | None
     hook: AttemptHook | None
+    accept: Format | str | None
+    extra_headers: Mapping[str, str] | None
     max_queued: int | None
     cache: str | os.PathLike[str] | None
 
@@ -134,6 +124,9 @@ class AsyncFireworks(Runner):
         max_response_bytes: The most that is collected in memory for one
             answer. Chosen: 1 GiB.
         hook: A function to be told of every job and attempt; see `AttemptHook`.
+        accept: The form of answer for requests that name none, where they
+            make one picture; Kontext has an `output_format` of its own.
+        extra_headers: Further headers for every request to the service.
         max_queued: How many requests may wait for a slot. One more ends at
             once in a `QueueFullError`, and nothing is sent. By default any
             number may wait. Those of a `map` never count.
@@ -161,6 +154,8 @@ class AsyncFireworks(Runner):
         allow_http: bool = False,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         hook: AttemptHook | None = None,
+        accept: Format | str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
         max_queued: int | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -181,6 +176,8 @@ class AsyncFireworks(Runner):
                 timeout=timeout,
                 deadline=deadline,
                 hook=hook,
+                accept=accept,
+                extra_headers=extra_headers,
                 max_queued=max_queued,
                 cache=cache,
             )
@@ -194,8 +191,8 @@ class AsyncFireworks(Runner):
         closing either closes both.
 
         Args:
-            overrides: `api_key`, `retry`, `timeout`, `deadline`, `hook`,
-                `max_queued` or `cache`, as the client takes them.
+            overrides: `api_key`, `retry`, `timeout`, `deadline`, `hook`, `accept`,
+                `extra_headers`, `max_queued` or `cache`, as the client takes them.
 
         Raises:
             InvalidRequestError: Another option was given, or one is out of its range.

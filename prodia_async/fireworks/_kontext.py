@@ -38,10 +38,10 @@ from ._answers import (
     read_body,
     read_json,
 )
-from ._orders import poll_request, sample_request
+from ._orders import poll_request, sample_request, with_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from .._engine import Engine
     from .._exchange import Reply
@@ -224,6 +224,7 @@ class Task:
         base_url: The API's.
         max_bytes: The most that is collected of a picture.
         note: Told of every fault that a question met.
+        headers: Further ones for each question, but for a picture at another host.
     """
 
     id: str
@@ -235,6 +236,7 @@ class Task:
     base_url: str
     max_bytes: int
     note: Callable[[ProdiaError], None]
+    headers: Sequence[tuple[str, str]] = ()
 
     async def picture(self) -> tuple[Image, Headers]:
         """
@@ -285,7 +287,7 @@ class Task:
         Raises:
             JobNotFoundError: The service says that there is none.
         """
-        question = poll_request(self.model, self.id)
+        question = with_headers(poll_request(self.model, self.id), self.headers)
         told, finished = await self.engine.run(question, _Read(read_told, MAX_STATE_BYTES), terms)
         if told.status == "task not found":
             why = f": {told.details}" if told.details else ""
@@ -346,7 +348,8 @@ class Task:
 
         async def fetch() -> Image:
             answer = _Sample(lambda _, body: self._image(body), self.max_bytes)
-            image, _ = await self.engine.run(sample_request(url), answer, terms)
+            request = with_headers(sample_request(url), self.headers if is_own else ())
+            image, _ = await self.engine.run(request, answer, terms)
             return image
 
         until = _waiting.current_time() + SAMPLE_SECONDS

@@ -12,7 +12,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
@@ -394,6 +394,13 @@ async def picture_text(picture: InputLike | None) -> str | None:
 def is_address(picture: object) -> TypeGuard[str]:
     """Return whether a picture is given by its URL, or in a data URI."""
     return isinstance(picture, str) and bool(re.match(r"(https?://|data:)", picture, re.IGNORECASE))
+
+
+def with_headers(wire: WireRequest, headers: Sequence[tuple[str, str]]) -> WireRequest:
+    """Return a request with further headers, but for those that it has of its own."""
+    own = {name for name, _ in wire.headers}
+    more = [each for each in headers if each[0] not in own]
+    return replace(wire, headers=(*wire.headers, *more)) if more else wire
 
 
 def poll_request(model: str, task_id: str) -> WireRequest:

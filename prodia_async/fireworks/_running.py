@@ -23,7 +23,7 @@ from .._keys import Digester
 from .._map import own_error
 from .._models import Failed, Succeeded, Timing, as_input
 from .._polling import count
-from .._requests import input_parts
+from .._requests import extra_headers, input_parts
 from .._show import one_line, shown
 from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
 from ._edits import (
@@ -38,7 +38,9 @@ from ._orders import (
     KONTEXT_PRO,
     Kontext,
     TextToImage,
+    accept_headers,
     picture_text,
+    with_headers,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Iterator,
+        Mapping,
     )  # fmt: skip
 
     from .._attempts import Attempt
@@ -82,7 +85,14 @@ class ClientOptions(BaseOptions):
     """
 
     api_key: TokenSource | None = field(default=None, repr=False)
+    accept: Format | str | None = None
+    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
     cache: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        BaseOptions.__post_init__(self)
+        accept_headers(self.accept, None, None)
+        extra_headers(self.extra_headers)
 
     @property
     def credential(self) -> TokenSource | None:
@@ -98,6 +108,8 @@ class Runner(BaseClient):
     def _set_options(self, options: BaseOptions) -> None:
         super()._set_options(options)
         assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
+        self._accept = options.accept
+        self._headers = extra_headers(options.extra_headers)
         folder = options.cache
         self._cache = None if folder is None else AnswerCache(folder, base_url=self._base_url)
         self._digester = Digester()
@@ -109,8 +121,7 @@ class Runner(BaseClient):
         try:
             if isinstance(item, str):
                 request = TextToImage(item)
-            if accept is not None and getattr(request, "accept", accept) is None:
-                request = replace(request, accept=accept)
+            request = _with_accept(_with_accept(request, accept), self._accept)
             asked, request = request, with_seed(request)
             response = await self._run(asked, source, index, seeded=request)
             return Succeeded(index, request, response, tag=request.tag)
@@ -127,6 +138,8 @@ class Runner(BaseClient):
         seeded: Order | None = None,
     ) -> ImageResponse:
         """Answer an order from the folder, or send it; ``seeded`` is it with its seed drawn."""
+        if seeded is None:
+            order = _with_accept(order, self._accept)
         if self._cache is None or not isinstance(order, Order):
             return await self._send(seeded or with_seed(order), source, index)
         key = await key_of(order, self._digester)
@@ -146,6 +159,7 @@ class Runner(BaseClient):
                 return await self._run_kontext(order, terms)
             began = _waiting.current_time()
             wire = await self._within(terms.deadline, partial(_request, order))
+            wire = with_headers(wire, self._headers)
             terms = replace(terms, spent=_waiting.current_time() - began)
             price = dollars_of(order) or 0.0
             answer = Pictures(order, max_bytes=self._max_response_bytes, price=price)
@@ -162,6 +176,7 @@ class Runner(BaseClient):
         with self._counting(order, terms) as tries:
             reading = partial(picture_text, order.input_image)
             wire = order.to_request(await self._within(terms.deadline, reading))
+            wire = with_headers(wire, self._headers)
             step = replace(terms, counted=False, spent=_waiting.current_time() - began)
             task_id, finished = await self._engine.run(wire, submission(), step)
             tries.extend(finished.attempts)
@@ -249,6 +264,7 @@ class Runner(BaseClient):
             base_url=self._base_url,
             max_bytes=self._max_response_bytes,
             note=note,
+            headers=self._headers,
         )
         if terms.deadline is None:
             return await task.picture()
@@ -260,6 +276,14 @@ class Runner(BaseClient):
             may_have_run=True,
         )
         raise error.tell(job_id=task_id) from (faults[0] if faults else None)
+
+
+def _with_accept(order: Any, accept: Format | str | None) -> Any:
+    """Return an order with a form of answer, if it does not say and one is given."""
+    if accept is None or getattr(order, "accept", accept) is not None:
+        return order
+    # Several pictures come in one form alone, which is theirs by default.
+    return order if getattr(order, "samples", 1) > 1 else replace(order, accept=accept)
 
 
 async def _request(order: SyncOrder) -> WireRequest:
