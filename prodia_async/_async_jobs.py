@@ -256,7 +256,7 @@ class AsyncJob:
         Ask how the job stands; the client's deadline holds.
 
         Returns:
-            The server's word: ``processing``, ``processed`` or ``completed``, ``failed``.
+            The server's own word, ``processing``, ``processed`` or ``completed``, or ``failed``.
 
         Raises:
             JobNotFoundError: It is unknown, or has expired.

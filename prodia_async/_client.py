@@ -369,7 +369,7 @@ class AsyncProdia(BaseClient):
                 A function is given a `MapProgress` as each job ends.
 
         Returns:
-            What gives the outcomes: ``async with`` starts the work, ``async
+            What gives the outcomes; ``async with`` starts the work, ``async
             for`` reads. Its ``stop()`` pulls no more, its ``unread()`` has
             what came and was not read.
 

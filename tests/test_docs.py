@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import importlib
 import inspect
 import io
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from prodia_async import AsyncProdia, Job
+from prodia_async import AsyncProdia, Job, ProdiaError, __version__
 from prodia_async.emulator import Emulator
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,23 @@ def run_console(each: Snippet) -> None:
         env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
     )
     assert done.returncode == 0, f"{each.page.name}:{each.line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_changelog_is_about_this_version() -> None:
+    """Its newest entry is."""
+    heads = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heads[0].rstrip(",") == __version__
+
+
+@pytest.mark.parametrize("door", ["", ".batch", ".fireworks", ".testing"])
+def test_every_error_is_on_the_page_of_errors(door: str) -> None:
+    """What happened, and what to do; by the name that it is caught by."""
+    module = importlib.import_module(f"prodia_async{door}")
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if isinstance(thing, type) and issubclass(thing, ProdiaError):
+            assert f"`{name}`" in page, name
 
 
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]+)(?:#[^)]*)?\)")

@@ -104,8 +104,8 @@ def problem_response(error: ProdiaError) -> web.Response:
         error: What a job ended with.
 
     Returns:
-        `install` has the same sent: a status, ``may_have_run`` and ``request_id``; with
-        503 a ``Retry-After``.
+        The answer that `install` would have sent, with its status, ``may_have_run`` and
+        ``request_id``; with 503 a ``Retry-After``.
     """
     return _response_of(problem_of(error))
 

@@ -140,7 +140,7 @@ def run_jobs(
         ray_remote_args: Further arguments for ``map_batches``.
 
     Returns:
-        A ``ray.data.Dataset``, lazy as all of them: the rows with the
+        A ``ray.data.Dataset``, lazy as all of them, of the rows with the
         columns ``key, state, path, paths, bytes, seed, dollars, seconds,
         job_id, attempts, refusals, paid_again, error``. `state` is ``done``,
         ``failed``, ``in doubt``, or ``left`` where the driver was gone.
