@@ -97,8 +97,14 @@ async def broken_by_us(request: Any, client: AsyncProdia, module: Any, query: An
     return await answered if asyncio.iscoroutine(answered) else answered
 
 
+async def moderated(request: Any, client: AsyncProdia, module: Any, query: Any) -> Any:
+    job = Job.serial(picture(query["prompt"]), Job.moderate(threshold=0.9))
+    return await module.job_response(request, client, job)
+
+
 HANDLERS: dict[str, Callable[..., Any]] = {
     "/picture": one, "/film": film, "/batch": batch, "/edit": edit, "/ours": broken_by_us,
+    "/moderated": moderated,
 }  # fmt: skip
 
 
@@ -227,6 +233,18 @@ async def test_errors_are_answers(kind: str, caplog: pytest.LogCaptureFixture) -
         assert problem["may_have_run"] is False
         emulator.forget_planned()
     assert any("may have been charged" in each.message for each in caplog.records)
+
+
+@both
+async def test_a_picture_that_is_filtered(kind: str) -> None:
+    """Is told as what it is, with the server's reason; one that is not comes."""
+    async with emulated(kind) as (emulator, _, url), httpx.AsyncClient() as caller:
+        assert (await caller.get(f"{url}/moderated?prompt=a+cat")).status_code == 200
+        emulator.behave(moderation=0.99)
+        got = await caller.get(f"{url}/moderated?prompt=a+cat")
+        assert got.status_code == 422
+        assert got.headers["content-type"] == "application/problem+json"
+        assert "moderation rejected the image" in got.json()["reason"]
 
 
 @both
@@ -496,6 +514,55 @@ async def test_a_caller_that_sends_much_and_leaves(kind: str) -> None:
             assert (await caller.get(f"{url}/picture?prompt=a")).status_code == 200
         assert await freed(client) < 1
         assert emulator.ledger.totals().ran == 1
+
+
+def peak_megabytes(running: subprocess.Popen[str]) -> float:
+    """Return the most memory that a process has had."""
+    told = Path(f"/proc/{running.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", told)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+async def test_a_caller_that_uploads_200_megabytes_and_leaves() -> None:
+    """While its job is being sent or after: the slot is free, and no memory was taken for it."""
+    size = 200 << 20
+    head = (
+        b'--x\r\ncontent-disposition: form-data; name="prompt"\r\n\r\nx\r\n--x\r\n'
+        b'content-disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+    )
+    end = b"\r\n--x--\r\n"
+    with Emulator() as emulator:
+        async with process("starlette", emulator) as (url, running), httpx.AsyncClient() as caller:
+            photo = (await caller.get(f"{url}/picture?prompt=a")).content
+            small = {"photo": ("me.webp", photo, "image/webp")}
+            assert (
+                await caller.post(f"{url}/edit", data={"prompt": "x"}, files=small)
+            ).status_code == 200
+            before = peak_megabytes(running)
+            ran = emulator.ledger.totals().ran
+            emulator.hold()
+            host, _, port = url.removeprefix("http://").partition(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            length = len(head) + size + len(end)
+            writer.write(
+                b"POST /edit HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=x"
+                b"\r\ncontent-length: %d\r\n\r\n" % length
+            )
+            writer.write(head)
+            for _ in range(200):
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+            writer.write(end)
+            await writer.drain()
+            await asyncio.sleep(0.3)
+            writer.transport.abort()
+            emulator.release()
+            assert (await caller.get(f"{url}/picture?prompt=a")).status_code == 200
+            assert peak_megabytes(running) - before < 30
+            assert emulator.ledger.totals().ran == ran + 1
 
 
 def start(command: list[str], emulator: Emulator) -> subprocess.Popen[str]:

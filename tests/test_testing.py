@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -42,7 +43,9 @@ JOB = Job("inference.flux-fast.schnell.txt2img.v2", {"prompt": "a cat", "seed": 
 URL = "https://inference.prodia.com/v2/job"
 
 
-def run_project(python: str | Path, mode: str, *more: str) -> subprocess.CompletedProcess[str]:
+def run_project(
+    python: str | Path, mode: str, *, project: Path = PROJECT
+) -> subprocess.CompletedProcess[str]:
     """Run the tests of the project beside us, as its own pytest would."""
     plugins = {
         "asyncio": ("-p", "no:anyio", "-o", "asyncio_default_fixture_loop_scope=function"),
@@ -50,8 +53,8 @@ def run_project(python: str | Path, mode: str, *more: str) -> subprocess.Complet
     }[mode]
     return subprocess.run(
         [str(python), "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-W", "error",
-         "-p", "no:cacheprovider", *plugins, *more, "checks_app.py"],
-        cwd=PROJECT, env={**os.environ, "MODE": mode}, check=False,
+         "-p", "no:cacheprovider", *plugins, "checks_app.py"],
+        cwd=project, env={**os.environ, "MODE": mode}, check=False,
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
@@ -69,9 +72,10 @@ def test_the_plugin_in_a_project(mode: str, times: int) -> None:
     assert "test_the_wrong_way_is_found" in done.stdout.partition("short test summary")[2]
 
 
-@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_plugin_from_a_wheel(tmp_path: Path) -> None:
-    """A fresh environment with the wheel, its extra and pytest-asyncio, and nothing else."""
+    """A project of its own: a fresh environment with the wheel, its extra and pytest-asyncio."""
     root = Path(__file__).parent.parent
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, root], check=True
@@ -81,8 +85,16 @@ def test_the_plugin_from_a_wheel(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     wanted = [f"prodia-async[testing] @ file://{wheel}", "pytest-asyncio", "trio"]
     subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
-    assert outcomes(run_project(python, "asyncio")) == (3, 1)
-    assert outcomes(run_project(python, "anyio")) == (6, 2)
+    project = shutil.copytree(PROJECT, tmp_path / "project")
+    where = "import prodia_async; print(prodia_async.__file__)"
+    found = subprocess.run(
+        [python, "-c", where], cwd=project, check=True, capture_output=True, text=True
+    )
+    assert found.stdout.startswith(str(tmp_path))
+    for mode, times in (("asyncio", 1), ("anyio", 2)):
+        done = run_project(python, mode, project=project)
+        assert outcomes(done) == (3 * times, times), done.stdout + done.stderr
+        assert "test_the_wrong_way_is_found" in done.stdout.partition("short test summary")[2]
 
 
 async def test_the_fixture_in_this_very_suite(prodia: ProdiaFixture) -> None:
