@@ -21,6 +21,7 @@ from prodia_async import (
     JobNotFoundError,
     JobResult,
     MalformedResponseError,
+    NoOutputError,
     PayloadTooLargeError,
     PermissionDeniedError,
     ProdiaError,
@@ -30,6 +31,7 @@ from prodia_async import (
     TruncatedResponseError,
 )
 from prodia_async._errors import JobRefusedError
+from prodia_async.fireworks import ContentFilteredError
 from prodia_async.integrations import _problems, _service
 
 STATUSES: list[tuple[ProdiaError, int, str]] = [
@@ -49,9 +51,11 @@ STATUSES: list[tuple[ProdiaError, int, str]] = [
     (APITimeoutError("silence"), 504, "deadline"),
     (JobFailedError("it failed"), 422, "job-failed"),
     (JobRefusedError("no prompt", status_code=400), 422, "job-failed"),
+    (ContentFilteredError("filtered"), 422, "job-failed"),
     (ServerError("oops", status_code=500), 502, "unreachable"),
     (MalformedResponseError("?"), 502, "unreadable"),
     (TruncatedResponseError("..."), 502, "unreadable"),
+    (NoOutputError("no output"), 502, "unreadable"),
     (ResponseTooLargeError("!"), 502, "unreadable"),
     (ConnectError("refused"), 502, "unreachable"),
     (ConnectError.of_closing("not sent"), 503, "closing"),
