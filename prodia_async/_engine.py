@@ -372,9 +372,7 @@ class _Flight(Generic[T]):
             self._gave_back = True
             self._ticket.released(served=True)
 
-    async def end(
-        self, reply: Reply, error: BaseException | None = None, *, own: bool = True
-    ) -> Finished:
+    async def end(self, reply: Reply, error: BaseException | None, *, own: bool) -> Finished:
         """Close the reply, give the slot back and count."""
         try:
             if error is None:

@@ -667,6 +667,7 @@ async def test_a_job_s_answer_is_not_kept_alive_by_tenacity() -> None:
             raise outcome
         return outcome
 
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         value = await retrying(attempt, decide=lambda _: 0.0)
@@ -674,4 +675,5 @@ async def test_a_job_s_answer_is_not_kept_alive_by_tenacity() -> None:
         del value
         assert kept() is None
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
