@@ -611,6 +611,14 @@ async def test_a_picture_order_as_a_line_of_a_file(tmp_path: Path, api: Emulator
         by_bytes = await trade.asked(CannyEdgeDetection(drawn(), min_val=5, extra_body={"new": 1}))
         other = await trade.asked(CannyEdgeDetection(path, min_val=5, extra_body={"new": 2}))
         address = await trade.asked(Kontext("x", input_image="HTTPS://example.org/a.png"))
+        for wrong, why in (
+            ({"type": "canny_edge_detection", "config": {"min_val": 3}}, "Canny.*: .*'image'"),
+            ({"type": "canny_edge_detection"}, "needs a type of .* and a config"),
+            ({"type": "qr_code", "config": {"prompt": "x", "size": 3}}, "QRCode: .*'size'"),
+            (3, "takes TextToImage, .*QRCode, prompts and BatchJob, not 3"),
+        ):
+            with pytest.raises(InvalidRequestError, match=why):
+                await trade.asked(wrong)
         plain = await trade.asked(JobRequest(Job("text_to_image", {"prompt": "x"}), accept=JPEG()))
     digest = digest_bytes(drawn()).hex()
     assert (by_path.is_writable, by_bytes.is_writable) == (True, False)
