@@ -15,6 +15,7 @@ from ._client import AsyncFireworks
 from ._edits import CannyEdgeDetection, ControlNet, ImageToImage, QRCode
 from ._orders import Generate, Kontext, TextToImage
 from ._prices import Estimate, estimate
+from ._running import OrderLike
 from ._webhooks import verify_webhook
 
 __all__ = [
@@ -29,12 +30,14 @@ __all__ = [
     "ImageResponse",
     "ImageToImage",
     "Kontext",
+    "OrderLike",
     "QRCode",
     "TextToImage",
     "estimate",
     "verify_webhook",
 ]
 
-# Tracebacks and pickles name the door, not the room behind it.
+# Tracebacks and pickles name the door, not the module behind it.
 for _value in [globals()[_name] for _name in __all__]:
-    _value.__module__ = __name__
+    if callable(_value):  # but for unions
+        _value.__module__ = __name__

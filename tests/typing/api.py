@@ -40,6 +40,16 @@ from prodia_async import (
     Timing,
     WebP,
 )
+from prodia_async.fireworks import (
+    AsyncFireworks,
+    Image,
+    ImageOutcome,
+    ImageResponse,
+    ImageToImage,
+    OrderLike,
+    QRCode,
+    verify_webhook,
+)
 from prodia_async.types import InputLike, JobLike, JobState, Outcomes, Unfinished
 
 
@@ -213,6 +223,27 @@ async def many(client: AsyncProdia) -> None:
                 await outcome.response.save("out/")
     async with client.map([Job("t"), {"type": "t"}, JobRequest(Job("t"), [b"x"])]):
         pass
+
+
+async def second_api(headers: Mapping[str, str], body: bytes) -> None:
+    client = AsyncFireworks(accept=PNG(), extra_headers={"x": "y"}, max_queued=3, cache="c")
+    client.with_options(accept=None, extra_headers=None)
+    client.with_options(price=True)  # type: ignore[call-arg]  # no answer tells it
+    edges = await client.canny_edge_detection("a.png", min_val=50)
+    drawn = await client.control_net("x", edges.image, control_net_name="canny", steps=20)
+    assert_type(drawn, ImageResponse)
+    assert_type(drawn.dollars, float | None)
+    assert_type(drawn.output, Image)
+    await client.image_to_image("x", b"x", image_strengh=1)  # type: ignore[call-arg]  # a slip
+    await client.image_to_image("x", 5)  # type: ignore[arg-type]  # no input
+    orders: list[OrderLike] = ["x", QRCode("x")]
+    orders.append(ImageToImage("x", drawn.output, image_strength=0.5, tag=1))
+    async with client.map(orders, accept=JPEG(), progress=progress) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, ImageOutcome)
+            if outcome.error is None:
+                assert_type(outcome.response, ImageResponse)
+    assert_type(verify_webhook(body, headers, "secret"), bool)
 
 
 def errors(error: ProdiaError) -> None:
