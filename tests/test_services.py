@@ -781,6 +781,8 @@ async def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
             await click("one")
             status = "document.getElementById('status').textContent"
             await page.until(f"{status}.includes('too dark')")
+            colour = "getComputedStyle(document.getElementById('status')).color"
+            assert await page.run(colour) == "rgb(255, 141, 126)"  # red, in the dark
             await page.until("!document.querySelector('button').disabled")
             emulator.hold()
             await say("a cat")
