@@ -26,6 +26,7 @@ from prodia_async._attempts import Attempt
 from prodia_async._engine import Engine, Terms, Unfinished, Vocabulary
 from prodia_async._errors import (
     APIStatusError,
+    AuthenticationError,
     BadRequestError,
     CapacityError,
     ConnectError,
@@ -34,6 +35,7 @@ from prodia_async._errors import (
     JobFailedError,
     MalformedResponseError,
     ProdiaError,
+    QueueFullError,
     ServerError,
     TruncatedResponseError,
 )
@@ -282,10 +284,17 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
 @on_both_loops
 async def test_a_request_that_goes_well(told: list[tuple[Any, ...]]) -> None:
     """What was sent, what came, and what was counted; the answer's words are let go."""
-    words = Words()
+    readings: list[Any] = []
+
+    async def read(reply: Any) -> str:
+        readings.append(reply)
+        return "read"
+
+    words = Words(read=read)
     reply = Reply(200, x_request_id="r-1")
     async with world(reply) as w:
         value, finished = await w.run(words)
+        assert readings == [reply]
         assert w.sender.sent == [(REQUEST, f"Bearer {TOKEN}", 5.0)]
         assert TOKEN not in repr(w.sender.sent[0][1])
         assert w.counts() == (1, 0, 0, 0.25)
@@ -434,14 +443,20 @@ async def test_what_is_told_of_the_unfinished() -> None:
         seen.append(flight.unfinished())
         return ""
 
+    def hook(details: AttemptDetails) -> None:
+        if details.event == "waiting":  # nothing is handed over to anybody now
+            (flight,) = w.engine.under_way
+            seen.append(flight.unfinished())
+
     async with world(look, again) as w:
-        flight = w.engine.flight(REQUEST, Words(read=read), terms(index=3, tag="mine"))
+        terms_of_one = terms(index=3, tag="mine", hook=hook)
+        flight = w.engine.flight(REQUEST, Words(read=read), terms_of_one)
         seen.append(flight.unfinished())
         await flight.run()
         flight = w.engine.flight(REQUEST, Words(read=read), terms())
         await flight.run()  # answered at once, and nothing before
     assert seen[0] == Unfinished("a.type", 3, "mine", may_have_run=False)
-    assert [each.may_have_run for each in seen] == [False, False, True, True, True, True]
+    assert [each.may_have_run for each in seen] == [False] * 2 + [True] * 5
 
 
 @on_both_loops
@@ -598,6 +613,38 @@ async def test_a_job_that_waited_while_its_client_closed_is_not_sent() -> None:
         assert w.sender.sent == []
 
 
+@on_both_loops
+async def test_draining_does_not_wait_for_who_does_not_hear(patience: list[float]) -> None:
+    """A job that was never sent, and whose thread is slow to tell it so, for a second."""
+    async with world() as w:
+        w.engine.flight(REQUEST, Words(), terms())
+        assert await w.engine.drain(0.01) == ()
+        assert w.engine.closed
+    assert patience == [0.01, 1.0]
+
+
+@on_both_loops
+async def test_a_place_in_line() -> None:
+    """By the type of the request; one of a source is the source's, and not held to a bound."""
+    async with world(max_concurrency=1) as w:
+        exchange = await w.begin()
+        assert list(w.engine.statistics().limits) == ["a.type"]
+        with pytest.raises(QueueFullError, match="max_queued is 0"):
+            await w.run(max_queued=0)
+        source = w.scheduler.source()
+        with anyio.move_on_after(0.02) as scope:
+            await w.run(max_queued=0, source=source)
+        assert scope.cancelled_caught
+        await exchange.end()
+        before = source.wants_more()
+        flights = [
+            w.engine.flight(REQUEST, Words(), terms(source=source, max_queued=0)) for _ in range(9)
+        ]
+        assert (before, source.wants_more()) == (True, False)
+        for flight in flights:
+            flight._ticket.close()
+
+
 # ------------------------------------------------------------------ one attempt
 
 
@@ -679,6 +726,7 @@ async def test_a_readers_own_error_gets_no_request_id() -> None:
         (BadRequestError("x", status_code=400), ("released", False, True)),
         (ProdiaError("x"), ("released", False, False)),
         (MalformedResponseError("x"), ("released", True, True)),
+        (AuthenticationError("x", status_code=401), ("troubled", "unauthorized", False)),
     ],
 )
 @on_both_loops
@@ -891,6 +939,19 @@ async def test_a_short_secret_is_none(secret: str, shown: str) -> None:
     assert error.message == f"no way to {shown}"
 
 
+@pytest.mark.parametrize("scheme", ["", "Bearer ", "Of Two Words "])
+@on_both_loops
+async def test_what_the_secret_is(scheme: str) -> None:
+    """The last word of the header, which may be its only one."""
+
+    async def authorize() -> str:
+        return f"{scheme}{TOKEN}"
+
+    async with world(ConnectError(f"no way to {TOKEN}")) as w:
+        error = await w.failure(retry=ONCE, authorize=authorize)
+    assert error.message == "no way to [token]"
+
+
 @on_both_loops
 async def test_each_attempt_has_its_own_secret() -> None:
     """Without one, nothing is blotted: not even with the one before."""
@@ -1030,6 +1091,52 @@ async def test_until_when_a_job_waits(starts: Callable[..., list[float]]) -> Non
     # The first was drawn; the second found the budget empty, at 1020; what was not delivered is
     # another matter, and the fourth finds it empty anew, at 1040.
     assert until == [1600.0, 1610.0, 1620.0, 1620.0, 1640.0, 1640.0]
+
+
+@on_both_loops
+async def test_until_when_a_job_waits_while_others_are_taken(
+    starts: Callable[..., list[float]],
+) -> None:
+    """From when the server last accepted one of the type."""
+    until = starts()
+
+    async def later(_: Any) -> Any:
+        w.clock.now += 10.0
+        w.engine.session().accept("another.type")
+        w.clock.now -= 3.0
+        w.engine.session().accept("a.type")
+        return CapacityError("busy", status_code=429, retry_after=0.0)
+
+    async with world(later) as w:
+        await w.run()
+    assert until == [1600.0, 1607.0]
+
+
+@on_both_loops
+async def test_a_strategy_sees_the_error() -> None:
+    """As tenacity has it: the outcome of the attempt before."""
+    seen: list[Any] = []
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        assert state.outcome is not None
+        seen.append(state.outcome.exception())
+        return 0.0
+
+    lost = ConnectError("x")
+    async with world(lost) as w:
+        await w.run(retry=RetryPolicy(wait=wait))
+    assert seen == [lost]
+
+
+@on_both_loops
+async def test_no_doubt_is_taken_back() -> None:
+    """A refusal after a fault does not mean that nothing ran."""
+    async with world(
+        ServerError("x", status_code=500), BadRequestError("no", status_code=400)
+    ) as w:
+        error = await w.failure()
+    assert isinstance(error, BadRequestError)
+    assert error.may_have_run
 
 
 @on_both_loops
@@ -1198,6 +1305,42 @@ async def test_a_deadline_of_which_some_is_gone() -> None:
         free = w.engine.flight(REQUEST, Words(), terms())
         await free.within(lambda: anyio.sleep(0.01))
         assert free._left is None
+
+
+@on_both_loops
+async def test_a_deadline_that_passes_in_a_step() -> None:
+    """The answer's reader takes steps: what it knew then is on the error, before it ends."""
+    fault = ServerError("x", status_code=500)
+    async with world(fault, still=False) as w:
+        exchange = await w.begin(deadline=0.1)
+        assert await exchange.within(_one) == 1
+        with pytest.raises(DeadlineExceededError) as caught:
+            await exchange.within(anyio.sleep_forever)
+        assert [each.fate for each in caught.value.attempts] == ["server fault"]
+        assert caught.value.may_have_run
+        assert caught.value.request_id == "r-good"
+        await exchange.end(caught.value)
+
+
+@on_both_loops
+async def test_an_error_that_comes_as_the_deadline_passes() -> None:
+    """It is the caller's own, and what is told."""
+    details: list[Any] = []
+
+    async def read(_: Any) -> str:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise KeyError("mine")
+
+    async with world(still=False) as w:
+        with pytest.raises(KeyError, match="mine"):
+            await w.run(Words(read=read), deadline=0.05, hook=details.append)
+    assert type(details[-1].error) is KeyError
+
+
+async def _one() -> int:
+    return 1
 
 
 async def _nothing() -> None:

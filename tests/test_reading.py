@@ -23,12 +23,21 @@ from raw_server import (
 )
 
 from prodia_async import _reading as reading_module
-from prodia_async._answers import Collector, JobReceived, warn_of_format, warn_of_type
+from prodia_async._answers import (
+    MAX_JOB_BYTES,
+    Collector,
+    JobReceived,
+    OutputData,
+    warn_of_format,
+    warn_of_type,
+)
 from prodia_async._errors import (
+    BadRequestError,
     JobFailedError,
     MalformedResponseError,
     ProdiaError,
     ResponseError,
+    ResponseTooLargeError,
     ServerError,
     TruncatedResponseError,
 )
@@ -134,9 +143,10 @@ LENGTH = str(len(GOOD_BODY))
 @on_both_loops
 async def test_the_end_of_the_body_is_read_and_no_more() -> None:
     """With a length it is there already, and nothing is read after it."""
-    known = Reply([GOOD_BODY], content_length=LENGTH)
+    known = Reply([GOOD_BODY, b"somebody else's", b"and more"], content_length=LENGTH)
     await drained(feed(known))
     assert known.asked == 2
+    assert known.steps == [b"and more"]
 
 
 @pytest.mark.parametrize(
@@ -186,8 +196,9 @@ async def test_an_end_that_was_cut_off_is_none() -> None:
     await each.next()
     with anyio.move_on_after(0.05):
         await each.next()
-    with pytest.raises(TruncatedResponseError, match="cut off before") as caught:
+    with pytest.raises(TruncatedResponseError) as caught:
         await each.next()
+    assert caught.value.message == "reading was cut off before, and the rest is lost"
     assert caught.value.bytes_received == len(JOB_PART) == each.bytes_received
 
 
@@ -231,8 +242,41 @@ async def test_a_whole_answer() -> None:
     reading.forget()
     assert reading.partial() == {"job": None, "outputs": (), "job_id": None}
     assert reading.dollars() == 0.0
+    with pytest.raises(ResponseTooLargeError):  # nor is anything kept that comes after
+        reading._collector.add([OutputData(b"x")])
     reading.note(read_job_result(priced.replace(b"0.5", b"-1000")))
     assert reading.dollars() == 0.0
+    reading.note(read_job_result(priced))
+    assert reading.dollars() == 0.5
+
+
+@on_both_loops
+async def test_a_page_where_a_job_result_was_asked_for() -> None:
+    """Whatever text it is, it is none of the answer's parts; without one it may be the output."""
+    page = Reply([b"oops"], content_type="text/plain", content_length="4")
+    _, error = await read(page)
+    assert isinstance(error, MalformedResponseError)
+    assert error.message == (
+        "the answer must be multipart/form-data, not 4 bytes of 'text/plain', beginning b'oops'"
+    )
+    text = Reply([b"oops"], content_type="text/plain", content_length="4")
+    reading, error = await read(text, multipart=False)
+    assert error is None
+    assert [each.content for each in reading.partial()["outputs"]] == [b"oops"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_whole"),
+    [({}, False), ({"content_length": str(len(PICTURE))}, True)],
+)
+@on_both_loops
+async def test_a_file_whose_end_nobody_told(headers: dict[str, Any], is_whole: bool) -> None:
+    """It is looked at, but where HTTP says that it is whole."""
+    reply = Reply([PICTURE], content_type="image/png", **headers)
+    reading, error = await read(reply, multipart=False)
+    assert (error is None) is is_whole
+    assert [each.content for each in reading.partial()["outputs"]] == [PICTURE]
+    assert isinstance(error, TruncatedResponseError | None)
 
 
 @on_both_loops
@@ -302,14 +346,71 @@ async def test_an_error_that_says_that_the_job_ran() -> None:
     assert error.job is not None
     assert [each.content for each in error.outputs] == [PICTURE]
     said = JOB_JSON.replace(b'"config"', b'"error":"tok","config"')
+    whole = multipart(part("job", None, None, said))
     for steps, kind in [
-        ([said], "application/json"),
-        ([multipart(part("job", None, None, said))], MULTIPART_TYPE),
-    ]:
+        ([said], "application/json"), ([whole], MULTIPART_TYPE),
+        ([whole[:100], whole[100:]], MULTIPART_TYPE),
+    ]:  # fmt: skip
         error = await read_error(list(steps), content_type=kind)
         assert isinstance(error, ServerError)
         assert error.job_id is not None
-        assert b"tok" not in error.body
+        assert error.fate == "ran"
+        assert error.reason == (
+            "*" if kind == "application/json" else "tok"
+        )  # the engine's to blot
+        assert error.body == b"".join(steps).replace(b"tok", b"*")
+        assert error.message.endswith("its answer says that the job ran")
+
+
+@on_both_loops
+async def test_the_start_of_a_long_error_is_kept() -> None:
+    """64 KiB of it, in however many pieces it came."""
+    film = part("output", "film", "video/mp4", bytes(100_000))
+    body = multipart(JOB_PART, film)
+    for size in (40_000, 10**6):
+        pieces: list[Any] = [body[at : at + size] for at in range(0, len(body), size)]
+        heard: list[bytes] = []
+
+        def blot(start: bytes, heard: list[bytes] = heard) -> bytes:
+            heard.append(start)
+            return start
+
+        reply: Any = Reply(pieces, status=500)
+        error = await answer().read_error(reply, reply.headers, blot)
+        assert isinstance(error, ServerError)
+        assert error.body == body[: 64 * 1024]
+        assert [len(each.content) for each in error.outputs] == [100_000]
+        assert len(heard[-1]) == 64 * 1024
+
+
+@on_both_loops
+async def test_a_form_that_came_whole_and_says_nothing() -> None:
+    """Nothing was cut off that might have said that the job ran."""
+    begun = part("job", None, None, JOB_JSON.replace(b"completed", b"processing"))
+    error = await read_error([multipart(begun)])
+    assert isinstance(error, ServerError)
+    assert (error.fate, "cut short" in error.message) == ("server fault", False)
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(MAX_JOB_BYTES, True), (MAX_JOB_BYTES + 1, False)])
+@on_both_loops
+async def test_how_long_a_json_error_may_be(size: int, is_whole: bool) -> None:
+    """As long as a job result may be; what is longer is not read on."""
+    error = await read_error([b" " * size, b" "], content_type="application/json")
+    assert isinstance(error, ServerError)
+    assert error.fate == "uncertain"
+    error = await read_error([b" " * size], content_type="application/json")
+    assert isinstance(error, ServerError)
+    assert error.fate == ("server fault" if is_whole else "uncertain")
+
+
+def test_an_error_status() -> None:
+    """Its body, its headers and its number make the error, as for every job."""
+    headers = Headers([("content-type", "text/plain"), ("x-request-id", "r-1")])
+    error = answer().error_for(400, headers, b"no such seed")
+    assert isinstance(error, BadRequestError)
+    assert error.message == "400 Bad Request: no such seed"
+    assert (error.body, error.request_id) == (b"no such seed", "r-1")
 
 
 @on_both_loops
@@ -327,6 +428,7 @@ async def test_an_error_that_was_cut_may_have_said_so() -> None:
         error = await read_error(steps, content_type=kind)
         assert isinstance(error, ServerError)
         assert error.fate == fate, steps
+        assert error.message.endswith("; the answer was cut short") is (fate == "uncertain")
         assert ("cut short" in error.message) is (fate == "uncertain")
 
 
@@ -364,7 +466,14 @@ async def test_the_type_that_came(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
     plain = Reply([b"x"], content_type="text/plain", content_length="1")
     await read(plain, multipart=False, accept="image/png")
-    assert "asked for 'image/png'" in caplog.text
+    assert caplog.messages == ["asked for 'image/png', and the answer is 'text/plain'"]
+    caplog.clear()
+    await read(Reply([GOOD_BODY]), job_type="inference.pong.v1")
+    (line,) = caplog.records
+    assert line.message == (
+        "inference.pong.v1: the answer is of type 'inference.ping.v1'; it may be another job's"
+    )
+    assert getattr(line, "request_id", None) == "r-1"
     empty = Reply([JOB_JSON], content_type="application/json")
     _, error = await read(empty, multipart=False, accept="image/png")
     assert error is None
