@@ -37,28 +37,24 @@ FREES_A_WORKER: frozenset[Fate] = frozenset({"succeeded", "ran"})
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """
-    One exchange for a job.
-
-    Attributes:
-        number: From 1.
-        fate: What it came to.
-        status_code: The HTTP status, or ``None`` if none came.
-        request_id: The ``x-request-id`` header, if one came.
-        seconds: How long it took.
-        retry_after: Seconds the server asked us to wait, if it did.
-        wait: Seconds waited after it before the next; 0 after the last.
-        error: The error it ended with, by class name; ``None`` on success.
-    """
+    """One exchange for a job."""
 
     number: int
+    """From 1."""
     fate: Fate
+    """What it came to."""
     status_code: int | None
+    """The HTTP status, or ``None`` if none came."""
     request_id: str | None
+    """The ``x-request-id`` header, if one came."""
     seconds: float
+    """How long it took."""
     retry_after: float | None = None
+    """Seconds the server asked us to wait, if it did."""
     wait: float = 0.0
+    """Seconds waited after it before the next; 0 after the last."""
     error: str | None = None
+    """The error it ended with, by class name; ``None`` on success."""
 
     def __str__(self) -> str:
         what = str(self.status_code or self.error or self.fate)

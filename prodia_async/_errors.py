@@ -78,35 +78,35 @@ class ProdiaError(Exception):
 
     Any other exception that escapes is a bug of ours, or comes from a
     callable that was handed in (an input's iterator, a token factory, a hook).
-
-    Attributes:
-        message: What was expected and what came, in one sentence.
-        reason: The server's own sentence, without our words; ``None`` where it said nothing.
-        attempts: What was tried, oldest first; empty when nothing was sent.
-        request_id: The ``x-request-id`` header of the last answer, for support
-            requests. ``None`` when no answer came or it had none.
-        fate: What the attempt that ended so came to, as in `Attempt`.
-        may_have_run: Whether the job may have run, in any of its attempts,
-            and so may have been charged. ``False`` means that sending it
-            again is free of that risk.
-        job_id: The server's id of the job, when an answer told it.
-        job: The job result, if one came, whole.
-        outputs: Every output that came whole, in wire order.
-        bytes_received: Bytes of the answer's body that came before it, where one was read.
     """
 
     _fate: ClassVar[Fate] = "refused"
     _advice: ClassVar[str] = ""
 
     reason: str | None
+    """The server's own sentence, without our words; ``None`` where it said nothing."""
     attempts: tuple[Attempt, ...]
+    """What was tried, oldest first; empty when nothing was sent."""
     request_id: str | None
+    """
+    The ``x-request-id`` header of the last answer, for support requests. ``None`` when no
+    answer came or it had none.
+    """
     fate: Fate
+    """What the attempt that ended so came to, as in `Attempt`."""
     may_have_run: bool
+    """
+    Whether the job may have run, in any of its attempts, and so may have been charged.
+    ``False`` means that sending it again is free of that risk.
+    """
     job_id: str | None
+    """The server's id of the job, when an answer told it."""
     job: JobResult | None
+    """The job result, if one came, whole."""
     outputs: tuple[Output, ...]
+    """Every output that came whole, in wire order."""
     bytes_received: int
+    """Bytes of the answer's body that came before it, where one was read."""
 
     def __init__(
         self,
@@ -224,16 +224,12 @@ class InvalidRequestError(ProdiaError, ValueError):
 
 
 class QueueFullError(ProdiaError):
-    """
-    As many jobs wait for a slot as `max_queued` allows; this one was not sent.
-
-    Attributes:
-        queued: How many wait.
-        retry_after: Seconds after which the server may take jobs again, where it said.
-    """
+    """As many jobs wait for a slot as `max_queued` allows; this one was not sent."""
 
     queued: int
+    """How many wait."""
     retry_after: float | None
+    """Seconds after which the server may take jobs again, where it said."""
 
     def __init__(
         self,
@@ -255,18 +251,16 @@ class DeadlineExceededError(ProdiaError, TimeoutError):
     The deadline covers the queue, the waits, every attempt, upload and
     download. `may_have_run` is true when an attempt was under way. The last
     attempt's error, if one ended before, is the ``__cause__``.
-
-    Attributes:
-        stage: How far it had come: ``queued`` (waiting for a slot, or between
-            two attempts), ``refused`` (waiting out a 429, so the server is
-            busy rather than slow), ``connecting``, ``sending``, ``running``,
-            ``reading``.
-        retry_after: Seconds the server asked to wait, when it last refused
-            the job for lack of capacity.
     """
 
     stage: Stage | None
+    """
+    How far it had come: ``queued`` (waiting for a slot, or between two attempts), ``refused``
+    (waiting out a 429, so the server is busy rather than slow), ``connecting``, ``sending``,
+    ``running``, ``reading``.
+    """
     retry_after: float | None
+    """Seconds the server asked to wait, when it last refused the job for lack of capacity."""
 
     def __init__(
         self,
@@ -294,15 +288,12 @@ class ConnectError(APIConnectionError):
     DNS, a refused connection, a connect time-out, a TLS failure, or a
     connection that broke before the last byte of the request was handed over.
     Also a client that takes no more jobs.
-
-    Attributes:
-        client_is_closing: Whether no server is at fault: this client drains,
-            or was closed, before the job was sent.
     """
 
     _fate: ClassVar[Fate] = "undelivered"
 
     client_is_closing: bool = False
+    """Whether no server is at fault: this client drains, or was closed, before the job was sent."""
 
     @classmethod
     def of_closing(cls, message: str) -> Self:
@@ -333,21 +324,19 @@ class APITimeoutError(APIConnectionError, TimeoutError):
 
 
 class APIStatusError(ProdiaError):
-    """
-    The answer has an error status.
-
-    Attributes:
-        status_code: The HTTP status.
-        body: The start of the body, at most 64 KiB (chosen).
-        headers: The answer's headers; names in lower case.
-        retry_after: Seconds the server asked us to wait, or ``None`` if it
-            did not say (or not in a form that means anything).
-    """
+    """The answer has an error status."""
 
     status_code: int
+    """The HTTP status."""
     body: bytes
+    """The start of the body, at most 64 KiB (chosen)."""
     headers: Mapping[str, str]
+    """The answer's headers; names in lower case."""
     retry_after: float | None
+    """
+    Seconds the server asked us to wait, or ``None`` if it did not say (or not in a form that
+    means anything).
+    """
 
     def __init__(
         self,
@@ -424,15 +413,13 @@ class MalformedResponseError(ResponseError):
 
 
 class TruncatedResponseError(ResponseError):
-    """
-    The answer ended before it was complete.
-
-    Attributes:
-        path: Where an output was saved that came to an end but seems to lack
-            that of its format; ``None`` where nothing was saved.
-    """
+    """The answer ended before it was complete."""
 
     path: Path | None = None
+    """
+    Where an output was saved that came to an end but seems to lack that of its format; ``None``
+    where nothing was saved.
+    """
 
 
 class ResponseTooLargeError(ResponseError):
@@ -445,14 +432,12 @@ class JobFailedError(ProdiaError):
 
     With a success or a 5xx the job ran. With a 4xx it is a `JobRefusedError`,
     and `may_have_run` is false. (A 429 is a `CapacityError` whatever it brings.)
-
-    Attributes:
-        status_code: The answer's HTTP status, if it was one of an error.
     """
 
     _fate: ClassVar[Fate] = "ran"
 
     status_code: int | None
+    """The answer's HTTP status, if it was one of an error."""
 
     def __init__(
         self, message: str, *, status_code: int | None = None, **facts: Unpack[Facts]

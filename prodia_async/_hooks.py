@@ -18,33 +18,29 @@ logger.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptDetails:
-    """
-    What a hook is told of an attempt. Fields may be added.
-
-    Attributes:
-        event: ``"started"``: an attempt has its slot and is about to be sent.
-            ``"finished"``: it came to its end, well or not. ``"waiting"``: it
-            failed, and another follows after a wait.
-        job_type: The type of its job.
-        number: The attempt's number within its job, from 1.
-        attempt: The attempt; ``None`` when it has only started.
-        seconds_queued: Seconds the job has waited for slots so far, without
-            the time it waited out refusals.
-        index: The job's place in a ``map``, from 0; ``None`` for a job alone.
-        tag: The `tag` of its `JobRequest`.
-        key: The same in all that is told of one job, and of no other while it goes on.
-        headers: What is put here when it has ``"started"`` is sent with the attempt.
-    """
+    """What a hook is told of an attempt. Fields may be added."""
 
     event: Literal["queued", "started", "finished", "waiting"]
+    """
+    ``"started"``: an attempt has its slot and is about to be sent. ``"finished"``: it came to
+    its end, well or not. ``"waiting"``: it failed, and another follows after a wait.
+    """
     job_type: str
+    """The type of its job."""
     number: int
+    """The attempt's number within its job, from 1."""
     attempt: Attempt | None
+    """The attempt; ``None`` when it has only started."""
     seconds_queued: float
+    """Seconds the job has waited for slots so far, without the time it waited out refusals."""
     index: int | None = None
+    """The job's place in a ``map``, from 0; ``None`` for a job alone."""
     tag: object = None
+    """The `tag` of its `JobRequest`."""
     key: int = 0
+    """The same in all that is told of one job, and of no other while it goes on."""
     headers: dict[str, str] = field(default_factory=dict, repr=False)
+    """What is put here when it has ``"started"`` is sent with the attempt."""
 
     @property
     def request_id(self) -> str | None:
@@ -62,15 +58,17 @@ class JobDetails(AttemptDetails):
             sent yet. ``"finished"``: it came to its end, well or not.
         attempt: Its last attempt; ``None`` when nothing was sent.
         number: How many attempts it took so far.
-        dollars: What the answer says it cost; 0 where it does not say.
-        error: What it ended with; ``None`` for success, and while it is
-            queued. A cancellation is told as what it is.
-        seconds: How long it took in all; 0 while it is queued.
     """
 
     dollars: float = 0.0
+    """What the answer says it cost; 0 where it does not say."""
     error: BaseException | None = None
+    """
+    What it ended with; ``None`` for success, and while it is queued. A cancellation is told as
+    what it is.
+    """
     seconds: float = 0.0
+    """How long it took in all; 0 while it is queued."""
 
 
 class AttemptHook(Protocol):

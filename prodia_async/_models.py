@@ -335,20 +335,16 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """
-    Where the time of one job went. All in seconds.
-
-    Attributes:
-        queued: Waiting for a slot, including waits after a refusal (429).
-        backoff: Waiting between attempts after a fault.
-        running: In attempts, from the first byte out to the last byte in.
-        total: From the call to its end.
-    """
+    """Where the time of one job went. All in seconds."""
 
     queued: float
+    """Waiting for a slot, including waits after a refusal (429)."""
     backoff: float
+    """Waiting between attempts after a fault."""
     running: float
+    """In attempts, from the first byte out to the last byte in."""
     total: float
+    """From the call to its end."""
 
 
 class NoOutputError(ResponseError):
@@ -364,26 +360,22 @@ class NoOutputError(ResponseError):
 
 @dataclass(frozen=True, slots=True)
 class JobResponse:
-    """
-    The answer to one job.
-
-    Attributes:
-        job: The job result; ``None`` with ``multipart=False``.
-        outputs: Every output, in wire order; empty for types that make none.
-        request_id: The ``x-request-id`` header, for support requests.
-        attempts: What was tried, oldest first; the last one succeeded.
-        timing: Where the time went.
-        headers: The headers of the final answer; names in lower case.
-        cached: Whether it came from a folder of earlier answers, and nothing was sent or charged.
-    """
+    """The answer to one job."""
 
     job: JobResult | None
+    """The job result; ``None`` with ``multipart=False``."""
     outputs: tuple[Output, ...]
+    """Every output, in wire order; empty for types that make none."""
     request_id: str | None
+    """The ``x-request-id`` header, for support requests."""
     attempts: tuple[Attempt, ...]
+    """What was tried, oldest first; the last one succeeded."""
     timing: Timing
+    """Where the time went."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The headers of the final answer; names in lower case."""
     cached: bool = False
+    """Whether it came from a folder of earlier answers, and nothing was sent or charged."""
 
     @property
     def output(self) -> Output:
@@ -451,22 +443,18 @@ class JobResponse:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded(Generic[Asked, Answered]):
-    """
-    One request of many that was answered.
-
-    Attributes:
-        index: Its place in the input, from 0.
-        request: What was asked.
-        response: The answer.
-        error: ``None``.
-        tag: The caller's own name for it.
-    """
+    """One request of many that was answered."""
 
     index: int
+    """Its place in the input, from 0."""
     request: Asked
+    """What was asked."""
     response: Answered
+    """The answer."""
     error: None = None
+    """``None``."""
     tag: Any = None
+    """The caller's own name for it."""
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
         """Show the response in a notebook."""
@@ -489,23 +477,18 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Failed(Generic[Asked]):
-    """
-    One request of many that failed.
-
-    Attributes:
-        index: Its place in the input, from 0.
-        request: What was asked.
-        response: ``None``.
-        error: Why. A `ProdiaError`, or whatever a function of the caller's
-            (an input's iterator) raised.
-        tag: The caller's own name for it.
-    """
+    """One request of many that failed."""
 
     index: int
+    """Its place in the input, from 0."""
     request: Asked
+    """What was asked."""
     response: None
+    """``None``."""
     error: Raised
+    """Why. A `ProdiaError`, or whatever a function of the caller's (an input's iterator) raised."""
     tag: Any = None
+    """The caller's own name for it."""
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
         """Show the error in a notebook, and whether it may have been paid for."""

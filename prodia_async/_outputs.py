@@ -22,18 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """
-    One file that a job made, whole and in memory.
-
-    Attributes:
-        content: The bytes.
-        content_type: The media type as the server said it, else what the first bytes tell.
-        filename: The name it came under, if any. Not safe to use as a path; `save` makes it so.
-    """
+    """One file that a job made, whole and in memory."""
 
     content: bytes = field(repr=False)
+    """The bytes."""
     content_type: str
+    """The media type as the server said it, else what the first bytes tell."""
     filename: str | None = None
+    """The name it came under, if any. Not safe to use as a path; `save` makes it so."""
 
     def __repr__(self) -> str:
         return (

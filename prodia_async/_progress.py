@@ -25,20 +25,16 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapProgress:
-    """
-    How far many jobs are.
-
-    Attributes:
-        total: How many there are; ``None`` where nobody knows.
-        done: How many have ended, well or not.
-        failed: How many of those failed.
-        dollars: What the answers told that they cost, added up.
-    """
+    """How far many jobs are."""
 
     total: int | None
+    """How many there are; ``None`` where nobody knows."""
     done: int
+    """How many have ended, well or not."""
     failed: int
+    """How many of those failed."""
     dollars: float
+    """What the answers told that they cost, added up."""
 
 
 class Teller:

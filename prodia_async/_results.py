@@ -43,42 +43,30 @@ class _Received(BaseModel):
 
 
 class Price(_Received):
-    """
-    What a job cost. Source: reference "Price".
-
-    Attributes:
-        product: What it was charged as.
-        dollars: In US dollars.
-    """
+    """What a job cost. Source: reference "Price"."""
 
     product: str | None = None
+    """What it was charged as."""
     dollars: float | None = None
+    """In US dollars."""
 
 
 class JobState(_Received):
-    """
-    Where a job stands. Source: reference "Inference", job result.
-
-    Attributes:
-        current: One word, as the server has it.
-        history: What it was before, oldest first, as the server has it.
-    """
+    """Where a job stands. Source: reference "Inference", job result."""
 
     current: str | None = None
+    """One word, as the server has it."""
     history: list[Any] | None = None
+    """What it was before, oldest first, as the server has it."""
 
 
 class JobMetrics(_Received):
-    """
-    How a job ran. Source: reference "Inference", job result.
-
-    Attributes:
-        elapsed: Inference time in seconds.
-        ips: Iterations per second, where that means something.
-    """
+    """How a job ran. Source: reference "Inference", job result."""
 
     elapsed: float | None = None
+    """Inference time in seconds."""
     ips: float | None = None
+    """Iterations per second, where that means something."""
 
 
 class JobResult(_Received):
@@ -88,30 +76,28 @@ class JobResult(_Received):
     Unknown fields are kept (``model_extra``). A field that does not have its
     documented type is read as absent, so that an odd time stamp cannot cost
     a picture that was paid for.
-
-    Attributes:
-        id: Made by the server.
-        type: The job type.
-        created_at: When the server took it, in UTC.
-        updated_at: When it last changed, in UTC.
-        expires_at: Until when an async job's outputs can be collected, in UTC.
-        state: `current` is ``completed`` or ``processed`` on success.
-        config: The job's config with defaults and computed values (the seed) filled in.
-        metrics: How it ran.
-        price: Only when it was asked for, and the server knew it.
-        error: Why it failed, when it did.
     """
 
     id: str | None = None
+    """Made by the server."""
     type: str | None = None
+    """The job type."""
     created_at: datetime | None = None
+    """When the server took it, in UTC."""
     updated_at: datetime | None = None
+    """When it last changed, in UTC."""
     expires_at: datetime | None = None
+    """Until when an async job's outputs can be collected, in UTC."""
     state: JobState = JobState()
+    """`current` is ``completed`` or ``processed`` on success."""
     config: dict[str, Any] | None = None
+    """The job's config with defaults and computed values (the seed) filled in."""
     metrics: JobMetrics | None = None
+    """How it ran."""
     price: Price | None = None
+    """Only when it was asked for, and the server knew it."""
     error: str | None = None
+    """Why it failed, when it did."""
 
     @property
     def succeeded(self) -> bool:

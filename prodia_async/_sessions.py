@@ -263,20 +263,16 @@ class FreeTicket:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """
-    A job that was left without its answer when its client was closed.
-
-    Attributes:
-        job_type: Its type.
-        index: Its place in a ``map``, from 0; ``None`` for a job alone.
-        tag: The `tag` of its `JobRequest`.
-        may_have_run: Whether it may have run, and so may have been charged.
-    """
+    """A job that was left without its answer when its client was closed."""
 
     job_type: str
+    """Its type."""
     index: int | None
+    """Its place in a ``map``, from 0; ``None`` for a job alone."""
     tag: object
+    """The `tag` of its `JobRequest`."""
     may_have_run: bool
+    """Whether it may have run, and so may have been charged."""
 
 
 NOW = frozenset({"in_flight", "queued", "waiting"})

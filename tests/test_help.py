@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 import textwrap
+import typing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,11 @@ def faults_of_class(cls: type, where: str) -> list[str]:
             and cls.__name__ not in HANDED_OUT
         ):
             given = parameters_of(init) - {"args", "kwargs"}
+            told |= said_below(cls)
             faults += [f"{where}: no word of `{name}`" for name in sorted(given - told)]
-    told = entries(doc, "Args", "Attributes") | said_below(cls)
+    # What is given by name is told where it is given; what is read has its word below it,
+    # where an editor finds it.
+    told = entries(doc, "Args") | said_below(cls)
     faults += [
         f"{where}.{name} has no docstring"
         for name in sorted(fields_of(cls) - told - set(dir_of(cls)))
@@ -247,6 +251,12 @@ def test_what_is_public_is_explained(module_name: str, name: str) -> None:
     thing = getattr(module, name)
     if isinstance(thing, type):
         faults = faults_of_class(thing, name)
+    elif typing.get_origin(thing) is typing.Union:
+        faults = faults_of_value(module, name)
+        for each in typing.get_args(thing):
+            cls = typing.get_origin(each)
+            if isinstance(cls, type) and is_ours(cls):
+                faults += faults_of_class(cls, cls.__name__)
     elif inspect.isroutine(thing):
         faults = faults_of_function(thing, name)
     else:
@@ -275,11 +285,8 @@ class Explained:
     Args:
         given: So.
 
-    Attributes:
-        told: Here.
     """
 
-    told: int
     said: int
     """Below."""
 
@@ -300,7 +307,12 @@ class Explained:
 
 
 class Bare(Explained):
-    """Bare."""
+    """
+    Bare.
+
+    Attributes:
+        untold: Where no editor looks.
+    """
 
     untold: int
 

@@ -39,14 +39,10 @@ class RecordDamagedError(BatchError):
 
 
 class BatchChangedError(InvalidRequestError):
-    """
-    These jobs are not the ones the folder was made for; nothing was sent.
-
-    Attributes:
-        differences: What is different, one sentence each.
-    """
+    """These jobs are not the ones the folder was made for; nothing was sent."""
 
     differences: tuple[str, ...] = ()
+    """What is different, one sentence each."""
 
 
 class PriceUnknownError(InvalidRequestError):
@@ -81,54 +77,46 @@ class BatchJob:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """
-    A row of an input file that is no job.
-
-    Attributes:
-        line: Where it stands, counted from 1 as an editor counts.
-        why: What is wrong with it, in one sentence.
-        start: The first characters of it.
-    """
+    """A row of an input file that is no job."""
 
     line: int
+    """Where it stands, counted from 1 as an editor counts."""
     why: str
+    """What is wrong with it, in one sentence."""
     start: str = ""
+    """The first characters of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSummary:
-    """
-    What became of the rows of one `Batch.run`.
-
-    Attributes:
-        done: Rows whose output is in the folder, duplicates and those from before included.
-        done_before: How many of them were there before.
-        failed: Rows that failed, now or before.
-        in_doubt: Jobs that may have been paid and whose output nobody has.
-        left: Rows that were seen and not run; more may be left behind them.
-        duplicates: Rows that share the output of an equal one.
-        dollars: What the folder's answers told that they cost, all runs together.
-        doubtful_dollars: What jobs in doubt may have cost on top of it, at most.
-        paid_again: Jobs that were sent once more after they may have been paid.
-        seconds: How long this run took.
-        stopped: Why it ended before its input did; ``None`` when it did not.
-        broken: What promise could not be kept; ``None`` when all were.
-        notes: What else there is to know, one sentence each.
-    """
+    """What became of the rows of one `Batch.run`."""
 
     done: int = 0
+    """Rows whose output is in the folder, duplicates and those from before included."""
     done_before: int = 0
+    """How many of them were there before."""
     failed: int = 0
+    """Rows that failed, now or before."""
     in_doubt: int = 0
+    """Jobs that may have been paid and whose output nobody has."""
     left: int = 0
+    """Rows that were seen and not run; more may be left behind them."""
     duplicates: int = 0
+    """Rows that share the output of an equal one."""
     dollars: float = 0.0
+    """What the folder's answers told that they cost, all runs together."""
     doubtful_dollars: float = 0.0
+    """What jobs in doubt may have cost on top of it, at most."""
     paid_again: int = 0
+    """Jobs that were sent once more after they may have been paid."""
     seconds: float = 0.0
+    """How long this run took."""
     stopped: str | None = None
+    """Why it ended before its input did; ``None`` when it did not."""
     broken: str | None = None
+    """What promise could not be kept; ``None`` when all were."""
     notes: tuple[str, ...] = ()
+    """What else there is to know, one sentence each."""
 
     @property
     def exit_code(self) -> int:
@@ -156,51 +144,45 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """
-    A number and how sure it is.
-
-    Attributes:
-        value: ``None`` when nobody knows.
-        confidence: How sure it is: ``known`` (told by answers of this run),
-            ``estimated`` (from a table), ``unknown``.
-    """
+    """A number and how sure it is."""
 
     value: float | None
+    """``None`` when nobody knows."""
     confidence: Confidence
+    """
+    How sure it is: ``known`` (told by answers of this run), ``estimated`` (from a table),
+    ``unknown``.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPlan:
-    """
-    What a run would do. Nothing was sent to find out.
-
-    Attributes:
-        rows: In the input, all together.
-        invalid: Rows that are no jobs, in order; at most `MOST_INVALID` are named.
-        invalid_count: How many there are.
-        duplicates: Rows that are equal to an earlier one.
-        done: Rows whose output is in the folder already.
-        failed_before: Rows that failed in an earlier run.
-        in_doubt: Rows that may have been paid in an earlier run.
-        to_run: Jobs that would be sent.
-        dollars: What those would cost.
-        seconds: How long they would take, as many at once as the client allows.
-        samples: Up to ten of them, evenly over the input, as one line of JSON each.
-        differences: What makes these jobs others than those the folder was made for.
-    """
+    """What a run would do. Nothing was sent to find out."""
 
     rows: int
+    """In the input, all together."""
     invalid: tuple[BadRow, ...]
+    """Rows that are no jobs, in order; at most `MOST_INVALID` are named."""
     invalid_count: int
+    """How many there are."""
     duplicates: int
+    """Rows that are equal to an earlier one."""
     done: int
+    """Rows whose output is in the folder already."""
     failed_before: int
+    """Rows that failed in an earlier run."""
     in_doubt: int
+    """Rows that may have been paid in an earlier run."""
     to_run: int
+    """Jobs that would be sent."""
     dollars: Figure
+    """What those would cost."""
     seconds: Figure
+    """How long they would take, as many at once as the client allows."""
     samples: tuple[str, ...] = ()
+    """Up to ten of them, evenly over the input, as one line of JSON each."""
     differences: tuple[str, ...] = ()
+    """What makes these jobs others than those the folder was made for."""
 
     def __str__(self) -> str:
         lines = [
@@ -232,38 +214,34 @@ def _figure(figure: Figure, write: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchProgress:
-    """
-    How a run stands; at most four a second are told.
-
-    Attributes:
-        done: As in `BatchSummary`, so far.
-        failed: Likewise.
-        in_doubt: Likewise.
-        total: Rows in the input; ``None`` while that is not known.
-        in_flight: Jobs that are with the server now.
-        jobs_per_second: Finished over the last ten seconds or so.
-        refusals_per_second: Answers 429 over the same time.
-        dollars: What answers told so far, all runs of the folder together.
-        projected_dollars: What it will have cost at the end; ``None`` when that is not known.
-        seconds: Since the run began.
-        seconds_left: Expected; ``None`` when that is not known.
-        waiting_for: Why nothing new is sent, if nothing is.
-        is_last: Whether the run has ended.
-    """
+    """How a run stands; at most four a second are told."""
 
     done: int
+    """As in `BatchSummary`, so far."""
     failed: int
+    """Likewise."""
     in_doubt: int
+    """Likewise."""
     total: int | None
+    """Rows in the input; ``None`` while that is not known."""
     in_flight: int
+    """Jobs that are with the server now."""
     jobs_per_second: float
+    """Finished over the last ten seconds or so."""
     refusals_per_second: float
+    """Answers 429 over the same time."""
     dollars: float
+    """What answers told so far, all runs of the folder together."""
     projected_dollars: float | None
+    """What it will have cost at the end; ``None`` when that is not known."""
     seconds: float
+    """Since the run began."""
     seconds_left: float | None
+    """Expected; ``None`` when that is not known."""
     waiting_for: str | None = None
+    """Why nothing new is sent, if nothing is."""
     is_last: bool = False
+    """Whether the run has ended."""
 
     def __str__(self) -> str:
         total = f"/{self.total:,}" if self.total is not None else ""
@@ -289,54 +267,54 @@ class BatchProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """
-    One row of a record, as `BatchRecord.rows` gives it.
-
-    Attributes:
-        row: Its number in the input, from 0.
-        id: The user's own name for it.
-        key: Its content key, 32 hexadecimal digits.
-        state: ``done``, ``failed``, ``in doubt``, ``in flight`` or ``duplicate``
-            (of a row with the same key, whose output is given here as well).
-        path: Its first output, relative to the folder (or in `outputs`, or a URL).
-        paths: All its outputs.
-        shard: With layout ``tar``: the shard's path, and `path` is the member's name.
-        offset: Where the member's bytes begin in the shard.
-        bytes: Size of the first output.
-        sha256: Of the first output, in hexadecimal digits.
-        job_id: The server's id.
-        seed: The seed that made it.
-        seconds: From the moment it was taken up to its end.
-        attempts: How often it was sent, refusals included.
-        refusals: How many of these were refused for lack of capacity.
-        paid_again: How often it may have been paid besides.
-        dollars: What its answer told that it cost.
-        error: What it failed with: a class name and a message.
-        request: What was asked, as a line of an input file; ``None`` where the
-            record of a large run keeps only a sample of them.
-        finished_at: Seconds since the epoch.
-    """
+    """One row of a record, as `BatchRecord.rows` gives it."""
 
     row: int
+    """Its number in the input, from 0."""
     id: str | None
+    """The user's own name for it."""
     key: str
+    """Its content key, 32 hexadecimal digits."""
     state: str
+    """
+    ``done``, ``failed``, ``in doubt``, ``in flight`` or ``duplicate`` (of a row with the same
+    key, whose output is given here as well).
+    """
     path: str | None = None
+    """Its first output, relative to the folder (or in `outputs`, or a URL)."""
     paths: tuple[str, ...] = ()
+    """All its outputs."""
     shard: str | None = None
+    """With layout ``tar``: the shard's path, and `path` is the member's name."""
     offset: int | None = None
+    """Where the member's bytes begin in the shard."""
     bytes: int | None = None
+    """Size of the first output."""
     sha256: str | None = None
+    """Of the first output, in hexadecimal digits."""
     job_id: str | None = None
+    """The server's id."""
     seed: int | None = None
+    """The seed that made it."""
     seconds: float | None = None
+    """From the moment it was taken up to its end."""
     attempts: int = 0
+    """How often it was sent, refusals included."""
     refusals: int = 0
+    """How many of these were refused for lack of capacity."""
     paid_again: int = 0
+    """How often it may have been paid besides."""
     dollars: float | None = None
+    """What its answer told that it cost."""
     error: str | None = None
+    """What it failed with: a class name and a message."""
     request: Mapping[str, Any] | None = field(default=None, repr=False)
+    """
+    What was asked, as a line of an input file; ``None`` where the record of a large run keeps
+    only a sample of them.
+    """
     finished_at: float | None = None
+    """Seconds since the epoch."""
 
 
 def dollars_text(dollars: float) -> str:

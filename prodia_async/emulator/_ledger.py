@@ -17,125 +17,119 @@ from typing import Any, overload
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInput:
-    """
-    One ``input`` part as it arrived.
-
-    Attributes:
-        filename: The name it came under.
-        content_type: As its head said; ``None`` if it did not.
-        size: In bytes.
-        sha256: Of its bytes, in hexadecimal digits.
-    """
+    """One ``input`` part as it arrived."""
 
     filename: str
+    """The name it came under."""
     content_type: str | None
+    """As its head said; ``None`` if it did not."""
     size: int
+    """In bytes."""
     sha256: str
+    """Of its bytes, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """
-    One request, written when its answer was decided.
-
-    Attributes:
-        number: Counts requests in order of arrival, from 1.
-        at: When it arrived, in seconds since the epoch.
-        seconds: From arrival to the answer.
-        method: HTTP method.
-        path: Path without the query.
-        client: Address and port it came from: one pair is one connection.
-        request_id: The answer's ``x-request-id``.
-        accept: The Accept header, ``None`` if there was none.
-        user_agent: The User-Agent header, ``None`` if there was none.
-        content_type: Media type of the body without parameters, ``None`` if not said.
-        content_length: The header's value in bytes; ``None`` when chunked or absent.
-        price: Whether ``?price=true`` was asked for.
-        type: Job type, ``None`` if it never became known.
-        config: The job's ``config`` as it came, ``None`` likewise or if there was none.
-        parts: Names of the parts in wire order; empty for JSON.
-        job_filename: Filename of the ``job`` part, if it had one.
-        inputs: The ``input`` parts in wire order.
-        status: Status answered; ``None`` when the client left before its request was whole.
-        error: Why it was refused; ``None`` for a success.
-        retry_after: The Retry-After header that was sent, if any.
-        planned: Whether the answer was a planned reply.
-        mishap: What befell the answer on its way, as it was planned: ``slow``,
-            ``truncated``, ``dropped at head`` and so on.
-        submitted: Whether it created an async job.
-        ran: Whether a worker ran the job, or will for an async one.
-        charged: Whether it was charged: it ran and is no 400, it was submitted
-            (reads of an async job cost nothing), or a planned reply says so.
-        dollars: What it cost; 0 when not charged.
-        job_id: Id in the answer's job result, or in the path of a read.
-        client_gone: Whether the client had left when the answer was ready. The
-            job ran and is charged all the same.
-    """
+    """One request, written when its answer was decided."""
 
     number: int
+    """Counts requests in order of arrival, from 1."""
     at: float
+    """When it arrived, in seconds since the epoch."""
     seconds: float
+    """From arrival to the answer."""
     method: str
+    """HTTP method."""
     path: str
+    """Path without the query."""
     client: tuple[str, int] | None
+    """Address and port it came from: one pair is one connection."""
     request_id: str
+    """The answer's ``x-request-id``."""
     accept: str | None = None
+    """The Accept header, ``None`` if there was none."""
     user_agent: str | None = None
+    """The User-Agent header, ``None`` if there was none."""
     content_type: str | None = None
+    """Media type of the body without parameters, ``None`` if not said."""
     content_length: int | None = None
+    """The header's value in bytes; ``None`` when chunked or absent."""
     price: bool = False
+    """Whether ``?price=true`` was asked for."""
     type: str | None = None
+    """Job type, ``None`` if it never became known."""
     config: Mapping[str, Any] | None = None
+    """The job's ``config`` as it came, ``None`` likewise or if there was none."""
     parts: tuple[str, ...] = ()
+    """Names of the parts in wire order; empty for JSON."""
     job_filename: str | None = None
+    """Filename of the ``job`` part, if it had one."""
     inputs: tuple[ReceivedInput, ...] = ()
+    """The ``input`` parts in wire order."""
     status: int | None = None
+    """Status answered; ``None`` when the client left before its request was whole."""
     error: str | None = None
+    """Why it was refused; ``None`` for a success."""
     retry_after: str | None = None
+    """The Retry-After header that was sent, if any."""
     planned: bool = False
+    """Whether the answer was a planned reply."""
     mishap: str | None = None
+    """
+    What befell the answer on its way, as it was planned: ``slow``, ``truncated``, ``dropped at
+    head`` and so on.
+    """
     submitted: bool = False
+    """Whether it created an async job."""
     ran: bool = False
+    """Whether a worker ran the job, or will for an async one."""
     charged: bool = False
+    """
+    Whether it was charged: it ran and is no 400, it was submitted (reads of an async job cost
+    nothing), or a planned reply says so.
+    """
     dollars: float = 0.0
+    """What it cost; 0 when not charged."""
     job_id: str | None = None
+    """Id in the answer's job result, or in the path of a read."""
     client_gone: bool = False
+    """
+    Whether the client had left when the answer was ready. The job ran and is charged all the
+    same.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """
-    Exact counts since the start, or since `Ledger.clear`.
-
-    Attributes:
-        received: Requests that began to arrive.
-        answered: Requests whose answer was decided; the rest is under way.
-        succeeded: Answered with 2xx.
-        refused: Answered with an error status.
-        submitted: Async jobs that were created.
-        ran: Jobs that a worker ran, async ones included.
-        charged: Jobs that were charged.
-        dollars: What they cost together.
-        client_gone: Jobs that ran for a client that had left.
-        abandoned: Requests whose client left before they were whole.
-        statuses: Answers by status.
-        types: Requests by job type, where it became known.
-        input_bytes: Size of all inputs together.
-    """
+    """Exact counts since the start, or since `Ledger.clear`."""
 
     received: int
+    """Requests that began to arrive."""
     answered: int
+    """Requests whose answer was decided; the rest is under way."""
     succeeded: int
+    """Answered with 2xx."""
     refused: int
+    """Answered with an error status."""
     submitted: int
+    """Async jobs that were created."""
     ran: int
+    """Jobs that a worker ran, async ones included."""
     charged: int
+    """Jobs that were charged."""
     dollars: float
+    """What they cost together."""
     client_gone: int
+    """Jobs that ran for a client that had left."""
     abandoned: int
+    """Requests whose client left before they were whole."""
     statuses: Mapping[int, int]
+    """Answers by status."""
     types: Mapping[str, int]
+    """Requests by job type, where it became known."""
     input_bytes: int
+    """Size of all inputs together."""
 
 
 class Ledger(Sequence[Record]):

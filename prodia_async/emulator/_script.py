@@ -21,26 +21,26 @@ def seconds_text(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedReply:
-    """
-    An answer decided beforehand.
-
-    Attributes:
-        status: The HTTP status.
-        body: The body; ``None`` makes a failed job result of a 400 and a line
-            of plain text of anything else.
-        content_type: Of `body`.
-        headers: Further headers, as they stand.
-        charged: Whether the ledger counts a job as run and charged all the
-            same, as a server that fails after its work would.
-        before_body: Whether it is sent before the request's body is read.
-    """
+    """An answer decided beforehand."""
 
     status: int = 503
+    """The HTTP status."""
     body: bytes | None = None
+    """
+    The body; ``None`` makes a failed job result of a 400 and a line of plain text of anything
+    else.
+    """
     content_type: str = "text/plain; charset=utf-8"
+    """Of `body`."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers, as they stand."""
     charged: bool = False
+    """
+    Whether the ledger counts a job as run and charged all the same, as a server that fails
+    after its work would.
+    """
     before_body: bool = False
+    """Whether it is sent before the request's body is read."""
 
     @property
     def text(self) -> str:

@@ -79,15 +79,17 @@ class Image(Output):
         content: The bytes.
         content_type: The media type as the first bytes tell it.
         filename: ``None``; the service names nothing.
-        seed: What it was made from. ``None`` when the answer has several
-            pictures and one seed: then only the first one's is known.
-        finish_reason: ``SUCCESS`` or ``CONTENT_FILTERED``; ``None`` if the server did not say.
-        id: The server's id, if it told one.
     """
 
     seed: int | None = None
+    """
+    What it was made from. ``None`` when the answer has several pictures and one seed: then only
+    the first one's is known.
+    """
     finish_reason: str | None = None
+    """``SUCCESS`` or ``CONTENT_FILTERED``; ``None`` if the server did not say."""
     id: str | None = None
+    """The server's id, if it told one."""
 
     def __repr__(self) -> str:
         return (
@@ -123,28 +125,28 @@ class ContentFilteredError(JobFailedError):
 
 @dataclass(frozen=True, slots=True)
 class ImageResponse:
-    """
-    The answer to one order.
-
-    Attributes:
-        images: The pictures, in the answer's order; at least one.
-        request: What was asked, its seed filled in; asking it again gives the
-            same picture. ``None`` when a task was picked up by its id.
-        headers: The headers of the answer; names in lower case.
-        request_id: The ``x-request-id`` header, for support requests.
-        attempts: What was tried, oldest first; the last one succeeded. For
-            Kontext those of the submission, which is what is paid.
-        timing: Where the time went.
-        cached: Whether it came from a folder of earlier answers, and nothing was sent or charged.
-    """
+    """The answer to one order."""
 
     images: tuple[Image, ...]
+    """The pictures, in the answer's order; at least one."""
     request: Order | None
+    """
+    What was asked, its seed filled in; asking it again gives the same picture. ``None`` when a
+    task was picked up by its id.
+    """
     headers: Mapping[str, str] = field(repr=False)
+    """The headers of the answer; names in lower case."""
     request_id: str | None
+    """The ``x-request-id`` header, for support requests."""
     attempts: tuple[Attempt, ...]
+    """
+    What was tried, oldest first; the last one succeeded. For Kontext those of the submission,
+    which is what is paid.
+    """
     timing: Timing
+    """Where the time went."""
     cached: bool = False
+    """Whether it came from a folder of earlier answers, and nothing was sent or charged."""
 
     @property
     def image(self) -> Image:

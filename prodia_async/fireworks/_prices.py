@@ -15,25 +15,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """
-    What pictures will cost, and how sure that is.
-
-    Attributes:
-        dollars: In all; ``None`` when no price is known.
-        model: Of which model.
-        steps: Counted for each picture; ``None`` when the number is not known.
-        images: How many pictures.
-        source: Where the price comes from, or why there is none.
-        confidence: ``"reported"``: copies of the price page agree, the page
-            itself was not seen. ``"unknown"``: nobody says.
-    """
+    """What pictures will cost, and how sure that is."""
 
     dollars: float | None
+    """In all; ``None`` when no price is known."""
     model: str
+    """Of which model."""
     steps: int | None
+    """Counted for each picture; ``None`` when the number is not known."""
     images: int
+    """How many pictures."""
     source: str
+    """Where the price comes from, or why there is none."""
     confidence: Literal["reported", "unknown"]
+    """
+    ``"reported"``: copies of the price page agree, the page itself was not seen. ``"unknown"``:
+    nobody says.
+    """
 
 
 @dataclass(frozen=True, slots=True)

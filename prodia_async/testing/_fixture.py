@@ -28,14 +28,13 @@ class ProdiaFixture:
     A context manager; the fixture ``prodia`` gives one that has begun.
 
     Attributes:
-        emulator: Plan faults with its ``fail_next`` and the like, and see in
-            ``jobs`` what it was asked.
-        client: An `AsyncProdia` for it. It is closed at the end of the test.
         token: What the client sends, and PRODIA_TOKEN while a test runs.
     """
 
     emulator: Emulator
+    """Plan faults with its ``fail_next`` and the like, and see in ``jobs`` what it was asked."""
     client: AsyncProdia
+    """An `AsyncProdia` for it. It is closed at the end of the test."""
 
     def __init__(self) -> None:
         self.token = TOKEN

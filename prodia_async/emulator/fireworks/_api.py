@@ -95,25 +95,24 @@ class FireworksRecord(Record):
     `type` is the model; `config` the body as it came, without an input picture
     (see `inputs`) and without a webhook's secret; `job_id` the id of the
     answer, for Kontext the ``request_id``.
-
-    Attributes:
-        endpoint: ``text_to_image``, ``image_generation``, ``image_to_image``,
-            ``control_net``, ``canny_edge_detection``, ``qr_code``, ``kontext``,
-            ``get_result`` or ``sample``; ``None`` for a path that does not exist.
-        ignored: Fields of the body that the endpoint does not know, which the
-            service drops in silence.
-        seed: The seed the picture was made with.
-        images: How many pictures were made.
-        finish_reason: What the answer said of them.
-        state: What a poll was told.
     """
 
     endpoint: str | None = None
+    """
+    ``text_to_image``, ``image_generation``, ``image_to_image``, ``control_net``,
+    ``canny_edge_detection``, ``qr_code``, ``kontext``, ``get_result`` or ``sample``; ``None``
+    for a path that does not exist.
+    """
     ignored: tuple[str, ...] = ()
+    """Fields of the body that the endpoint does not know, which the service drops in silence."""
     seed: int | None = None
+    """The seed the picture was made with."""
     images: int = 0
+    """How many pictures were made."""
     finish_reason: str | None = None
+    """What the answer said of them."""
     state: KontextState | None = None
+    """What a poll was told."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

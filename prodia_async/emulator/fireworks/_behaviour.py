@@ -32,56 +32,63 @@ class FireworksBehaviour:
     """
     How the second API behaves where its documents leave it open, and its faults.
 
-    Attributes:
-        missing_key_status: What a missing or unknown key gets on a workflow
-            path: the documented 401, or the 404 that a probe was given. The
-            older path always answers 401.
-        validation_status: 400 with an ``error`` object, or 422 with ``detail``.
-        json_shape: ``None`` is ``list-prefixed`` on workflow paths and
-            ``array`` on the older path.
-        doubled_path: Also answer at
-            ``.../models/accounts/fireworks/models/{model}/text_to_image``.
-        flux_on_image_generation: Let the older path take the flux models, as an
-            older page of the reference has it; a newer client sends none there.
-        filter_word: A prompt that contains it is filtered if the order has
-            ``safety_check``: status 200, a black picture. Kontext, which has no
-            such field, ends in ``Content Moderated`` where it would be ``Ready``.
-        always_check_safety: Filter without ``safety_check`` too; its default is
-            said to be off, in one capture of three.
-        busy_status: What an order gets that finds no idle worker. Only a 429
-            carries the emulator's `retry_after`.
-        rate_limit: Orders served in `rate_window`; ``None`` for no limit and
-            no headers. Up to half as many again are served with
-            ``x-ratelimit-over-limit: yes``, later ones refused with 429 (the
-            half is chosen; "far over" is documented).
-        rate_window: Seconds (documented: a minute).
-        headers: Further headers of every answer, as they stand.
-        kontext_states: What successive polls of one task are told; the last
-            one is repeated. ``Ready`` is told as ``Pending`` until the worker
-            is done. A task keeps the plan it was submitted under.
-        kontext_sample: What ``result.sample`` is.
-        shrink: Both sides of every picture are divided by it, and above 1 a
-            picture is soft spots of colour rather than a scene, so that
-            hundreds can be made quickly; still by prompt and seed alone.
-
     Raises:
         ValueError: A value that is not one of those above.
     """
 
     missing_key_status: Literal[401, 404] = 401
+    """
+    What a missing or unknown key gets on a workflow path: the documented 401, or the 404 that a
+    probe was given. The older path always answers 401.
+    """
     validation_status: Literal[400, 422] = 400
+    """400 with an ``error`` object, or 422 with ``detail``."""
     json_shape: JsonShape | None = None
+    """``None`` is ``list-prefixed`` on workflow paths and ``array`` on the older path."""
     doubled_path: bool = False
+    """Also answer at ``.../models/accounts/fireworks/models/{model}/text_to_image``."""
     flux_on_image_generation: bool = True
+    """
+    Let the older path take the flux models, as an older page of the reference has it; a newer
+    client sends none there.
+    """
     filter_word: str = "[filtered]"
+    """
+    A prompt that contains it is filtered if the order has ``safety_check``: status 200, a black
+    picture. Kontext, which has no such field, ends in ``Content Moderated`` where it would be
+    ``Ready``.
+    """
     always_check_safety: bool = False
+    """
+    Filter without ``safety_check`` too; its default is said to be off, in one capture of three.
+    """
     busy_status: Literal[429, 503] = 429
+    """
+    What an order gets that finds no idle worker. Only a 429 carries the emulator's
+    `retry_after`.
+    """
     rate_limit: int | None = None
+    """
+    Orders served in `rate_window`; ``None`` for no limit and no headers. Up to half as many
+    again are served with ``x-ratelimit-over-limit: yes``, later ones refused with 429 (the half
+    is chosen; "far over" is documented).
+    """
     rate_window: float = 60.0
+    """Seconds (documented: a minute)."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers of every answer, as they stand."""
     kontext_states: Sequence[KontextState] = ("Pending", "Ready")
+    """
+    What successive polls of one task are told; the last one is repeated. ``Ready`` is told as
+    ``Pending`` until the worker is done. A task keeps the plan it was submitted under.
+    """
     kontext_sample: KontextSample = "url"
+    """What ``result.sample`` is."""
     shrink: int = 1
+    """
+    Both sides of every picture are divided by it, and above 1 a picture is soft spots of colour
+    rather than a scene, so that hundreds can be made quickly; still by prompt and seed alone.
+    """
 
     def __post_init__(self) -> None:
         for name, allowed in (

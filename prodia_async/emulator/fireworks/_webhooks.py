@@ -31,22 +31,18 @@ _TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """
-    One call that was made, or was not.
-
-    Attributes:
-        url: Where to.
-        body: What was sent: JSON.
-        headers: The headers that were set, the signature among them if there was a secret.
-        status: What was answered; ``None``: nothing.
-        error: Why nothing was.
-    """
+    """One call that was made, or was not."""
 
     url: str
+    """Where to."""
     body: bytes
+    """What was sent: JSON."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    """The headers that were set, the signature among them if there was a secret."""
     status: int | None = None
+    """What was answered; ``None``: nothing."""
     error: str | None = None
+    """Why nothing was."""
 
 
 def signature(body: bytes, secret: str) -> str:

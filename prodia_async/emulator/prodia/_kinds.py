@@ -46,65 +46,63 @@ or at both by ``unevaluatedProperties``, which has words of its own.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobType:
-    """
-    One job type.
-
-    Attributes:
-        name: The wire name.
-        aliases: Other names its schema takes for the same thing.
-        work: How its outputs are made.
-        config: JSON Schema of ``config``; ``default`` members fill the result.
-        closed: Where unknown members are refused.
-        computed: Constants the service adds to the result's ``config``.
-        before: Values that are filled in before the schema is looked at, unless
-            `Behaviour.strict_schemas` says otherwise.
-        inputs: Fewest and most input files one job may use.
-        takes: What those files may be.
-        most_of: The most files of one medium, where that is limited too.
-        formats: File types that an input picture may have; empty: any that can be read.
-        sides: Fewest and most pixels of either side of an input picture, if limited.
-        most_bytes: Of one input, if limited (413 beyond).
-        max_pixels: Most pixels of all input pictures together (413 beyond), if limited.
-        seeded: Whether a seed is made when none is given.
-        native: Media type of the first output when none is asked for.
-        permits_async: Whether it may be sent to ``/v2/job/async``.
-        product: Product code in ``price``; ``{size}`` and ``{steps}`` are filled.
-        dollars: Price of one job.
-        dollars_by: A config field and the prices by its value, where they differ.
-        seconds: How long the pages say that it takes, where they do.
-        page: Where its facts come from, below docs.prodia.com; empty: from clients alone.
-        invented: What of it is made up, because no page tells.
-        family: Its schema is checked in one ``oneOf`` with those of this family, if any.
-        siblings: Their schemas.
-        schema: JSON Schema of the whole job; made from the others.
-    """
+    """One job type."""
 
     name: str
+    """The wire name."""
     aliases: tuple[str, ...] = ()
+    """Other names its schema takes for the same thing."""
     work: Work
+    """How its outputs are made."""
     config: Schema = field(default_factory=dict)
+    """JSON Schema of ``config``; ``default`` members fill the result."""
     closed: Closed = ""
+    """Where unknown members are refused."""
     computed: Mapping[str, Any] = field(default_factory=dict)
+    """Constants the service adds to the result's ``config``."""
     before: Mapping[str, Any] = field(default_factory=dict)
+    """
+    Values that are filled in before the schema is looked at, unless `Behaviour.strict_schemas`
+    says otherwise.
+    """
     inputs: tuple[int, int] = (0, 0)
+    """Fewest and most input files one job may use."""
     takes: tuple[Medium, ...] = ("image",)
+    """What those files may be."""
     most_of: Mapping[Medium, int] = field(default_factory=dict)
+    """The most files of one medium, where that is limited too."""
     formats: tuple[str, ...] = ()
+    """File types that an input picture may have; empty: any that can be read."""
     sides: tuple[int, ...] | None = None
+    """Fewest and most pixels of either side of an input picture, if limited."""
     most_bytes: int | None = None
+    """Of one input, if limited (413 beyond)."""
     max_pixels: int | None = None
+    """Most pixels of all input pictures together (413 beyond), if limited."""
     seeded: bool = False
+    """Whether a seed is made when none is given."""
     native: str = "image/jpeg"
+    """Media type of the first output when none is asked for."""
     permits_async: bool = True
+    """Whether it may be sent to ``/v2/job/async``."""
     product: str
+    """Product code in ``price``; ``{size}`` and ``{steps}`` are filled."""
     dollars: float
+    """Price of one job."""
     dollars_by: tuple[str, Mapping[str, float]] | None = None
+    """A config field and the prices by its value, where they differ."""
     seconds: float | None = None
+    """How long the pages say that it takes, where they do."""
     page: str = ""
+    """Where its facts come from, below docs.prodia.com; empty: from clients alone."""
     invented: str = ""
+    """What of it is made up, because no page tells."""
     family: str = ""
+    """Its schema is checked in one ``oneOf`` with those of this family, if any."""
     siblings: tuple[Schema, ...] = field(default=(), repr=False)
+    """Their schemas."""
     schema: Schema = field(init=False, repr=False)
+    """JSON Schema of the whole job; made from the others."""
 
     def __post_init__(self) -> None:
         schema = job_schema(self)
