@@ -212,11 +212,6 @@ class AsyncJob:
     until there is an answer, the deadline passes, or the result must have
     expired. The client's `RetryPolicy` gives the waits and no more. Questions
     do not count to `max_concurrency`.
-
-    Attributes:
-        id: The server's id.
-        job: What the server last said of it, or ``None`` if it was not asked yet.
-        attempts: How it was submitted; empty if that was elsewhere.
     """
 
     def __init__(
@@ -228,8 +223,11 @@ class AsyncJob:
         submitted: Finished | None = None,
     ) -> None:
         self.id = check_job_id(job_id)
+        """The server's id."""
         self.job = job
+        """What the server last said of it, or ``None`` if it was not asked yet."""
         self.attempts: tuple[Attempt, ...] = submitted.attempts if submitted else ()
+        """How it was submitted; empty if that was elsewhere."""
         self._submitted = submitted
         self._calls = calls
         self._last_state = job.state.current if job else None

@@ -36,20 +36,22 @@ class Grid:
     """
     A table of jobs, and what became of each.
 
-    Attributes:
+    Args:
         rows: What each row sets in the config, in order.
         columns: What each column sets, in order.
-        outcomes: The outcomes so far, by row and column, both from 0.
-        interrupted: Whether it was left before all had ended.
     """
 
     def __init__(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]]
     ) -> None:
         self.rows = tuple(rows)
+        """What each row sets in the config, in order."""
         self.columns = tuple(columns)
+        """What each column sets, in order."""
         self.outcomes: dict[tuple[int, int], JobOutcome] = {}
+        """The outcomes so far, by row and column, both from 0."""
         self.interrupted = False
+        """Whether it was left before all had ended."""
         self._cells: dict[tuple[int, int], str] = {}
 
     def __repr__(self) -> str:

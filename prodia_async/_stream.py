@@ -97,10 +97,6 @@ class JobStream:
     others are `OutputPart`, each as soon as its first byte is here. A part
     that was not read, or not to its end, is skipped by the next step.
 
-    Attributes:
-        request_id: The ``x-request-id`` header.
-        job: The job result, once it has come.
-
     Raises:
         ResponseError: While iterating or reading: the answer broke off, or is
             not what the API promises. `job` is on the error.
@@ -140,8 +136,11 @@ class JobStream:
         self._parts: list[OutputPart] = []  # the first few, to be named in an error
         self._was_left = False
         self.request_id = request_id
+        """The ``x-request-id`` header."""
         self.job: JobResult | None = None
+        """The job result, once it has come."""
         self.is_complete = False
+        """Whether all of it has come."""
         self.error: ProdiaError | None = None
         """What reading ended with, if it was an error."""
 
@@ -264,13 +263,7 @@ class JobStream:
 
 
 class OutputPart:
-    """
-    One output while it comes. Read it once, in one way, before the next part is asked for.
-
-    Attributes:
-        filename: The name it came under, if any. `save` makes it safe.
-        content_type: As the server said it, else what the first bytes tell.
-    """
+    """One output while it comes. Read it once, in one way, before the next part is asked for."""
 
     def __init__(
         self,
@@ -285,7 +278,9 @@ class OutputPart:
         self._is_passed_over = False
         self._is_taken = False
         self.filename = filename
+        """The name it came under, if any. `save` makes it safe."""
         self.content_type = content_type
+        """As the server said it, else what the first bytes tell."""
 
     def __repr__(self) -> str:
         name = f" {shown(self.filename)}" if self.filename else ""

@@ -48,15 +48,11 @@ class Watched(Protocol):
 
 
 class Skipping:
-    """
-    Time that is skipped rather than waited for.
-
-    Attributes:
-        waited: Seconds that would have been waited; those that several wait out together, once.
-    """
+    """Time that is skipped rather than waited for."""
 
     def __init__(self) -> None:
         self.waited = 0.0
+        """Seconds that would have been waited; those that several wait out together, once."""
         self._counted_until = float("-inf")
         self._ends: list[float] = []
         self._scopes: WeakSet[anyio.CancelScope] = WeakSet()

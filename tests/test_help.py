@@ -211,6 +211,11 @@ def faults_of_class(cls: type, where: str) -> list[str]:
     # What is given by name is told where it is given; what is read has its word below it,
     # where an editor finds it.
     told = entries(doc, "Args") | said_below(cls)
+    inherited = {name for each in cls.__mro__[1:] for name in inspect.get_annotations(each)}
+    faults += [
+        f"{where}.{name} has its word far from it"
+        for name in sorted(entries(own_doc(cls), "Attributes") - inherited - set(dir_of(cls)))
+    ]
     faults += [
         f"{where}.{name} has no docstring"
         for name in sorted(fields_of(cls) - told - set(dir_of(cls)))
@@ -337,6 +342,7 @@ def test_what_is_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert faults_of_class(Explained, "E") == []
     assert faults_of_class(Bare, "B") == [
+        "B.untold has its word far from it",
         "B.untold has no docstring",
         "B.method: no word of `other`",
         "B.method: raises ValueError and does not say so",

@@ -81,10 +81,6 @@ class Emulator:
         certificate: Paths of a certificate chain and its key (PEM) to speak TLS;
             the URLs begin with ``https`` then, at both ports.
 
-    Attributes:
-        ledger: What was received, answered, run and charged.
-        webhooks: The webhooks of Kontext tasks that were called, oldest first.
-
     Raises:
         ValueError: A negative number, or a `host` that is not loopback
             without `allow_remote`.
@@ -159,7 +155,9 @@ class Emulator:
         self._stopped = threading.Event()
         self._stopped.set()
         self.ledger = Ledger(max_records)
+        """What was received, answered, run and charged."""
         self.webhooks: list[Webhook] = []
+        """The webhooks of Kontext tasks that were called, oldest first."""
 
     def __repr__(self) -> str:
         running = self._running

@@ -26,9 +26,6 @@ class ProdiaFixture:
     An emulator of its own, a client for it, and time that is skipped.
 
     A context manager; the fixture ``prodia`` gives one that has begun.
-
-    Attributes:
-        token: What the client sends, and PRODIA_TOKEN while a test runs.
     """
 
     emulator: Emulator
@@ -38,6 +35,7 @@ class ProdiaFixture:
 
     def __init__(self) -> None:
         self.token = TOKEN
+        """What the client sends, and PRODIA_TOKEN while a test runs."""
         self._undo = contextlib.ExitStack()
         self._skipping: Skipping
 
