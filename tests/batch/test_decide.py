@@ -112,6 +112,7 @@ def attempt(fate: Any) -> Attempt:
         (["server fault"] * 4, True, 4),
         (["not run", "uncertain"], True, 1),
         (["ran"], True, 1),
+        (["uncertain", "refused", "ran"], True, 2),
     ],
 )
 def test_how_often_an_error_may_have_been_paid(
@@ -144,7 +145,8 @@ def test_money_counts_told_flying_and_doubtful() -> None:
     assert Purse(None, told=10 * NANO).affords(NANO)
     assert not Purse(0.0).affords(1)
     assert Purse(0.0).affords(0)
-    assert "0.45 told" in repr(purse)
+    purse.started(to_nano(0.125))
+    assert repr(purse) == "<Purse 0.45 told, 0.125 in flight>"
 
 
 def test_a_price_that_was_told_beats_a_table() -> None:
@@ -157,6 +159,8 @@ def test_a_price_that_was_told_beats_a_table() -> None:
     purse.seen("a", to_nano(0.01))
     assert purse.expected("a", 0.03) == purse.known("a") == to_nano(0.02)
     assert purse.expected("b", None) is None
+    purse.seen("gratis", 0)
+    assert purse.expected("gratis", 0.03) == 0
 
 
 def test_a_million_small_amounts_stay_exact() -> None:
@@ -170,6 +174,7 @@ def test_a_million_small_amounts_stay_exact() -> None:
 def test_one_row_in_trouble_is_no_outage() -> None:
     """Two are not either; the third in a row is, and a success in between begins anew."""
     outage = Outage()
+    assert (outage.since, outage.reason) == (None, "")
     assert not outage.troubled(0.0, "trouble", "502")
     assert not outage.troubled(0.0, "trouble", "502")
     assert not outage.succeeded()
@@ -298,7 +303,7 @@ def test_what_changed_everywhere_is_told() -> None:
     )
     pairs = [(OLD, other), (other, OLD)]
     (sentence,) = differences(Overlap(0, pairs))
-    assert sentence.startswith("config.prompt is another in every row")
+    assert sentence == "config.prompt is another in every row: 'a' and now 'b'"
     mixed = [(OLD, {**OLD, "type": "y.v1"}), (OLD, other)]
     assert differences(Overlap(0, mixed)) == ("none of the first 2 rows is known to this folder",)
 
@@ -314,30 +319,36 @@ def test_a_line_flat() -> None:
 
 # Sync or async.
 
+NOT_PERMITTED = "the type does not permit async"
+UNKNOWN = "it is not known whether the type permits async"
+CHEAP = "jobs of the type are cheap and quick"
+DEAR = "a job costs 0.02 dollars or more"
+SLOW = "a job takes 10 s or more"
+
 WAYS = [
-    ("sync", True, 1.0, 100.0, False),
-    ("async", True, None, None, True),
-    ("async", None, None, None, True),
-    ("async", False, 1.0, 100.0, False),
-    ("auto", None, 1.0, 100.0, False),
-    ("auto", False, 1.0, 100.0, False),
-    ("auto", True, None, None, False),
-    ("auto", True, 0.0199, 9.9, False),
-    ("auto", True, 0.02, None, True),
-    ("auto", True, None, 10.0, True),
+    ("sync", True, 1.0, 100.0, False, "sync was asked for"),
+    ("async", True, None, None, True, "async was asked for"),
+    ("async", None, None, None, True, "async was asked for"),
+    ("async", False, 1.0, 100.0, False, NOT_PERMITTED),
+    ("auto", None, 1.0, 100.0, False, UNKNOWN),
+    ("auto", False, 1.0, 100.0, False, NOT_PERMITTED),
+    ("auto", True, None, None, False, CHEAP),
+    ("auto", True, 0.0199, 9.9, False, CHEAP),
+    ("auto", True, 0.02, None, True, DEAR),
+    ("auto", True, 0.02, 10.0, True, DEAR),
+    ("auto", True, None, 10.0, True, SLOW),
 ]
 
 
-@pytest.mark.parametrize(("submit", "permits", "dollars", "seconds", "way"), WAYS)
+@pytest.mark.parametrize(("submit", "permits", "dollars", "seconds", "way", "why"), WAYS)
 def test_which_way_a_type_goes(
-    submit: Any, permits: Any, dollars: Any, seconds: Any, way: bool
+    submit: Any, permits: Any, dollars: Any, seconds: Any, *, way: bool, why: str
 ) -> None:
     """Async where it is asked for and not forbidden, or known to be permitted and worth it."""
-    found, why = wants_async(submit, permits=permits, dollars=dollars, seconds=seconds)
-    assert found is way
-    assert why
+    assert wants_async(submit, permits=permits, dollars=dollars, seconds=seconds) == (way, why)
 
 
 def test_what_expires_first_is_collected_first() -> None:
     """What seems to have expired is asked for as well, last: a clock may be wrong."""
     assert first_to_collect([(1, 50.0), (2, -3.0), (3, 10.0), (4, -100.0)]) == [3, 1, 4, 2]
+    assert first_to_collect([(1, 0.0), (2, 0.5)]) == [2, 1]

@@ -31,6 +31,13 @@ def test_how_long_a_change_counts(at: float, holds: bool, is_over: bool) -> None
     assert (view.holds(at), view.is_over(at)) == (holds, is_over)
 
 
+def test_the_first_beat_counts_whatever_it_is() -> None:
+    """Nothing was seen before it, and an empty object is not nothing."""
+    view = LeaseView(10.0)
+    view.seen("", 100.0)
+    assert view.holds(109.0)
+
+
 def test_the_same_twice_is_no_sign_of_life() -> None:
     """Only a change renews the lease."""
     view = LeaseView(10.0)
