@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from prodia_async import (
     TruncatedResponseError,
     _waiting,
 )
+from prodia_async import _polling as polling_module
 from prodia_async._attempts import Attempt
 from prodia_async._engine import Terms
 from prodia_async._polling import (
@@ -43,6 +45,7 @@ from prodia_async._polling import (
     count,
     free,
 )
+from prodia_async._scheduler import Scheduler
 
 
 def patience(**options: Any) -> Patience:
@@ -182,8 +185,22 @@ def test_an_end_is_news_once() -> None:
     assert not ended.add("99999")
 
 
+def test_how_many_ends_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there is memory for; then the oldest is forgotten, and only that."""
+    monkeypatch.setattr(polling_module, "MAX_ENDED", 3)
+    ended = EndedJobs()
+    assert [ended.add(each) for each in "abcabc"] == [True] * 3 + [False] * 3
+    assert [ended.add(each) for each in "dbcda"] == [True, False, False, False, True]
+
+
 class FakeEngine:
     closed = False
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler()
+
+    def session(self) -> Any:
+        return SimpleNamespace(scheduler=self.scheduler)
 
 
 async def run(answers: list[ProdiaError | str], **options: Any) -> tuple[Any, list[ProdiaError]]:
@@ -252,6 +269,27 @@ def test_a_closed_client_counts_nothing_more() -> None:
     engine: Any = FakeEngine()
     engine.closed = True
     count(engine, completed=True)  # would look for a session, and there is none
+
+
+def test_what_is_counted() -> None:
+    """A good end, a job that was given up, or else a failure; and a price, if it is one."""
+    engine: Any = FakeEngine()
+    count(engine, completed=True, dollars=0.5)
+    count(engine, cancelled=True, dollars=-7.0)
+    count(engine)
+    count(engine, dollars=0.25)
+    found = engine.scheduler.statistics()
+    assert (found.completed, found.cancelled, found.failed, found.dollars) == (1, 1, 2, 0.75)
+
+
+@pytest.mark.parametrize("error", [ConnectionLostError("x"), MalformedResponseError("x")])
+@on_both_loops
+async def test_a_question_may_be_asked_again_by_anybody(error: ProdiaError) -> None:
+    """What is said of a job that may be paid twice is not said of a question."""
+    found, _ = await run([type(error)("x")], lasts=-1.0)
+    assert type(found) is type(error)
+    assert str(found).endswith("Asking again costs nothing")
+    assert "_advice" not in vars(BadRequestError("x", status_code=400))
 
 
 def test_the_terms_of_a_question() -> None:
