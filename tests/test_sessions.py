@@ -16,10 +16,18 @@ import trio
 from conftest import on_both_loops
 from raw_server import RawServer
 
-from prodia_async import AsyncProdia, InvalidRequestError
+from prodia_async import AsyncProdia, InvalidRequestError, _waiting
 from prodia_async import _sessions as sessions_module
 from prodia_async._scheduler import Scheduler
-from prodia_async._sessions import MAX_TYPES, NOW, Session, Sessions, add_up
+from prodia_async._sessions import (
+    MAX_QUESTIONS,
+    MAX_TYPES,
+    NOW,
+    FreeTicket,
+    Session,
+    Sessions,
+    add_up,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +69,96 @@ async def test_a_loop_has_one_session() -> None:
         group.start_soon(_check_same, registry, session)
     assert len(registry) == 1
     assert session.scheduler.clock is session.clock
+    assert session.questions.total_tokens == MAX_QUESTIONS
+    assert session.clock() == pytest.approx(_waiting.current_time(), abs=1.0)
+    # Its loop runs, and goes on running though it was asked.
+    assert not session.is_gone()
+    await anyio.sleep(0.001)
+    assert registry.current() is session
 
 
 async def _check_same(registry: Sessions, session: Session) -> None:
     assert registry.current() is session
+
+
+async def test_a_clock_that_any_thread_can_read() -> None:
+    """That of asyncio's loop needs no running loop."""
+    session = sessions().current()
+    assert await anyio.to_thread.run_sync(session.clock) <= session.clock()
+
+
+def test_a_trio_loop_in_another_thread_is_not_gone() -> None:
+    """Making a session of one's own takes nobody else's away."""
+    senders: list[FakeSender] = []
+    registry = sessions(senders)
+    ready, over = threading.Event(), threading.Event()
+
+    async def elsewhere() -> None:
+        session = registry.current()
+        ready.set()
+        while not over.is_set():
+            await trio.sleep(0.001)
+        assert registry.current() is session
+
+    async def here() -> None:
+        registry.current()
+
+    thread = threading.Thread(target=trio.run, args=(elsewhere,))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        trio.run(here)
+        assert len(registry) == 2
+    finally:
+        over.set()
+        thread.join()
+    assert [each.abandoned for each in senders] == [0, 0]
+
+
+def test_what_a_loop_left_in_flight_is_past() -> None:
+    """It was started, and nothing of it goes on."""
+    registry = sessions()
+
+    async def leave() -> None:
+        assert registry.current().scheduler.ticket("a").request()
+        assert registry.statistics().in_flight == 1
+
+    async def look() -> None:
+        registry.current()
+
+    asyncio.run(leave())
+    asyncio.run(look())
+    found = registry.statistics()
+    assert (found.started, found.in_flight) == (1, 0)
+
+
+def test_the_lock_of_a_process_stays() -> None:
+    """Threads that share it would not wait for each other otherwise."""
+    registry = sessions()
+    lock = registry._lock
+    assert registry._guard() is registry._guard() is lock
+
+
+@on_both_loops
+async def test_a_question_takes_a_place_among_few() -> None:
+    """However it ends it gives the place back, once."""
+    limiter = anyio.CapacityLimiter(2)
+    tickets = [FreeTicket(limiter) for _ in range(2)]
+    for ticket in tickets:
+        assert ticket.seconds_queued == 0.0
+        assert await ticket.start(0.0) is True
+    assert limiter.borrowed_tokens == 2
+    tickets[0].close()
+    tickets[0].close()
+    assert limiter.borrowed_tokens == 1
+    with anyio.fail_after(5):
+        await tickets[0].start(0.0)
+    tickets[0].refused(1.0, retry_after=None)
+    assert limiter.borrowed_tokens == 1
+    await tickets[0].start(0.0)
+    tickets[0].released(served=True)
+    tickets[1].troubled("fault", budget_is_empty=False)
+    assert limiter.borrowed_tokens == 0
 
 
 def test_without_a_loop() -> None:
@@ -125,7 +219,7 @@ async def test_closing() -> None:
     assert session.closed
     assert session.scheduler.closed
     assert registry.closed
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(RuntimeError, match=r"^this client is closed; make a new one$"):
         registry.current()
     session.scheduler.record(completed=True)
     assert registry.statistics().completed == 1
@@ -235,7 +329,7 @@ async def test_another_process_has_none_of_it(monkeypatch: pytest.MonkeyPatch) -
     assert session.is_gone()
     assert registry.current() is not session
     assert registry._lock is not lock
-    assert registry._guard() is registry._lock
+    assert registry._guard() is registry._guard() is registry._lock
     assert [each.abandoned for each in senders] == [1, 0]
 
 
