@@ -102,7 +102,7 @@ def test_a_probe_that_is_served_is_followed_by_larger_ones() -> None:
     limit = learned(4)
     serve(limit, 10)
     assert limit.limit == 5
-    assert serve(limit, 5)[-1] == 7
+    assert serve(limit, 5) == [5] * 4 + [7]
     assert serve(limit, 7)[-1] == 11
     assert serve(limit, 100)[-1] == 64
 
@@ -119,6 +119,7 @@ def test_nothing_in_flight_means_the_servers_clock() -> None:
     limit = Limit(64)
     limit.refused(1, 10.0, 5.0, 0.02)
     limit.refused(0, 11.0, 1.0, 0.02)
+    assert limit.may_start(0, 11.0) is False
     assert limit.may_start(0, 14.9) is False
     assert limit.next_change(0, 14.9) == 15.0
     assert limit.may_start(0, 15.0)
@@ -293,3 +294,118 @@ def test_how_rare_a_probe_is_depends_on_the_time_a_job_takes(seconds: float) -> 
         limit.served(9.0, seconds, backlog=inf, may_probe=True)
         done += 1
     assert done == 20 * 4 / seconds
+
+
+def test_short_jobs_confirm_the_first_limit() -> None:
+    """A round of them, none refused, does what a silence does."""
+    assert serve(Limit(64), 48) == [16] * 15 + [32] * 32 + [64]
+
+
+def test_with_nothing_known_nothing_is_waited_for() -> None:
+    """Below the limit time changes nothing any more."""
+    limit = Limit(64)
+    assert limit.may_start(3, 0.5)
+    assert limit.next_change(3, 0.5) <= 0.5
+
+
+def test_a_completion_overrules_the_servers_clock_from_the_first_second() -> None:
+    """A loop's clock may start at zero."""
+    limit = Limit(64)
+    limit.refused(1, 0.1, 5.0, 0.02)
+    limit.served(0.2, 0.1, backlog=0, may_probe=True)
+    assert limit.may_start(0, 0.3)
+
+
+def test_the_servers_clock_holds_only_who_has_nothing_in_flight() -> None:
+    """With one in flight its completion will tell; another may start in the place of a third."""
+    limit = Limit(64)
+    limit.refused(2, 10.0, 5.0, 0.02)
+    assert limit.may_start(1, 11.0)
+    assert limit.next_change(1, 11.0) <= 11.0
+    assert not limit.may_start(0, 11.0)
+    assert limit.next_change(0, 11.0) == 15.0
+
+
+def test_a_silence_begins_once() -> None:
+    """With the first start that reaches the limit; it ends when nothing is in flight."""
+    limit = Limit(64)
+    limit.started(16, 0.0)
+    limit.started(16, 0.05)
+    assert limit.next_change(16, 0.05) == pytest.approx(0.1)
+    limit.started(1, 50.0)
+    assert limit.next_change(16, 50.0) == inf
+    limit.started(2, 50.0)
+    limit.started(16, 50.0)
+    assert not limit.may_start(16, 50.05)
+    assert limit.next_change(16, 50.0) == pytest.approx(50.1)
+
+
+def test_after_a_refusal_no_silence_is_waited_for() -> None:
+    """Only completions lead to a probe."""
+    limit = learned(20)
+    limit.started(20, 2.0)
+    assert limit.next_change(20, 2.0) == inf
+    assert not limit.may_start(20, 99.0)
+
+
+def test_at_the_bound_nothing_more_is_learned() -> None:
+    """Once a probe has led to it."""
+    limit = Limit(20)
+    limit.limit = 20
+    limit.refused(19, 1.0, 1.0, 0.02)
+    limit._best = 20
+    assert serve(limit, 19)[-1] == 20
+    serve(limit, 100)
+    assert (limit._base, limit._step, limit.limit) == (19, 1, 20)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_gaps_come_again_and_again(seconds: float) -> None:
+    """Each fifth worker is left idle, for an eighth of the time that a job takes."""
+    limit = learned(20, 0.1)
+    limit.refused(19, 2.0, 0.1, 0.02)
+    gaps: list[tuple[int, float]] = []
+    for now in range(10, 25):
+        limit.served(now, seconds, backlog=inf, may_probe=False)
+        if not limit.may_start(18, now):
+            gaps.append((now, limit.next_change(18, now) - now))
+            assert not limit.may_start(18, limit.next_change(18, now) - 0.001)
+            assert limit.may_start(18, limit.next_change(18, now))
+    assert [at for at, _ in gaps] == [14, 19, 24]
+    assert [lasts for _, lasts in gaps] == pytest.approx([seconds / 8] * 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "backlog", "probes"),
+    [(2.0, 29, False), (2.0, 30, True), (0.5, 59, False), (0.5, 60, True)],
+)
+def test_what_the_jobs_left_repay_is_by_the_time_they_take(
+    seconds: float, backlog: int, probes: bool
+) -> None:
+    """Twenty workers for a second's wait and one job more."""
+    limit = learned(20)
+    for _ in range(50):
+        limit.served(9.0, seconds, backlog=backlog, may_probe=True)
+    assert (limit.limit > 20) is probes
+
+
+def test_how_long_strangers_are_remembered() -> None:
+    """Fifty completions for each job that was served."""
+    limit = learned(2)
+    limit.refused(1, 2.0, 1.0, 0.02)
+    serve(limit, 2 * GAP_MEMORY - 1, may_probe=False)
+    assert limit._strangers == 1
+    serve(limit, 2, may_probe=False)
+    assert limit._strangers == 0
+
+
+@pytest.mark.parametrize(("now", "due"), [(8.5, 3), (9.4, 3), (9.5, 1), (8.4, 1)])
+def test_how_long_a_retry_after_lasts(now: float, due: int) -> None:
+    """From the refusal on and up to its end, that excluded; then all probe once a job time."""
+    limit = learned(2)
+    limit.refused(1, 8.5, 1.0, 0.02)
+    done = 0
+    while limit.limit == 1:
+        limit.served(now, 1.0, backlog=inf, may_probe=True)
+        done += 1
+    assert done == due
