@@ -105,7 +105,8 @@ class RecordReader:
         connection = self.connect()
         try:
             yield connection
-        except (sqlite3.DatabaseError, ValueError) as error:
+        except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError) as error:
+            # The last two are a value of another kind than its column holds.
             raise RecordDamagedError(f"the record in {self.folder} is damaged: {error}") from error
         finally:
             connection.close()

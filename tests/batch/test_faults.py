@@ -158,6 +158,17 @@ def test_a_record_cut_anywhere(tmp_path: Path, api: Emulator) -> None:
     assert sum(counts.values()) == 200
 
 
+@pytest.mark.parametrize("change", ["sha256='text'", "state='x'", "price='dear'"])
+def test_a_value_of_another_kind_is_damage(tmp_path: Path, api: Emulator, change: str) -> None:
+    """What a damaged page may hold is refused as such, and is never an error of Python's."""
+    folder = crashed(tmp_path, api)
+    with sqlite3.connect(folder / "run.sqlite") as connection:
+        connection.execute(f"UPDATE job SET {change}")
+    connection.close()
+    with pytest.raises(RecordDamagedError, match="is damaged"):
+        list(BatchRecord(folder).rows())
+
+
 def test_what_is_no_record_is_refused(tmp_path: Path, api: Emulator) -> None:
     """A file of something else under its name is left as it is."""
     folder = tmp_path / "run"
