@@ -275,7 +275,8 @@ async def test_the_deadline_of_the_client_holds_for_every_question(question: str
                         pytest.fail("the block must not be entered")
                 else:
                     await getattr(job, question)()
-            assert time.monotonic() - began < 0.6
+            # Without it this would be minutes; a busy machine may stand still for a second.
+            assert time.monotonic() - began < 3.0
     assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
 
 
