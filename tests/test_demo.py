@@ -111,17 +111,21 @@ def test_the_hundred_met_refusals_and_none_was_lost(demo: Demo) -> None:
 
 def test_interrupting_it_is_one_line(tmp_path: Path) -> None:
     """Ctrl-C ends it with status 130 and no traceback, whatever it was doing."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prodia_async", "demo", "--out", str(tmp_path / "demo")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        while not (tmp_path / "demo" / "formats" / "webp.webp").exists():
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=20)
+    for number in range(3):
+        folder = tmp_path / f"demo-{number}"
+        with subprocess.Popen(
+            [sys.executable, "-m", "prodia_async", "demo", "--out", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            while not (folder / "formats" / "webp.webp").exists():
+                assert process.poll() is None
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                told = process.communicate(timeout=20)
+                break
+            # We were too slow, on a machine that stood still: it had ended by itself.
     assert told == ("", "prodia-async: interrupted\n")
     assert process.returncode == 130
 

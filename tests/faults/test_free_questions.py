@@ -265,18 +265,20 @@ class Silent(JobServer):
 @on_both_loops
 async def test_the_deadline_of_the_client_holds_for_every_question(question: str) -> None:
     """A silent server is left when the time is up, and not after timeout times attempts."""
+    took = []
     with Silent() as server:
         async with client(server, deadline=0.3) as prodia:
             job = prodia.async_job(ID)
-            began = time.monotonic()
-            with pytest.raises(DeadlineExceededError) as caught:
-                if question == "stream":
-                    async with job.stream("video.mp4"):
-                        pytest.fail("the block must not be entered")
-                else:
-                    await getattr(job, question)()
-            # Without it this would be minutes; a busy machine may stand still for a second.
-            assert time.monotonic() - began < 3.0
+            while len(took) < 3 and (not took or took[-1] >= 0.6):  # a busy machine stands still
+                began = time.monotonic()
+                with pytest.raises(DeadlineExceededError) as caught:
+                    if question == "stream":
+                        async with job.stream("video.mp4"):
+                            pytest.fail("the block must not be entered")
+                    else:
+                        await getattr(job, question)()
+                took.append(time.monotonic() - began)
+    assert min(took) < 0.6
     assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
 
 
