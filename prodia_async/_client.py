@@ -644,7 +644,7 @@ class _Calls:
         self.terms = client._terms  # noqa: SLF001
         self.price = client._price  # noqa: SLF001
         self.max_response_bytes = client._max_response_bytes  # noqa: SLF001
-        self.headers = checked_headers(client._options.extra_headers)  # noqa: SLF001
+        self.headers = checked_headers(client._options.extra_headers)  # noqa: SLF001  (its other half)
         self._ended = client._ended  # noqa: SLF001
 
     def ended(

@@ -83,7 +83,10 @@ REFUSED = (
 )
 
 DRAIN_LOOK_SECONDS = 0.02
-"""How often somebody who drains looks whether all have come to their ends. Chosen."""
+"""
+How often somebody who drains looks whether all have come to their ends; and fifty times at
+most whether those that were not sent have heard of it: other threads are slow. Chosen.
+"""
 
 Event = Literal["started", "finished", "waiting"]
 
@@ -199,17 +202,18 @@ class Engine:
             return ()
         self.is_draining = True
         self.session().scheduler.stop_sources()
-        with anyio.move_on_after(timeout):
-            # Looked at rather than told, since they may be other threads' jobs.
-            while any(each.was_sent for each in list(self.under_way)):  # noqa: ASYNC110
-                await anyio.sleep(DRAIN_LOOK_SECONDS)
+        await self._until_none(lambda each: each.was_sent, timeout)
         left = tuple(each.unfinished() for each in list(self.under_way) if each.was_sent)
         self.session().scheduler.close()  # whoever waits to be sent is told so now
-        with anyio.move_on_after(1.0):  # chosen; another thread may be slow to tell its own
-            while not all(each.was_sent for each in list(self.under_way)):  # noqa: ASYNC110
-                await anyio.sleep(DRAIN_LOOK_SECONDS)
+        await self._until_none(lambda each: not each.was_sent, 50 * DRAIN_LOOK_SECONDS)
         await self.aclose()
         return left
+
+    async def _until_none(self, which: Callable[[Any], bool], seconds: float | None) -> None:
+        with anyio.move_on_after(seconds):
+            # Looked at rather than told, since they may be other threads' jobs.
+            while any(which(each) for each in list(self.under_way)):  # noqa: ASYNC110
+                await anyio.sleep(DRAIN_LOOK_SECONDS)
 
     async def aclose(self) -> None:
         """Close the connections, for good."""

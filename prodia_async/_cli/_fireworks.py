@@ -15,14 +15,13 @@ from ..fireworks import (
     AsyncFireworks,
     CannyEdgeDetection,
     ContentFilteredError,
-    ControlNet,
     Generate,
     ImageResponse,
     ImageToImage,
     Kontext,
-    QRCode,
     TextToImage,
 )
+from ..fireworks._kinds import KINDS, PICTURES
 from ..fireworks._orders import FLUX_SCHNELL, KONTEXT_PRO, POLL_SECONDS
 from . import _options as options
 from ._app import InterruptedJobError, app, wrong
@@ -42,25 +41,6 @@ SDXL = (
     "playground-v2-5-1024px-aesthetic", "SSD-1B", "japanese-stable-diffusion-xl",
 )  # fmt: skip
 """The models of the older endpoint. Source: digest "Fireworks image API", section 1."""
-
-KINDS: dict[str, type[Any]] = {
-    "text_to_image": TextToImage,
-    "generate": Generate,
-    "kontext": Kontext,
-    "image_to_image": ImageToImage,
-    "control_net": ControlNet,
-    "canny_edge_detection": CannyEdgeDetection,
-    "qr_code": QRCode,
-}
-"""What can be asked for, by the names that the client's methods have."""
-
-PICTURES: dict[type[Any], str] = {
-    Kontext: "input_image",
-    ImageToImage: "init_image",
-    ControlNet: "control_image",
-    CannyEdgeDetection: "image",
-}
-"""What takes a picture, and by which name."""
 
 
 @app.command("fireworks")

@@ -23,15 +23,11 @@ from .._models import Job, JobRequest, as_input, wire_job
 from .._show import shown
 from ..fireworks import (
     AsyncFireworks,
-    CannyEdgeDetection,
-    ControlNet,
-    Generate,
-    ImageToImage,
     Kontext,
-    QRCode,
     TextToImage,
     estimate,
 )
+from ..fireworks._kinds import KINDS, PICTURES
 from ._outputs import Content, safe_ext
 from ._values import BatchJob
 
@@ -358,25 +354,6 @@ def content_of(output: Output) -> Content:
     return Content(output.content, safe_ext(output.suffix))
 
 
-ORDERS = {
-    "text_to_image": TextToImage,
-    "generate": Generate,
-    "kontext": Kontext,
-    "image_to_image": ImageToImage,
-    "control_net": ControlNet,
-    "canny_edge_detection": CannyEdgeDetection,
-    "qr_code": QRCode,
-}
-"""What a row may order of the Fireworks API, by the `type` it has in a file and in a record."""
-
-_PICTURES: dict[type[Any], str] = {
-    Kontext: "input_image",
-    ImageToImage: "init_image",
-    ControlNet: "control_image",
-    CannyEdgeDetection: "image",
-}
-"""Which field of an order is a file, and so counts in its key by its bytes."""
-
 _NOT_CONTENT = frozenset(
     {"deadline", "poll", "raise_if_filtered", "tag", "webhook_url", "webhook_secret"}
 )
@@ -398,7 +375,7 @@ class FireworksTrade:
     async def asked(self, item: Any) -> Asked:
         given = item if isinstance(item, BatchJob) else BatchJob(item)
         order = _order(given.request)
-        name = next(each for each, kind in ORDERS.items() if isinstance(order, kind))
+        name = next(each for each, kind in KINDS.items() if isinstance(order, kind))
         config: dict[str, Any] = {}
         keyed: dict[str, Any] = {}
         writable = True
@@ -406,7 +383,7 @@ class FireworksTrade:
             value = getattr(order, each.name)
             if each.name in _NOT_CONTENT or value is None:
                 continue
-            if each.name == _PICTURES.get(type(order)) and not _is_address(value):
+            if each.name == PICTURES.get(type(order)) and not _is_address(value):
                 content = as_input(value).content
                 digest = (await self._digester.digest(content)).hex()
                 writable = isinstance(content, Path)
@@ -469,7 +446,7 @@ def _order(value: Any) -> Any:
     Raises:
         InvalidRequestError: It is none; or it has files that its order has no place for.
     """
-    if isinstance(value, tuple(ORDERS.values())):
+    if isinstance(value, tuple(KINDS.values())):
         return value
     if isinstance(value, str):
         return TextToImage(value)
@@ -482,13 +459,13 @@ def _order(value: Any) -> Any:
     if isinstance(value, Job):
         value = value.to_wire()
     if isinstance(value, Mapping):
-        kind = ORDERS.get(str(value.get("type", "text_to_image")))
+        kind = KINDS.get(str(value.get("type", "text_to_image")))
         config = value.get("config")
         if config is None and inputs:
             config = {}  # of edges nothing else need be said
         if kind is None or not isinstance(config, Mapping):
             raise InvalidRequestError(
-                f"a job for Fireworks needs a type of {', '.join(ORDERS)} and a config, "
+                f"a job for Fireworks needs a type of {', '.join(KINDS)} and a config, "
                 f"not {shown(value)}"
             )
         if inputs:
@@ -499,7 +476,7 @@ def _order(value: Any) -> Any:
             return kind(**{**given, **config})
         except TypeError as error:
             raise InvalidRequestError(f"{kind.__name__}: {error}") from error
-    orders = ", ".join(each.__name__ for each in ORDERS.values())
+    orders = ", ".join(each.__name__ for each in KINDS.values())
     raise InvalidRequestError(
         f"a batch on Fireworks takes {orders}, prompts and BatchJob, not {shown(value)}"
     )
@@ -507,7 +484,7 @@ def _order(value: Any) -> Any:
 
 def _place_of(kind: type[Any], inputs: Sequence[Any]) -> str:
     """Return the field that a job's one input file is for."""
-    place = _PICTURES.get(kind)
+    place = PICTURES.get(kind)
     if place is None:
         raise InvalidRequestError(
             f"{kind.__name__} takes no input file, and {len(inputs)} were given"

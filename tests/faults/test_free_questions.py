@@ -265,11 +265,11 @@ class Silent(JobServer):
 @on_both_loops
 async def test_the_deadline_of_the_client_holds_for_every_question(question: str) -> None:
     """A silent server is left when the time is up, and not after timeout times attempts."""
-    took = []
+    took: list[float] = []
     with Silent() as server:
         async with client(server, deadline=0.3) as prodia:
             job = prodia.async_job(ID)
-            while len(took) < 3 and (not took or took[-1] >= 0.6):  # a busy machine stands still
+            for _ in range(3):  # a busy machine may stand still, but not each time
                 began = time.monotonic()
                 with pytest.raises(DeadlineExceededError) as caught:
                     if question == "stream":
@@ -278,8 +278,10 @@ async def test_the_deadline_of_the_client_holds_for_every_question(question: str
                     else:
                         await getattr(job, question)()
                 took.append(time.monotonic() - began)
+                assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
+                if took[-1] < 0.6:
+                    break
     assert min(took) < 0.6
-    assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
 
 
 @on_both_loops
