@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import tarfile
 import time
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from conftest import on_both_loops
+from conftest import on_both_loops, until
 from PIL import Image
 
 from prodia_async import (
@@ -35,7 +36,10 @@ from prodia_async.batch import (
     grid,
     read_jobs,
 )
-from prodia_async.batch._trade import trade_of
+from prodia_async.batch._ends import Ends
+from prodia_async.batch._folder import marks_of
+from prodia_async.batch._record import Record
+from prodia_async.batch._trade import ProdiaTrade, trade_of
 from prodia_async.emulator import Emulator
 from prodia_async.fireworks import (
     AsyncFireworks,
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from prodia_async import AttemptDetails
     from prodia_async.batch import BatchSummary
 
 SCHNELL = "inference.flux-fast.schnell.txt2img.v2"
@@ -669,3 +674,115 @@ async def test_blocks_are_entered_once(tmp_path: Path, api: Emulator) -> None:
             assert (await batch.run([fox(1)])).done_before == 1
         with pytest.raises(RuntimeError, match="once"):
             await batch.__aenter__()
+
+
+# What a kill could cost.
+
+
+async def test_a_row_that_is_being_saved_holds_its_slot(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what was sent and is not safe is never more than may be in flight."""
+    let_go = anyio.Event()
+    keep = Ends.keep
+
+    async def slow(self: Ends, row: Any, made: Any) -> None:
+        await let_go.wait()
+        await keep(self, row, made)
+
+    monkeypatch.setattr(Ends, "keep", slow)
+    async with (
+        batch_of(api, tmp_path / "run", client={"max_concurrency": 4}) as batch,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(batch.run, [fox(n) for n in range(20)])
+        try:
+            await until(lambda: api.ledger.totals().charged == 4)
+            await anyio.sleep(0.3)
+            assert api.ledger.totals().received == 4
+        finally:
+            let_go.set()
+    assert api.ledger.totals().charged == 20
+
+
+async def test_a_job_is_known_by_its_id_before_the_record_has_it(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory that outlives the process; and until it is, no other is left with the server."""
+    let_go = anyio.Event()
+    ask = Record.ask
+
+    async def slow(self: Record, work: Any, *, linger: bool = False) -> Any:
+        if linger:  # the ids, and the lease
+            await let_go.wait()
+        return await ask(self, work, linger=linger)
+
+    at_once: list[int] = []
+    submit = ProdiaTrade.submit
+    under_way = 0
+
+    async def counted(self: ProdiaTrade, asked: Any) -> tuple[str, float]:
+        nonlocal under_way
+        under_way += 1
+        at_once.append(under_way)
+        try:
+            return await submit(self, asked)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Record, "ask", slow)
+    monkeypatch.setattr(ProdiaTrade, "submit", counted)
+    folder = tmp_path / "run"
+    async with (
+        batch_of(api, folder, submit="async") as batch,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(batch.run, [fox(n) for n in range(6)])
+        try:
+            await until(
+                lambda: sum(each.job_id is not None for each in marks_of(folder).values()) == 6
+            )
+            with sqlite3.connect(folder / "run.sqlite") as connection:
+                assert connection.execute("SELECT count(job_id) FROM open").fetchone() == (0,)
+            connection.close()
+        finally:
+            let_go.set()
+    assert at_once == [1] * 6
+    assert api.ledger.totals().submitted == 6
+
+
+async def test_a_job_is_called_back_when_its_slot_has_come(tmp_path: Path, api: Emulator) -> None:
+    """A stop in the last moment before its bytes leave: it is not sent, and not in doubt."""
+    held: list[Batch] = []
+    started = 0
+
+    def stop(details: AttemptDetails) -> None:
+        nonlocal started
+        started += details.event == "started"
+        if started == 5:
+            held[0].stop()
+
+    client = {"max_concurrency": 1, "hook": stop}
+    async with batch_of(api, tmp_path / "run", client=client) as batch:
+        held.append(batch)
+        summary = await batch.run([fox(n) for n in range(20)])
+    assert (summary.done, summary.left, summary.in_doubt) == (4, 16, 0)
+    assert api.ledger.totals().received == 4
+
+
+async def test_each_row_asks_a_dead_api_in_its_turn(tmp_path: Path, api: Emulator) -> None:
+    """Those that were never sent before those that were."""
+    api.fail_next(100_000, 500)
+
+    def seeds() -> set[int]:
+        return {record.config["seed"] for record in api.ledger if record.config is not None}
+
+    async with (
+        batch_of(api, tmp_path / "run", client={"max_concurrency": 1}) as batch,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(batch.run, [fox(n) for n in range(6)])
+        try:
+            await until(lambda: len(seeds()) == 5, 30)
+        finally:
+            api.forget_planned()
