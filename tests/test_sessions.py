@@ -161,6 +161,13 @@ async def test_a_question_takes_a_place_among_few() -> None:
     assert limiter.borrowed_tokens == 0
 
 
+def test_a_loop_whose_token_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older versions of anyio hand the loop's token over as it is; that tells loops apart too."""
+    token = object()
+    monkeypatch.setattr(anyio.lowlevel, "current_token", lambda: token)
+    assert sessions_module.loop_key() is token
+
+
 def test_without_a_loop() -> None:
     """There is nothing to belong to."""
     with pytest.raises(RuntimeError):
