@@ -5,7 +5,8 @@ A server that charges by seed, over real sockets, in a process of its own.
 
     POST /v2/job    after the job's time: 200 with a job result and 53 KB, charged to its seed;
                     at once: 429 when all workers are busy
-    GET /ledger     {"charged": ..., "seeds": ..., "busy": ...}
+    GET /ledger     {"charged": ..., "seeds": ..., "busy": ..., "refused": ..., "ports": {...}},
+                    the ports with what was charged to each connection
 
 It prints its port and ends when its standard input does. Nothing of the package is used here.
 """
@@ -21,7 +22,7 @@ import sys
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,9 +65,12 @@ class Server:
         self._workers, self._seconds = workers, seconds
         self._busy = 0
         self._charged: Counter[int] = Counter()
+        self._refused = 0
+        self._ports: Counter[int] = Counter()
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection's requests until the client closes it."""
+        port = writer.get_extra_info("peername")[1]
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -75,6 +79,7 @@ class Server:
                 if head.startswith("get"):
                     writer.write(self._ledger())
                 elif self._busy >= self._workers:
+                    self._refused += 1
                     writer.write(
                         b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0.2\r\n"
                         b"Content-Length: 0\r\n\r\n"
@@ -87,6 +92,7 @@ class Server:
                     finally:
                         self._busy -= 1
                         self._charged[seed] += 1  # it ran, whoever has left
+                        self._ports[port] += 1
                     writer.write(answer(seed))
                 await writer.drain()
         with contextlib.suppress(ConnectionError):
@@ -97,6 +103,8 @@ class Server:
             "charged": sum(self._charged.values()),
             "seeds": len(self._charged),
             "busy": self._busy,
+            "refused": self._refused,
+            "ports": self._ports,
         }
         body = json.dumps(ledger).encode()
         return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -123,10 +131,10 @@ def serving(workers: int, seconds: float) -> Iterator[str]:
             process.kill()
 
 
-def ledger(url: str) -> dict[str, int]:
+def ledger(url: str) -> dict[str, Any]:
     """Return what a server has charged."""
     with urllib.request.urlopen(f"{url}/ledger", timeout=10) as response:
-        found: dict[str, int] = json.load(response)
+        found: dict[str, Any] = json.load(response)
     return found
 
 

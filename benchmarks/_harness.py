@@ -276,6 +276,12 @@ def goal(text: str, value: float, most: float, unit: str = "") -> None:
     print(f"goal {text}: {value:.3g}{unit}, at most {most:g}{unit}: {verdict}")
 
 
+def least_goal(text: str, value: float, least: float, unit: str = "") -> None:
+    """The same for what should be much."""
+    verdict = "pass" if value >= least else "MISSED"
+    print(f"goal {text}: {value:.3g}{unit}, at least {least:g}{unit}: {verdict}")
+
+
 def ratio_goal(
     text: str, results: Results, *, ours: str, peer: str, most: float, figure: str = "cpu_ms"
 ) -> None:
