@@ -406,9 +406,10 @@ class Scheduler:
 
     def held(self, job_type: str, credential: Hashable = None) -> Held | None:
         """Return why no job of this type is sent now, and until when at least, if that is so."""
-        now = self.clock()
+        return self._held(self._lines.get((job_type, credential)), self.clock())
+
+    def _held(self, line: Line[Ticket] | None, now: float) -> Held | None:
         held = self._gate.held(now)
-        line = self._lines.get((job_type, credential))
         if held is not None or line is None:
             return held
         held = line.gate.held(now)
@@ -463,15 +464,19 @@ class Scheduler:
             self._move(ticket, State.IN_FLIGHT, now)  # the same as below, without the detour
             return
         if ticket.state is State.NEW and ticket.max_queued is not None:
-            self._check_queue(ticket.max_queued)
+            self._check_queue(line, ticket.max_queued, now)
         self._move(ticket, State.QUEUED, now)
         self._deal(line, now)
 
-    def _check_queue(self, most: int) -> None:
+    def _check_queue(self, line: Line[Ticket], most: int, now: float) -> None:
         waiting = self.counts[State.QUEUED] + self.counts[State.WAITING]
         if waiting >= most:
+            held = self._held(line, now)
             raise QueueFullError(
-                f"{waiting} jobs wait already and max_queued is {most}: nothing was sent"
+                f"{waiting} {'job waits' if waiting == 1 else 'jobs wait'} already and max_queued "
+                f"is {most}: nothing was sent",
+                queued=waiting,
+                retry_after=None if held is None or held.until is None else held.until - now,
             )
 
     def look(self, ticket: Ticket) -> None:

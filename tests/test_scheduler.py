@@ -603,8 +603,9 @@ def test_a_full_queue_takes_no_more(clock: Clock) -> None:
     tickets = [scheduler.ticket("job", max_queued=1) for _ in range(3)]
     assert tickets[0].request()
     assert not tickets[1].request()
-    with pytest.raises(QueueFullError, match="1 jobs wait already and max_queued is 1"):
+    with pytest.raises(QueueFullError, match=r"^1 job waits already and max_queued is 1") as caught:
         tickets[2].request()
+    assert (caught.value.queued, caught.value.retry_after) == (1, None)
     tickets[2].close()
     tickets[0].refused(1.0, retry_after=1.0)
     assert not tickets[0].request()
@@ -615,6 +616,20 @@ def test_a_full_queue_takes_no_more(clock: Clock) -> None:
     assert not holder.request() or holder.holds_slot()
     counts = scheduler.statistics()
     assert (counts.in_flight, counts.queued) == (1, 1)
+
+
+def test_a_full_queue_says_how_full_and_for_how_long(clock: Clock) -> None:
+    """How many wait, in a sentence too; after how many seconds the server may take some again."""
+    scheduler = quiet(clock, max_concurrency=9)
+    tickets = [scheduler.ticket("job", max_queued=2) for _ in range(4)]
+    assert tickets[0].request()
+    tickets[0].refused(5.0, retry_after=5.0)
+    clock.now += 1.0
+    for ticket in tickets[1:2]:
+        assert not ticket.request()
+    with pytest.raises(QueueFullError, match=r"^2 jobs wait already and max_queued is 2") as caught:
+        tickets[2].request()
+    assert (caught.value.queued, caught.value.retry_after) == (2, 4.0)
 
 
 # A source of jobs.
