@@ -27,6 +27,7 @@ from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinishe
 from ._outputs import Output
 from ._part_headers import PartStarted
 from ._results import MAX_JOB_VALUES, JobResult, read_job_result
+from ._secret import blotted_data
 from ._show import one_line, shown
 from ._statuses import encoding_of, status_error, text_of
 from ._wire import MAX_RESPONSE_BYTES
@@ -97,6 +98,7 @@ class AnswerReader:
         headers: The answer's headers.
         multipart: Whether the job result was asked for. If so, an answer
             without one is a fault.
+        secret: What must not be in the job result, though the server says it.
 
     Attributes:
         is_proven: Whether a body that ended is whole: HTTP tells where it
@@ -109,7 +111,7 @@ class AnswerReader:
 
     __slots__ = ("_body", "_fault", "bytes_received", "finished", "is_proven")
 
-    def __init__(self, headers: Headers, *, multipart: bool) -> None:
+    def __init__(self, headers: Headers, *, multipart: bool, secret: str = "") -> None:
         encoding = encoding_of(headers)
         if encoding:
             raise MalformedResponseError(
@@ -120,10 +122,12 @@ class AnswerReader:
         kind = bare_type(content_type) or ""
         # Another multipart type is no output either; the decoder says what it expected.
         if kind.startswith("multipart/"):
-            self._body = _MultipartAnswer(content_type or "")
+            self._body = _MultipartAnswer(content_type or "", secret)
             self.is_proven = True
         else:
-            self._body = _DirectAnswer(kind, multipart=multipart, length=_length_of(headers))
+            self._body = _DirectAnswer(
+                kind, multipart=multipart, length=_length_of(headers), secret=secret
+            )
             self.is_proven = is_delimited(headers)
         self._fault: ProdiaError | None = None
         self.bytes_received = 0
@@ -202,11 +206,12 @@ class _MultipartAnswer:
     """
 
     __slots__ = (
-        "_decoder", "_job_bytes", "_job_given", "_looked_at", "_part", "_seen_job", "_wrong",
-        "finished",
+        "_decoder", "_job_bytes", "_job_given", "_looked_at", "_part", "_secret", "_seen_job",
+        "_wrong", "finished",
     )  # fmt: skip
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, secret: str) -> None:
+        self._secret = secret
         self._decoder = MultipartDecoder(content_type)
         self._part: str | None = None
         self._job_bytes = bytearray()
@@ -242,7 +247,7 @@ class _MultipartAnswer:
         if self._looked_at > EARLY_LOOKS * size:
             return
         self._looked_at += size
-        if (job := read_job_result(text)) is not None:
+        if (job := read_job_result(blotted_data(text, self._secret))) is not None:
             events.append(JobReceived(job))
             self._job_given = len(text.rstrip())
 
@@ -287,7 +292,7 @@ class _MultipartAnswer:
         text = self._job_bytes
         if self._job_given and self._job_given == len(text.rstrip()):
             pass  # it was given out, and is known to be all
-        elif (job := read_job_result(text)) is not None:
+        elif (job := read_job_result(blotted_data(text, self._secret))) is not None:
             events.append(JobReceived(job))
         else:
             most = f" of at most {MAX_JOB_VALUES} values" if text.startswith(b"{") else ""
@@ -309,13 +314,16 @@ class _DirectAnswer:
         kind: The media type, ``""`` if the server did not say.
         multipart: Whether the job result was asked for.
         length: The Content-Length, if there is one.
+        secret: What must not be in the job result.
     """
 
     __slots__ = (
-        "_is_text", "_kind", "_length", "_multipart", "_received", "_text", "fault", "finished",
+        "_is_text", "_kind", "_length", "_multipart", "_received", "_secret", "_text", "fault",
+        "finished",
     )  # fmt: skip
 
-    def __init__(self, kind: str, *, multipart: bool, length: int | None) -> None:
+    def __init__(self, kind: str, *, multipart: bool, length: int | None, secret: str) -> None:
+        self._secret = secret
         self._kind = kind
         self._multipart = multipart
         self._length = length
@@ -350,7 +358,7 @@ class _DirectAnswer:
                 f"after {self._received}"
             )
         if self._kind == JSON_TYPE:
-            job = read_job_result(self._text)
+            job = read_job_result(blotted_data(self._text, self._secret))
             if job is not None and (job.id or job.state.current):
                 return [JobReceived(job)]
             if not self._multipart and not is_cut_short(bytes(self._text), JSON_TYPE):

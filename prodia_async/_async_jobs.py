@@ -32,6 +32,7 @@ from ._models import JobResponse, Timing
 from ._polling import RESULT_SECONDS, Pace, Patience, ask, free
 from ._requests import ASYNC_PATH
 from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
+from ._secret import blotted_data
 from ._show import shown
 from ._stream import JobStream, OutputPart, StreamBlock
 from ._vocabulary import Finished, Terms, Vocabulary
@@ -571,7 +572,7 @@ class _Text(_Asking[T]):
             text += chunk
             if len(text) > MAX_TEXT_BYTES:
                 raise ResponseTooLargeError(f"the answer has more than {MAX_TEXT_BYTES} bytes")
-        return self._read(bytes(text))
+        return self._read(bytes(blotted_data(text, reply.secret)))
 
 
 class _Whole(_Asking["Output"]):

@@ -20,10 +20,11 @@ from ._map import Outcomes
 from ._notebook import show_lists
 from ._retry import RetryPolicy
 from ._scheduler import Scheduler, SchedulerStatistics
+from ._secret import Secret
 from ._show import shown
 from ._vocabulary import Terms
 from ._waiting import watch
-from ._wire import Secret, is_this_machine
+from ._wire import is_this_machine
 from .transports import default_transport
 
 if TYPE_CHECKING:

@@ -35,22 +35,20 @@ from ._attempts import Attempts
 from ._errors import CapacityError, ConnectError, DeadlineExceededError, ProdiaError, Stage
 from ._hooks import AttemptDetails, JobDetails, log, logger, tell
 from ._retry import Decision, RetryBudget, retrying
+from ._secret import Secret, blotted_data
 from ._sessions import FreeTicket, Session, Sessions, Unfinished
 from ._verdicts import (
-    MIN_SECRET,
     STAGES,
     WHY_HELD,
-    body_without,
     fate_of,
     forget_locals,
-    headers_without,
     stage_of_attempt,
     status_of,
     trouble_of,
 )
 from ._vocabulary import Finished, Terms, Vocabulary
 from ._waiting import until
-from ._wire import REDACTED, Headers, Secret, Sending
+from ._wire import Headers, Sending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -457,8 +455,8 @@ class _Flight(Generic[T]):
         error: ProdiaError | None = None
         body = bytearray()
         # A server that echoes the request must not put the token into an error.
-        headers = headers_without(reply.headers, self._secret)
-        blot = partial(body_without, secret=self._secret)
+        headers = reply.headers.without(self._secret)
+        blot = partial(blotted_data, secret=self._secret)
         try:
             with anyio.move_on_after(self._terms.timeout) as patience:
                 error = await self._vocabulary.read_error(reply, headers, blot)
@@ -597,8 +595,7 @@ class _Flight(Generic[T]):
         """Write on the error what is known, warn of what is lost, and let go of the answer."""
         if isinstance(error, ProdiaError):
             error.tell(attempts=self._attempts.all, may_have_run=self._attempts.may_have_run)
-            if len(self._secret) >= MIN_SECRET:
-                error.tell(secret=(self._secret, REDACTED))
+            error.tell(secret=self._secret)
             self._vocabulary.forget()
             forget_locals(error)
         if self._attempts.may_have_run and not self._terms.free:

@@ -37,6 +37,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, TypedDict, Unpack
 
 from ._attempts import MAY_HAVE_RUN, Attempt, Fate
+from ._secret import blotted, blotted_words
 from ._show import MAX_SHOWN, one_line
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class ProdiaError(Exception):
         outputs: Sequence[Output] | None = None,
         bytes_received: int | None = None,
         besides: str = "",
-        secret: tuple[str, str] | None = None,
+        secret: str = "",
     ) -> Self:
         """
         Write down what else is known; the one place where an error changes after it was made.
@@ -164,7 +165,7 @@ class ProdiaError(Exception):
             outputs: As the attribute.
             bytes_received: As the attribute.
             besides: What to add to the message, after a semicolon or as a sentence.
-            secret: A credential that must not show, and what stands in its place.
+            secret: A credential, which goes out of every text.
 
         Returns:
             The error itself, to be raised.
@@ -185,10 +186,15 @@ class ProdiaError(Exception):
             self.bytes_received = bytes_received
         if besides:
             self.args = (f"{self.message.rstrip('.')}{besides}",)
-        if secret is not None:
-            self.args = (self.message.replace(*secret),)
-            self.reason = self.reason and self.reason.replace(*secret)
+        if secret:
+            self._blot(secret)
         return self
+
+    def _blot(self, secret: str) -> None:
+        self.args = (blotted(self.message, secret),)
+        self.reason = self.reason and blotted(self.reason, secret)
+        if self.job is not None and self.job.error:
+            self.job = self.job.model_copy(update={"error": blotted(self.job.error, secret)})
 
     @property
     def message(self) -> str:
@@ -353,6 +359,10 @@ class APIStatusError(ProdiaError):
         self.body = body
         self.headers = dict(headers)
         self.retry_after = retry_after
+
+    def _blot(self, secret: str) -> None:
+        super()._blot(secret)
+        self.body = blotted_words(self.body, secret)
 
 
 class BadRequestError(APIStatusError):

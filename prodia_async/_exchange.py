@@ -41,8 +41,9 @@ from ._errors import (
     TruncatedResponseError,
 )
 from ._hooks import log
+from ._secret import Secret, blotted
 from ._version import __version__
-from ._wire import REDACTED, Headers, Order, Secret, Sending, Target
+from ._wire import Headers, Order, Sending, Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -132,20 +133,21 @@ class Reply:
 
     Attributes:
         status_code: The HTTP status.
-        headers: The headers.
+        headers: The headers, without the credential.
+        secret: The credential that was sent, which an answer may say back.
         start: What `read_start` has read so far, also when it was cut off.
     """
 
-    __slots__ = ("_answer", "_received", "_secret", "headers", "start", "status_code")
+    __slots__ = ("_answer", "_received", "headers", "secret", "start", "status_code")
 
     def __init__(self, answer: Answer, secret: str = "") -> None:
         self._answer = answer
         self._received = 0
-        self._secret = Secret(secret)
+        self.secret = Secret(secret)
         self.status_code = answer.status
         self.headers = Headers(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers
-        )
+        ).without(secret)
         self.start = b""
 
     @property
@@ -171,10 +173,10 @@ class Reply:
             what = "fell silent" if _is_silence(error) else "broke"
             fault = TruncatedResponseError(
                 f"the connection {what} after {self._received} bytes of the answer: "
-                f"{_describe(error, self._secret)}"
+                f"{_describe(error, self.secret)}"
             )
             fault.bytes_received = self._received
-            fault.__cause__ = _harmless(error, self._secret)
+            fault.__cause__ = _harmless(error, self.secret)
         else:
             if not chunk:
                 raise StopAsyncIteration
@@ -637,9 +639,7 @@ def _translate(
 
 
 def _describe(error: BaseException, secret: str) -> str:
-    text = " ".join(str(error).split())
-    if secret:
-        text = text.replace(secret, REDACTED)
+    text = blotted(" ".join(str(error).split()), secret)
     return text[:300] or type(error).__name__
 
 

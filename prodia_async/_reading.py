@@ -67,7 +67,7 @@ class AnswerFeed:
     __slots__ = ("_cut_off", "_drained", "_ended", "_reader", "_reply")
 
     def __init__(self, reply: Reply | _Heard, *, multipart: bool) -> None:
-        self._reader = AnswerReader(reply.headers, multipart=multipart)
+        self._reader = AnswerReader(reply.headers, multipart=multipart, secret=reply.secret)
         self._reply = reply
         self._ended = self._drained = self._cut_off = False
 
@@ -278,11 +278,12 @@ class CollectedAnswer(Vocabulary[Collector]):
 class _Heard:
     """A reply whose first bytes are kept, for an error that quotes them."""
 
-    __slots__ = ("_reply", "headers", "start")
+    __slots__ = ("_reply", "headers", "secret", "start")
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
         self.headers = reply.headers
+        self.secret = reply.secret
         self.start = bytearray()
 
     def __aiter__(self) -> Self:

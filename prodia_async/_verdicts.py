@@ -1,7 +1,7 @@
 """
 What an attempt says, in plain functions: what became of the job, what of the server, how far.
 
-And what an error must not keep: credentials, and the answer it was found in.
+And what an error must not keep: the answer it was found in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ._errors import APIStatusError, JobFailedError, ProdiaError, Stage
-from ._wire import REDACTED, Headers
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from ._admission import Reason, Trouble
     from ._attempts import Fate
     from ._wire import Sending
-
-MIN_SECRET = 8
-"""Shortest credential that is blotted out of errors. Chosen: real ones have hundreds of letters."""
 
 
 def fate_of(error: BaseException | None, *, answered: bool, sent: bool, own: bool = True) -> Fate:
@@ -107,12 +103,3 @@ def forget_locals(error: BaseException) -> None:
                 with contextlib.suppress(RuntimeError):  # it is still at work
                     frame.clear()
         each = each.__cause__ or each.__context__
-
-
-def headers_without(headers: Headers, secret: str) -> Headers:
-    # One of a few letters is none, and would blot words.
-    return headers if len(secret) < MIN_SECRET else headers.without(secret)
-
-
-def body_without(body: bytes, *, secret: str) -> bytes:
-    return body if len(secret) < MIN_SECRET else body.replace(secret.encode(), REDACTED.encode())

@@ -7,24 +7,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
+from ._secret import MIN_SECRET, blotted
+
 D = TypeVar("D")
 
 SendingStage: TypeAlias = Literal["connecting", "sending", "running", "reading"]
 """Where an attempt is: before its first byte, before its last, before the answer, in it."""
 
-REDACTED = "[token]"
-
 MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
 """Largest answer that is collected in memory. Chosen: far above the videos of known types."""
-
-
-class Secret(str):
-    """A text that does not show itself where it is only looked at: a credential."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return REDACTED
 
 
 class Headers(Mapping[str, str]):
@@ -69,10 +60,11 @@ class Headers(Mapping[str, str]):
 
     def without(self, secret: str) -> Headers:
         """Return the same headers with ``secret`` blotted out of every value."""
-        if not secret:
+        each = (value for values in self._values.values() for value in values)
+        if not secret or secret[:MIN_SECRET] not in "\n".join(each):
             return self
         return Headers(
-            (name, value.replace(secret, REDACTED))
+            (name, blotted(value, secret))
             for name, values in self._values.items()
             for value in values
         )

@@ -928,15 +928,15 @@ async def test_a_server_that_echoes_the_token() -> None:
 
 @pytest.mark.parametrize(("secret", "shown"), [("1234567", "1234567"), ("12345678", "[token]")])
 @on_both_loops
-async def test_a_short_secret_is_none(secret: str, shown: str) -> None:
-    """A credential of a few letters would blot words."""
+async def test_a_short_secret_is_a_word(secret: str, shown: str) -> None:
+    """A credential of a few letters would blot parts of words."""
 
     async def authorize() -> str:
         return f"Bearer {secret}"
 
-    async with world(ConnectError(f"no way to {secret}")) as w:
+    async with world(ConnectError(f"no way to x{secret} by {secret}")) as w:
         error = await w.failure(retry=ONCE, authorize=authorize)
-    assert error.message == f"no way to {shown}"
+    assert error.message == f"no way to x{shown} by [token]"
 
 
 @pytest.mark.parametrize("scheme", ["", "Bearer ", "Of Two Words "])

@@ -92,6 +92,7 @@ class Reply:
     """A reply out of a list: bytes, seconds to wait, or an error to raise."""
 
     request_id = "r-1"
+    secret = ""
 
     def __init__(
         self,

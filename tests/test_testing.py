@@ -225,6 +225,22 @@ async def test_a_token_that_the_server_echoes_is_blotted_out(tmp_path: Path) -> 
     assert b"Bearer " + b"*" * len(TOKEN) in kept
 
 
+async def test_a_token_of_a_letter_spoils_no_recording(tmp_path: Path) -> None:
+    """It stands by chance in pictures and prompts; what is called a token goes out all the same."""
+    picture = bytes(range(256))
+
+    def echo(request: httpx.Request) -> httpx.Response:
+        return answer(JOB, [picture, f"I saw {request.headers['authorization']}".encode()])
+
+    transport = record(tmp_path, transport=httpx.MockTransport(echo))
+    async with AsyncProdia("a", transport=transport) as client:
+        await client.job(Job(JOB.type, {"prompt": "a cat"}))
+    async with AsyncProdia("b", transport=replay(tmp_path)) as client:
+        again = await client.job(Job(JOB.type, {"prompt": "a cat"}))
+    assert [each.content for each in again.outputs] == [picture, b"I saw Bearer *"]
+    assert '"a cat"' in next(tmp_path.glob("*.json")).read_text()
+
+
 @pytest.mark.parametrize("wrong", ["missing", "empty"])
 def test_a_replay_without_a_folder(tmp_path: Path, wrong: str) -> None:
     """Says how to record it, before any job."""

@@ -2,8 +2,9 @@
 
 import pickle
 
+from prodia_async._secret import REDACTED
 from prodia_async._uploads import BytesBody
-from prodia_async._wire import REDACTED, Headers, WireRequest
+from prodia_async._wire import Headers, WireRequest
 
 PAIRS = [("X-A", "1"), ("Retry-After", "5"), ("x-a", "2")]
 
@@ -34,10 +35,13 @@ def test_headers_never_show_values() -> None:
 
 def test_without_a_secret() -> None:
     """It is blotted out wherever it stands; an empty one stands nowhere."""
-    headers = Headers([("a", "Bearer secret"), ("a", "x"), ("b", "secretsecret")])
-    assert headers.without("secret").get_all("a") == [f"Bearer {REDACTED}", "x"]
-    assert headers.without("secret")["b"] == REDACTED * 2
-    assert headers.without("") == headers
+    secret = "a-secret"
+    headers = Headers([("a", f"Bearer {secret}"), ("a", "x"), ("b", secret * 2)])
+    assert headers.without(secret).get_all("a") == [f"Bearer {REDACTED}", "x"]
+    assert headers.without(secret)["b"] == REDACTED * 2
+    assert headers.without("x")["a"] == f"Bearer {secret}, {REDACTED}"
+    assert headers.without("") is headers
+    assert headers.without("another-secret") is headers
 
 
 def test_headers_pickle() -> None:

@@ -12,6 +12,7 @@ import anyio
 import typer
 
 from .._errors import InvalidRequestError, ProdiaError
+from .._secret import MIN_SECRET, blotted
 from .._version import __version__
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def note(text: str) -> None:
     """Say something on one line of standard error."""
     line = " ".join(text.split())
     for variable in ("PRODIA_TOKEN", "FIREWORKS_API_KEY"):
+        # We never write the token, but a server's message might repeat it.
         token = os.environ.get(variable, "")
-        if len(token) >= 8:
-            # We never write the token, but a server's message might repeat it.
-            line = line.replace(token, "<token>")
+        if len(token) >= MIN_SECRET:  # a shorter one would blot words of our own
+            line = blotted(line, token)
     printable = "".join(character if character.isprintable() else "?" for character in line)
     encoding = sys.stderr.encoding or "ascii"
     plain = printable.encode(encoding, "replace").decode(encoding)

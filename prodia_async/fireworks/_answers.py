@@ -366,8 +366,10 @@ def read_json(body: bytes) -> Any:
     """
     try:
         return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedResponseError(f"the answer must be JSON, not {body[:80]!r}") from error
+    except (ValueError, RecursionError):
+        pass
+    # Out here, where the cause is not its context: that holds the whole body.
+    raise MalformedResponseError(f"the answer must be JSON, not {body[:80]!r}")
 
 
 def _artifact_images(artifact: dict[str, Any], seed: int | None) -> list[Image]:
