@@ -201,7 +201,7 @@ class Gate:
         )
 
     def _close(self, now: float, what: Trouble) -> None:
-        closed_for = now - self.since if self.reason is not None else 0.0
+        closed_for = now - self.since  # less than any time for one that was open until now
         wait = min(PROBE_MAX, max(PROBE_MIN, PROBE_SHARE * closed_for))
         self._shut(now, what, max(now + wait * (1 - 0.25 * self._rand()), self._hold_until))
 

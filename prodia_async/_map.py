@@ -503,7 +503,7 @@ def _from(error: BaseException, message: str) -> RuntimeError:
     return other
 
 
-# The front door imports this room, and asyncio takes longer than all else behind it.
+# The whole package imports this module, and asyncio takes longer than all the rest of it.
 
 
 def _is_asyncio_cancellation(error: BaseException) -> bool:

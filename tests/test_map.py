@@ -197,7 +197,7 @@ async def test_no_jobs_are_no_outcomes() -> None:
         async with manager as outcomes:
             assert [each async for each in outcomes] == []
             assert "0 read, 0 unread, 0 under way" in repr(outcomes)
-        with pytest.raises(RuntimeError, match="inside the block"):
+        with pytest.raises(RuntimeError, match=r"^read outcomes inside the block: async with"):
             await anext(outcomes)
 
 
@@ -391,6 +391,11 @@ async def test_a_source_cannot_end_or_cancel_by_mistake(
         with pytest.raises(expected) as caught:
             await all_of(found, outcomes_of(odd(error)))
         assert error in (caught.value, caught.value.__cause__)
+        assert str(caught.value) in (
+            "",
+            "the source of a map awaited something that was cancelled; it was not itself",
+            "the source of a map raised StopAsyncIteration, which is not its way to end",
+        )
     assert found == [0, 1, 2]
 
 
@@ -440,6 +445,8 @@ async def test_a_foreign_cancellation_is_an_outcome() -> None:
     assert [each[:20] for each in found] == ["well", "RuntimeError('a job ", "well", "well"]
     mine = LookupError()
     assert own_error(mine) is mine
+    theirs = asyncio.CancelledError()
+    assert own_error(theirs).__cause__ is theirs
     for error in (KeyboardInterrupt(), SystemExit(), GeneratorExit()):
         with pytest.raises(type(error)):
             own_error(error)
@@ -538,6 +545,49 @@ async def test_leaving_waits_for_the_jobs_though_cancelled_again() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cleaned == 2
+
+
+async def lingers(_: int, item: int, __: Source) -> int:
+    """Run until it is cancelled, and then a moment longer."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.05)
+    return item
+
+
+async def test_who_is_cancelled_while_leaving_is_cancelled() -> None:
+    """Once the jobs have ended: that the block waited for them loses no cancellation."""
+
+    async def leave() -> None:
+        async with outcomes_of(range(9), lingers):
+            await anyio.wait_all_tasks_blocked()
+
+    task = asyncio.ensure_future(leave())
+    await asyncio.sleep(0.02)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_leaving_a_cancelled_scope_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scope cancels its task again and again; the waiting is not begun as often."""
+    waited = 0
+    wait = asyncio.wait
+
+    async def counting(tasks: Any) -> Any:
+        nonlocal waited
+        waited += 1
+        return await wait(tasks)
+
+    monkeypatch.setattr(asyncio, "wait", counting)
+    with anyio.CancelScope() as scope:
+        async with outcomes_of(range(9), lingers):
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    assert waited == 1
 
 
 @on_both_loops
@@ -742,11 +792,14 @@ async def test_what_was_not_read_can_be_had() -> None:
     with pytest.raises(LookupError):
         async with manager:
             await until(lambda: "3 unread" in repr(manager))
-            with pytest.raises(RuntimeError, match="read them here"):
+            with pytest.raises(RuntimeError, match=r"^unread outcomes are .* read them here$"):
                 manager.unread()
+            read = await anext(manager)
+            await until(lambda: "3 unread" in repr(manager))
             raise LookupError
-    assert manager.unread() == (0, 1, 2)
+    assert manager.unread() == tuple(item for item in range(4) if item != read)
     assert manager.unread() == ()
+    assert repr(manager).startswith("<Outcomes 4 read, 0 unread, ")
 
 
 @pytest.mark.slow
@@ -881,6 +934,41 @@ async def test_what_was_put_aside_is_not_run_after_a_stop() -> None:
                 if len(found) == 45:
                     manager.stop()
     assert len(found) <= 60
+
+
+@on_both_loops
+async def test_with_only_such_left_nobody_looks_for_more() -> None:
+    """The source is at its end: there is nothing to do until one may start."""
+    scheduler = Scheduler(max_concurrency=2)
+    source = scheduler.source()
+
+    async def run(_: int, item: int, source: Source) -> int:
+        ticket = scheduler.ticket("slow" if item else "quick", source)
+        try:
+            await ticket.start()
+            if item:
+                ticket.refused(60.0, retry_after=60.0)
+                await ticket.start()
+            ticket.released(served=True)
+        finally:
+            ticket.close()
+        return item
+
+    manager: Outcomes[int, int] = Outcomes(
+        iter(range(9)),
+        run=run,
+        open_source=lambda: source,
+        concurrency=2,
+        ordered=False,
+        buffer=0,
+        job_type_of=lambda item: "slow" if item else "quick",
+    )
+    with anyio.fail_after(5):
+        async with manager as reading:
+            assert await anext(reading) == 0
+            await anyio.wait_all_tasks_blocked()
+    assert source.aside > 0
+    assert (source.ended, source.left) == (True, 0)
 
 
 # With the scheduler, through the client.

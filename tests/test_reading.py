@@ -148,6 +148,7 @@ async def test_the_end_of_the_body_is_read_and_no_more() -> None:
     await drained(feed(known))
     assert known.asked == 2
     assert known.steps == [b"and more"]
+    await drained(feed(Reply([GOOD_BODY], content_length=LENGTH)))
 
 
 @pytest.mark.parametrize(

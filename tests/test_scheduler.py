@@ -274,6 +274,30 @@ def test_statistics(clock: Clock) -> None:
     assert "1 of 100 in flight, 0 queued, 1 waiting, limits {job: 1}" in repr(scheduler)
 
 
+def test_each_end_is_counted(clock: Clock) -> None:
+    """A job ends in one of three ways; what is not said to be well or given up has failed."""
+    scheduler = Scheduler(clock=clock)
+    for _ in range(2):
+        scheduler.record(completed=True, dollars=0.25)
+        scheduler.record(cancelled=True)
+    for _ in range(3):
+        scheduler.record()
+    found = scheduler.statistics()
+    assert (found.completed, found.cancelled, found.failed, found.dollars) == (2, 2, 3, 0.5)
+
+
+def test_the_state_at_a_glance(clock: Clock) -> None:
+    """Each type with its limit; each reason for which nothing is sent, if there is one."""
+    scheduler = quiet(clock, max_concurrency=4)
+    assert repr(scheduler) == "<Scheduler 0 of 4 in flight, 0 queued, 0 waiting, limits {}>"
+    asked(scheduler, 1, "a")[0].troubled("unauthorized", budget_is_empty=True)
+    asked(scheduler, 1, "b")[0].troubled("fault", budget_is_empty=True)
+    assert repr(scheduler) == (
+        "<Scheduler 0 of 4 in flight, 0 queued, 0 waiting, "
+        "limits {a: 4, b: 4}, held: fault, unauthorized>"
+    )
+
+
 def test_waiting_out_a_refusal_is_not_queueing(clock: Clock) -> None:
     """The seconds of a Retry-After are not counted as seconds in the queue."""
     (ticket,) = asked(Scheduler(clock=clock))
@@ -459,12 +483,59 @@ def test_a_type_that_fails_is_shut_and_probed(clock: Clock) -> None:
     assert scheduler.held("job") is None
 
 
-def test_an_empty_budget_shuts_a_type(clock: Clock) -> None:
+@pytest.mark.parametrize("what", ["fault", "unauthorized", "unreachable"])
+def test_an_empty_budget_shuts_a_type(clock: Clock, what: Trouble) -> None:
     """At its first trouble."""
     scheduler = quiet(clock)
-    (ticket,) = asked(scheduler)
-    ticket.troubled("fault", budget_is_empty=True)
-    assert scheduler.held("job") == Held("fault", None)
+    one, other = asked(scheduler, 2)
+    other.troubled(what)
+    assert scheduler.held("job") is None
+    one.troubled(what, budget_is_empty=True)
+    assert scheduler.held("job") == Held(what, None)
+
+
+def test_an_address_that_was_dead_for_long_is_asked_seldom(clock: Clock) -> None:
+    """A twentieth of the time for which nobody has listened passes until the next probe."""
+    scheduler = quiet(clock)
+    trouble(scheduler, TROUBLES, "unreachable")
+    first, second = asked(scheduler, 2)
+    clock.now = 200.0
+    second.proceed()
+    assert first.holds_slot()
+    first.troubled("unreachable")
+    assert second.alarm == 205.0
+
+
+def test_a_fault_of_what_was_sent_before_opens_nothing(clock: Clock) -> None:
+    """Somebody answered then; whether anybody listens now a probe asks."""
+    scheduler = quiet(clock)
+    (before,) = asked(scheduler, 1, "slow")
+    clock.now += 1.0
+    trouble(scheduler, TROUBLES, "unreachable")
+    before.troubled("fault")
+    assert scheduler.held("job") == Held("unreachable", None)
+
+
+def test_a_probe_of_two_gates_that_told_one_of_them_nothing(clock: Clock) -> None:
+    """Nobody listened, so it told nothing of its type: another asks for that in a moment."""
+    scheduler = quiet(clock)
+    trouble(scheduler, TROUBLES)
+    others = [scheduler.ticket("other") for _ in range(TROUBLES)]
+    for ticket in others:
+        assert ticket.request()
+    for ticket in others:
+        ticket.troubled("unreachable")
+    (probe,) = asked(scheduler)
+    clock.now = 100.5
+    assert probe.proceed()
+    assert len(probe.probes) == 2
+    probe.troubled("unreachable")
+    assert not probe.request()
+    assert probe.alarm == 101.0
+    clock.now = 101.0
+    assert probe.proceed()
+    probe.released(served=True)
+    assert scheduler.held("job") is None
 
 
 def test_nobody_listening_shuts_all_types(clock: Clock) -> None:
@@ -632,7 +703,30 @@ def test_a_full_queue_says_how_full_and_for_how_long(clock: Clock) -> None:
     assert (caught.value.queued, caught.value.retry_after) == (2, 4.0)
 
 
+def test_when_patience_ends(clock: Clock) -> None:
+    """So many seconds after the server shut, or after the job asked if that was later; exactly."""
+    scheduler = quiet(clock)
+    (ticket,) = asked(scheduler)
+    ticket.troubled("fault", budget_is_empty=True)
+    ticket.patience = 5.0
+    for asked_at, ends in ((90.0, 105.0), (101.0, 106.0)):
+        clock.now = ends - 0.001
+        assert not scheduler.gives_up(ticket, asked_at)
+        clock.now = ends
+        assert scheduler.gives_up(ticket, asked_at)
+
+
 # A source of jobs.
+
+
+def test_a_source_may_leave_twice(clock: Clock) -> None:
+    """Whoever closes it need not know whether it was."""
+    scheduler = Scheduler(clock=clock)
+    gone, there = scheduler.source(), scheduler.source()
+    gone.close()
+    gone.close()
+    scheduler.stop_sources()
+    assert (gone.stopped, there.stopped) == (False, True)
 
 
 def test_one_job_is_wanted_at_a_time(clock: Clock) -> None:
