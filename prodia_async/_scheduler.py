@@ -147,7 +147,6 @@ class Ticket:
             raise
         finally:
             self.wake = None
-            self.patience = inf
             self.scheduler.waiters.discard(self)
 
     async def _wait(self, asked_at: float) -> bool:

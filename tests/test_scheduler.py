@@ -926,7 +926,7 @@ def test_start_waits_out_a_refusal(backend: str) -> None:
         await ticket.start()
         ticket.refused(0.02)
         before = anyio.current_time()
-        await ticket.start()
+        assert await ticket.start()
         assert 0.0199 <= anyio.current_time() - before < 5
 
     on(backend, main)
@@ -1014,6 +1014,44 @@ def test_cancelled_while_waiting_out_a_refusal(backend: str) -> None:
         assert not ticket.request()
         ticket.close()
         assert scheduler.statistics().waiting == 0
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cancelled_job_may_go_on_when_its_time_has_come(backend: str) -> None:
+    """Nobody waits for it any more, so nobody is woken."""
+
+    async def main() -> None:
+        ticket = Scheduler().ticket("a")
+        await ticket.start()
+        ticket.refused(0.05)
+        with anyio.move_on_after(0.01):
+            await ticket.start()
+        await anyio.sleep(0.05)
+        assert ticket.proceed()
+
+    on(backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nobody_is_remembered_who_waits_no_more(backend: str) -> None:
+    """Whether it got its slot, was cancelled, or gave up."""
+
+    async def main() -> None:
+        scheduler = Scheduler(max_concurrency=1)
+        holder, heir, cancelled, hasty = (scheduler.ticket("a") for _ in range(4))
+        await holder.start()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(heir.start)
+            await anyio.wait_all_tasks_blocked()
+            assert scheduler.waiters == {heir}
+            with anyio.move_on_after(0.01):
+                await cancelled.start()
+            holder.released(served=True)
+        heir.troubled("fault", budget_is_empty=True)
+        assert not await hasty.start(anyio.current_time())
+        assert scheduler.waiters == set()
 
     on(backend, main)
 
