@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 from conftest import on_both_loops
-from raw_server import GOOD_BODY, JOB_JSON, MULTIPART_TYPE, OUTPUT_PART, multipart
+from raw_server import GOOD_BODY, JOB_JSON, MULTIPART_TYPE, OUTPUT_PART, PICTURE, multipart, part
 
 from prodia_async import (
     PNG,
@@ -420,8 +420,8 @@ async def test_a_submission_counts_when_it_fails() -> None:
 async def test_a_submission_that_names_no_job() -> None:
     """All that came is on the error: somebody may have paid for it."""
     nameless = JOB_JSON.replace(f'"id":"{ID}",'.encode(), b"")
-    body = multipart(OUTPUT_PART)
-    async with client((201, nameless, JSON), (201, body, MULTIPART_TYPE)) as prodia:
+    body = multipart(part("job", "job.json", JSON, nameless), OUTPUT_PART)
+    async with client((201, body, MULTIPART_TYPE)) as prodia:
         with pytest.raises(MalformedResponseError) as caught:
             await prodia.submit(PING)
     error = caught.value
@@ -430,6 +430,7 @@ async def test_a_submission_that_names_no_job() -> None:
     assert error.request_id == REQUEST_ID
     assert error.job is not None
     assert error.job.config == {"seed": 42}
+    assert [each.content for each in error.outputs] == [PICTURE]
 
 
 async def test_a_submission_in_the_log(
@@ -450,9 +451,10 @@ async def test_a_submission_in_the_log(
 
 async def test_a_job_is_counted_once() -> None:
     """Whoever tells of its end first; and as that says."""
-    async with client() as prodia:
+    async with client(extra_headers={"X-Team": "blue"}) as prodia:
         calls = _Calls(prodia)
         assert (calls.price, calls.max_response_bytes) == (False, MAX_RESPONSE_BYTES)
+        assert calls.headers == [("x-team", "blue")]
         calls.ended("a", completed=True, dollars=0.25)
         calls.ended("a")
         assert counts(prodia) == (1, 0, 0, 0.25)
@@ -462,13 +464,26 @@ async def test_a_job_is_counted_once() -> None:
         assert counts(prodia) == (1, 1, 1, 0.25)
 
 
+@on_both_loops
+async def test_a_job_is_picked_up() -> None:
+    """By its id, and asked about with the client's own credential and headers."""
+    own = client((200, b"processing", "text/plain"), extra_headers={"x-team": "blue"})
+    async with own as prodia:
+        job = prodia.async_job("some-id")
+        assert (job.id, await job.state()) == ("some-id", "processing")
+        transport: Any = prodia._engine.session().sender._transport
+    (request,) = transport.requests
+    assert request.url.path == "/v2/job/async/some-id/job.state.current"
+    assert request.headers["authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["x-team"] == "blue"
+
+
 class Left:
     """A submitted job, as far as `job` asks for it; what it comes to is played."""
 
-    id = ID
-
-    def __init__(self, play: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, play: Callable[[], Awaitable[Any]], job_id: str = ID) -> None:
         self.play = play
+        self.id = job_id
         self.deadlines: list[float | None] = []
 
     async def result(self, *, deadline: float | None) -> Any:
@@ -520,7 +535,11 @@ async def test_one_deadline_for_all_of_it(
     assert submitted.deadlines == left
 
 
-ATTEMPTS = (Attempt(1, "not run", 429, None, 1.0), Attempt(2, "succeeded", 201, "r", 2.0))
+ATTEMPTS = (
+    Attempt(1, "not run", 429, None, 1.0),
+    Attempt(2, "undelivered", None, None, 1.0),
+    Attempt(3, "succeeded", 201, "r", 2.0),
+)
 
 
 async def gives(dollars: float | None) -> Any:
@@ -546,10 +565,10 @@ async def error_of(call: Awaitable[object]) -> Exception | None:
 @pytest.mark.parametrize(
     ("play", "number", "dollars", "error"),
     [
-        (lambda: gives(0.25), 2, 0.25, None),
-        (lambda: gives(None), 2, 0.0, None),
-        (lambda: gives(-1.0), 2, 0.0, None),
-        (lambda: fails(ATTEMPTS), 2, 0.0, ConnectError),
+        (lambda: gives(0.25), 3, 0.25, None),
+        (lambda: gives(None), 3, 0.0, None),
+        (lambda: gives(-1.0), 3, 0.0, None),
+        (lambda: fails(ATTEMPTS), 3, 0.0, ConnectError),
         (lambda: fails(()), 0, 0.0, ConnectError),
         (breaks, 0, 0.0, LookupError),
     ],
@@ -566,9 +585,11 @@ async def test_what_a_hook_is_told_of_one_left_with_the_server(
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(_waiting, "current_time", lambda: clock.now)
 
+    ids = ["a", "b"]
+
     async def submit(*_: Any) -> Left:
         clock.now += 4.0
-        return Left(play)
+        return Left(play, ids.pop(0))
 
     told: list[Any] = []
     async with client(hook=told.append) as prodia:
@@ -580,6 +601,7 @@ async def test_what_a_hook_is_told_of_one_left_with_the_server(
         assert counts(prodia) == (0, int(error is not None), 0, 0.0)
         monkeypatch.setattr(prodia, "_hook", None)
         assert type(await error_of(prodia._run_async(request, None, 7))) is type(raised)
+        assert counts(prodia) == (0, 2 * int(error is not None), 0, 0.0)
     begun = JobDetails(
         event="queued", job_type="inference.ping.v1", number=0, attempt=None, seconds_queued=0.0,
         index=7, tag="mine", key=id(request),
@@ -608,3 +630,12 @@ async def test_one_left_with_the_server_that_is_given_up(monkeypatch: pytest.Mon
     assert [each.event for each in told] == ["queued", "finished"]
     assert told[-1].error is not None
     assert not isinstance(told[-1].error, Exception)
+
+
+async def test_a_hook_is_told_of_what_is_no_job() -> None:
+    """It has no type, and ends before anything is sent."""
+    told: list[Any] = []
+    async with client(hook=told.append) as prodia:
+        with pytest.raises(InvalidRequestError):
+            await prodia.job({}, via="async")
+    assert [(each.event, each.job_type) for each in told] == [("queued", ""), ("finished", "")]

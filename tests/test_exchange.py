@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import socket
+import ssl
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -28,9 +32,18 @@ from prodia_async import (
     RetryPolicy,
     TruncatedResponseError,
 )
-from prodia_async._exchange import ForeignError, Sender, check_client, check_transport
+from prodia_async import _exchange as exchange_module
+from prodia_async._closing import ClosedError, Exits
+from prodia_async._exchange import (
+    USER_AGENT,
+    ForeignError,
+    Reply,
+    Sender,
+    check_client,
+    check_transport,
+)
 from prodia_async._uploads import BytesBody
-from prodia_async._wire import Sending, WireRequest
+from prodia_async._wire import Order, Sending, Target, WireRequest
 from prodia_async.fireworks import AsyncFireworks
 from prodia_async.transports import _http1, default_transport
 from prodia_async.transports._direct import DirectTransport
@@ -541,3 +554,610 @@ def test_nothing_shows_the_token() -> None:
     """Neither the sender nor what it hands on."""
     sender = Sender("http://x.test:8080", transport=DirectTransport())
     assert repr(sender) == "<Sender to x.test:8080>"
+
+
+# ------------------------------------------------------------------ each decision, without a socket
+
+
+class Said:
+    """An answer out of a list: pieces, errors; keeps count of what was asked."""
+
+    status = 200
+
+    def __init__(self, *pieces: Any, headers: Any = ()) -> None:
+        self.pieces = list(pieces)
+        self.headers = headers
+        self.asked = self.closed = 0
+
+    async def read(self) -> bytes:
+        self.asked += 1
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if isinstance(piece, BaseException):
+            raise piece
+        return bytes(piece)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Taker(httpx.AsyncBaseTransport):
+    """A transport that takes orders, and notes them; what comes of each is played."""
+
+    takes_orders = True
+
+    def __init__(self, *then: Any) -> None:
+        self.then = list(then)
+        self.orders: list[Order] = []
+        self.closed = self.abandoned = 0
+
+    async def exchange(self, order: Order) -> Any:
+        self.orders.append(order)
+        then = self.then.pop(0) if self.then else Said()
+        if isinstance(then, BaseException):
+            raise then
+        return then
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Pieces:
+    """A body that has to be iterated; closes as it is told to."""
+
+    content_type = "text/plain"
+    content_length = 4
+
+    def __init__(self, *pieces: Any, on_close: Any = None) -> None:
+        self.pieces = pieces
+        self.on_close = on_close
+        self.closed = 0
+
+    def __aiter__(self) -> Any:
+        self.left = list(self.pieces)
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.left:
+            raise StopAsyncIteration
+        piece = self.left.pop(0)
+        if isinstance(piece, BaseException):
+            raise piece
+        return bytes(piece)
+
+    async def aclose(self) -> None:
+        if self.on_close is not None:
+            await self.on_close()
+        self.closed += 1
+
+
+async def test_what_an_order_says() -> None:
+    """Where to, by which rules, and with which headers: ours, the caller's, the body's."""
+    transport = Taker()
+    sender = Sender("https://api.test/base", transport=transport, connect_timeout=3.0)
+    sending = Sending()
+    query = (("a", "b c"),)
+    body = BytesBody(b"{}", "application/json")
+    own = (("accept", "x"), ("user-agent", "mine"))
+    await sender.send(WireRequest("POST", "/v2/job", query, own, body, "k"), "Bearer t", sending, 7)
+    await Sender("http://api.test", transport=transport).send(
+        WireRequest("GET", "https://[::1]:8080/x", (), (), None, "k"), "", Sending(), 1.0
+    )
+    await Sender("http://api.test", transport=transport).send(
+        WireRequest("PUT", "/", (), (), Pieces(b"abcd"), "k"), "", Sending(), 1.0
+    )
+    first, second, third = transport.orders
+    url = "https://api.test/base/v2/job?a=b+c"
+    assert (first.method, first.target) == (
+        "POST", Target("https", "api.test", 443, b"/base/v2/job?a=b+c", url),
+    )  # fmt: skip
+    assert first.headers == [
+        (b"host", b"api.test"),
+        (b"user-agent", b"mine"),
+        (b"accept-encoding", b"identity"),
+        (b"authorization", b"Bearer t"),
+        (b"accept", b"x"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"2"),
+    ]
+    assert (first.body, first.length, first.sending) == (b"{}", 2, sending)
+    assert (first.connect, first.read, first.write) == (3.0, 7, 7)
+    assert sending.stage == "reading"
+    assert (second.method, second.target) == (
+        "GET", Target("https", "::1", 8080, b"/x", "https://[::1]:8080/x"),
+    )  # fmt: skip
+    assert second.headers == [
+        (b"host", b"[::1]:8080"),
+        (b"user-agent", USER_AGENT.encode()),
+        (b"accept-encoding", b"identity"),
+    ]
+    assert (second.body, second.length, second.connect) == (None, 0, 10.0)
+    assert third.target == Target("http", "api.test", 80, b"/", "http://api.test/")
+    assert third.length == 4
+    assert third.body is not None
+    assert not isinstance(third.body, bytes)
+    assert [chunk async for chunk in third.body] == [b"abcd"]
+
+
+async def test_what_another_transport_is_given() -> None:
+    """The same in its own terms, a connection of its own, and how long each step may take."""
+    transport = Fake(takes=True, then=httpx.Response(200, content=b"x"))
+    sender = Sender("http://api.test", transport=transport, connect_timeout=3.0)
+    sending = Sending()
+    await sender.send(POST, "Bearer t", sending, 7.0)
+    await sender.send(GET, "", Sending(), 7.0)
+    first, second = transport.requests
+    assert (first.method, str(first.url)) == ("POST", "http://api.test/v2/job")
+    assert first.headers.raw == [
+        (b"host", b"api.test"),
+        (b"user-agent", USER_AGENT.encode()),
+        (b"accept-encoding", b"identity"),
+        (b"authorization", b"Bearer t"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"2"),
+        (b"connection", b"close"),
+    ]
+    assert first.content == b"{}"
+    assert first.extensions["timeout"] == {"connect": 3.0, "read": 7.0, "write": 7.0, "pool": None}
+    assert (second.method, str(second.url)) == ("GET", "http://api.test/v2/job/1?a=b")
+    proves = Fake(takes=False, then=httpx.Response(200, content=b"x"))
+    proves.proves_ends = True  # type: ignore[attr-defined]  # as ours have it
+    await Sender("http://api.test", transport=proves).send(GET, "", Sending(), 7.0)
+    assert "connection" not in proves.requests[0].headers
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_how_a_client_is_called(library: Any) -> None:
+    """For a stream, with no credentials of its own, and following nothing."""
+    called: list[Any] = []
+
+    class Client(library.AsyncClient):  # type: ignore[misc]  # of either library
+        async def send(self, request: Any, **how: Any) -> Any:
+            called.append((request, how))
+            return library.Response(200, content=b"x")
+
+    async with Client(headers={"user-agent": "mine/1"}) as own, Client() as plain:
+        for each in (own, plain):
+            sender = Sender("http://api.test", client=each, connect_timeout=3.0)
+            reply = await sender.send(POST, "Bearer t", Sending(), 7.0)
+            assert [chunk async for chunk in reply] == [b"x"]
+            await sender.aclose()
+            assert not each.is_closed
+    assert [how for _, how in called] == [
+        {"stream": True, "auth": None, "follow_redirects": False}
+    ] * 2
+    requests = [request for request, _ in called]
+    assert all(type(each) is library.Request for each in requests)
+    assert [each.headers["user-agent"] for each in requests] == ["mine/1", USER_AGENT]
+    assert [(each.method, str(each.url)) for each in requests] == [
+        ("POST", "http://api.test/v2/job")
+    ] * 2
+    assert requests[0].extensions["timeout"] == {
+        "connect": 3.0, "read": 7.0, "write": 7.0, "pool": None
+    }  # fmt: skip
+    assert [chunk async for chunk in requests[0].stream] == [b"{}"]
+
+
+async def test_what_was_taken_of_a_body() -> None:
+    """In doubt it was sent; one that is sent again is counted anew."""
+    watched = exchange_module._Watched(Pieces(b"ab", b"cd"))
+    sending = watched.sending = Sending()
+    for _ in range(2):
+        sending.stage, sending.may_have_run = "connecting", False
+        found = []
+        async for chunk in watched:
+            found.append((bytes(chunk), sending.stage, sending.may_have_run))
+        assert found == [(b"ab", "sending", False), (b"cd", "running", True)]
+        assert watched.is_exhausted
+    assert watched.error is None
+    broken = exchange_module._Watched(Pieces(b"ab", KeyError("mine")))
+    with pytest.raises(KeyError):
+        async for _ in broken:
+            pass
+    assert isinstance(broken.error, KeyError)
+    assert not broken.is_exhausted
+
+
+@on_both_loops
+async def test_a_body_is_closed_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
+    """Also by who was cancelled, in bounded time; what it raises is logged and no more."""
+    caplog.clear()
+
+    async def stall() -> None:
+        await anyio.sleep_forever()
+
+    async def fail() -> None:
+        raise KeyError
+
+    assert exchange_module.CLOSE_SECONDS == 0.05
+    await exchange_module._Watched(Pieces()).aclose()  # nothing was begun
+    good, slow, bad = (Pieces(on_close=each) for each in (anyio.lowlevel.checkpoint, stall, fail))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await aiter(exchange_module._Watched(good)).aclose()
+    assert good.closed == 1
+    with anyio.fail_after(5):
+        await aiter(exchange_module._Watched(slow)).aclose()
+        await aiter(exchange_module._Watched(bad)).aclose()
+    assert [(each.levelno, each.getMessage()) for each in caplog.records] == [
+        (logging.WARNING, "an input could not be closed: KeyError")
+    ]
+
+
+async def test_a_body_that_was_not_sent_to_its_end_is_closed() -> None:
+    """One that was is not: it closed itself."""
+    for transport, closed in ((Fake(takes=False, then=OSError("x")), 1),
+                              (Fake(takes=True, then=OSError("x")), 0)):  # fmt: skip
+        body = Pieces(b"abcd")
+        request = WireRequest("POST", "/", (), (), body, "k")
+        sender = Sender("http://x.test", transport=transport)
+        with pytest.raises(ProdiaError):
+            await sender.send(request, "", Sending(), 1.0)
+        # One that was never begun has nothing to close.
+        assert body.closed == 0
+        body = Pieces(b"ab", b"cd")
+        half = Half(OSError("x")) if closed else transport
+        with pytest.raises(ProdiaError):
+            await Sender("http://x.test", transport=half).send(
+                WireRequest("POST", "/", (), (), body, "k"), "", Sending(), 1.0
+            )
+        assert body.closed == closed
+
+
+class Half(Fake):
+    """Takes one piece, and then does as it is told."""
+
+    def __init__(self, then: Exception) -> None:
+        super().__init__(takes=False, then=then)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await anext(aiter(request.stream))  # type: ignore[arg-type]  # ours is an asynchronous one
+        return await super().handle_async_request(request)
+
+
+async def test_a_closed_sender_keeps_no_answer() -> None:
+    """One that comes just as all is closed is closed too, and told as lost."""
+    closed: list[bool] = []
+
+    class Stream(httpx.AsyncByteStream):
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    class Late(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await request.aread()
+            sender._exits.is_closed = True
+            return httpx.Response(200, stream=Stream())
+
+    sender = Sender("http://x.test", transport=Late())
+    with pytest.raises(ConnectionLostError) as caught:
+        await sender.send(POST, "", Sending(), 1.0)
+    assert caught.value.message == "the client was closed while x.test was at work"
+    assert closed == [True]
+    with pytest.raises(ConnectError) as refused:
+        await sender.send(POST, "", Sending(), 1.0)
+    assert refused.value.message == "the client was closed before this was sent"
+    assert refused.value.client_is_closing
+    assert not refused.value.may_have_run
+
+
+async def test_giving_up_and_closing() -> None:
+    """The transport hears of both, if it can; without one there is nothing to do."""
+    transport = Taker()
+    sender = Sender("http://x.test", transport=transport)
+    sender.abandon()
+    assert (transport.abandoned, transport.closed) == (1, 0)
+    await sender.aclose()
+    assert (transport.abandoned, transport.closed) == (1, 1)
+    Sender("http://x.test", transport=Fake(takes=True, then=OSError())).abandon()
+    with pytest.raises(TypeError, match=r"^a sender needs a transport or a client$"):
+        Sender("http://x.test")
+
+
+async def test_a_trace_knows_better() -> None:
+    """Whose head is on its way may have run, if that is all of it; before that nothing has."""
+    for has_body, event, stage, ran in (
+        (True, "http11.send_request_headers.started", "sending", False),
+        (False, "http11.send_request_headers.started", "running", True),
+        (False, "connection.connect_tcp.started", "connecting", False),
+        (True, "connection.connect_tcp.started", "connecting", True),
+    ):
+        sending = Sending()
+        sending.may_have_run = True
+        await exchange_module._Trace(sending, has_body=has_body)(event, {})
+        assert (sending.stage, sending.may_have_run) == (stage, ran)
+    sending = Sending()
+    sending.stage, sending.may_have_run = "running", True
+    await exchange_module._Trace(sending, has_body=False)("http11.receive.started", {})
+    assert (sending.stage, sending.may_have_run) == ("running", True)
+
+
+async def test_an_answer_of_another_transport() -> None:
+    """Empty pieces are no end; a generator of its pieces is closed with it, and it is let go of."""
+    over: list[bool] = []
+
+    class Stream(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                for each in (b"", b"ab", b"", b"c", b"d"):
+                    yield each
+            finally:
+                over.append(True)
+
+    answers: set[Any] = set()
+    headers = [(b"A", b"1")]
+    response = httpx.Response(201, headers=headers, stream=Stream())
+    answer = exchange_module._ForeignAnswer(response, Exits(), answers)
+    assert (answer.status, list(answer.headers), answers) == (201, headers, {answer})
+    assert [await answer.read(), await answer.read()] == [b"ab", b"c"]
+    await answer.aclose()
+    assert (over, answers, response.is_closed) == ([True], set(), True)
+    response = httpx.Response(200, stream=Stream())
+    answer = exchange_module._ForeignAnswer(response, Exits(), answers)
+    assert [await answer.read() for _ in range(4)] == [b"ab", b"c", b"d", b""]
+
+
+async def test_an_answer_that_was_read_already() -> None:
+    """By a hook: what it kept is handed on, and where it kept nothing there is nothing."""
+
+    class Response:
+        def __init__(self, content: Any) -> None:
+            self.kept = content
+
+        @property
+        def content(self) -> bytes:
+            if isinstance(self.kept, Exception):
+                raise self.kept
+            return bytes(self.kept)
+
+    read = exchange_module._already_read
+    assert [each async for each in read(Response(b"abc"))] == [b"abc"]
+    assert [each async for each in read(Response(httpx.ResponseNotRead()))] == []
+    with pytest.raises(KeyError):
+        assert [each async for each in read(Response(KeyError()))]
+    exits, answers = Exits(), set[Any]()
+    for flag in ("is_closed", "is_stream_consumed"):
+        known: Any = SimpleNamespace(
+            status_code=200, headers=httpx.Headers(), is_closed=False, is_stream_consumed=False,
+            content=b"kept", stream=None,
+        )  # fmt: skip
+        setattr(known, flag, True)
+        assert await exchange_module._ForeignAnswer(known, exits, answers).read() == b"kept"
+
+
+async def test_what_a_reply_tells() -> None:
+    """Its head, and how much of it had come when it broke off, or fell silent."""
+    said = Said(b"ab", b"c", httpx.ReadError("saw secret"), headers=[(b"X-Request-Id", b"r\xe9")])
+    reply = Reply(said, "secret")
+    assert (reply.status_code, reply.request_id, reply.start) == (200, "r\xe9", b"")
+    assert [await anext(reply), await anext(reply)] == [b"ab", b"c"]
+    with pytest.raises(TruncatedResponseError) as caught:
+        await anext(reply)
+    error = caught.value
+    assert error.message == "the connection broke after 3 bytes of the answer: saw [token]"
+    assert (error.bytes_received, str(error.__cause__), error.__context__) == (
+        3, "saw [token]", None,
+    )  # fmt: skip
+    with pytest.raises(TruncatedResponseError) as silent:
+        await anext(Reply(Said(httpx.ReadTimeout("slow"))))
+    assert silent.value.message == "the connection fell silent after 0 bytes of the answer: slow"
+    with pytest.raises(KeyError):
+        await anext(Reply(Said(KeyError())))
+    with pytest.raises(StopAsyncIteration):
+        await anext(Reply(Said(b"")))
+    await reply.aclose()
+    assert said.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "most", "start", "asked"),
+    [
+        ([b"abc", b"def"], 3, b"abc", 1),
+        ([b"abc", b"def"], 4, b"abcd", 2),
+        ([b"abc"], 0, b"", 0),
+        ([b"abc"], 9, b"abc", 2),
+        ([b"abc", httpx.ReadError("x")], 9, b"abc", 2),
+    ],
+)
+async def test_the_start_of_a_body(pieces: list[Any], most: int, start: bytes, asked: int) -> None:
+    """As much as was wanted, and nothing more is waited for; what came is what there is."""
+    said = Said(*pieces)
+    reply = Reply(said)
+    assert await reply.read_start(most) == reply.start == start
+    assert said.asked == asked
+    with pytest.raises(KeyError):
+        await Reply(Said(KeyError())).read_start(1)
+
+
+# ------------------------------------------------------------------ other people's errors
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def test_what_an_error_is_called() -> None:
+    """By aiohttp itself, where a bridge renamed it."""
+    names, library = exchange_module._names, exchange_module._library
+    assert library(httpx.ReadError("x")) == "httpx"
+    assert library(httpx2.ReadError("x")) == "httpx2"
+    assert library(KeyError()) == "builtins"
+    assert library(aiohttp.ServerTimeoutError()) == "aiohttp"
+    lost = aiohttp.ServerDisconnectedError()
+    assert "ServerDisconnectedError" in names(caused(httpx.ReadError("x"), lost))
+    assert "ReadError" not in names(caused(httpx.ReadError("x"), lost))
+    assert "ReadError" in names(caused(httpx.ReadError("x"), KeyError()))
+    assert "ServerTimeoutError" in names(caused(aiohttp.ServerTimeoutError(), lost))
+    assert "Exception" in names(KeyError())
+
+
+class OfTheirs(httpx.ReadError):
+    """A user's own, of a library's class."""
+
+
+@pytest.mark.parametrize(
+    ("error", "is_foreign"),
+    [
+        (OSError(), True),
+        (ConnectionResetError(), True),
+        (OverflowError(), True),
+        (UnicodeError(), True),
+        (ClosedError(), True),
+        (OfTheirs("x"), True),
+        (aiohttp.ClientError(), True),
+        (anyio.ClosedResourceError(), True),
+        (ExceptionGroup("x", [OSError(), OSError()]), True),
+        (ExceptionGroup("x", [OSError(), KeyError()]), False),
+        (KeyError(), False),
+        (ValueError(), False),
+    ],
+)
+def test_whose_error_it_is(error: Exception, is_foreign: bool) -> None:
+    """The network's, or a library's that sends over it; anything else is somebody's bug."""
+    assert exchange_module._is_foreign(error) is is_foreign
+
+
+@pytest.mark.parametrize(
+    ("error", "is_silence"),
+    [
+        (httpx.ReadTimeout("x"), True),
+        (TimeoutError(), True),
+        (httpx.ReadError("x"), False),
+        (OSError(), False),
+    ],
+)
+def test_what_is_silence(error: Exception, is_silence: bool) -> None:
+    """Whatever calls itself that."""
+    assert exchange_module._is_silence(error) is is_silence
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "kind", "message"),
+    [
+        (httpx.UnsupportedProtocol("no  such"), "connecting", InvalidRequestError,
+         "this cannot be sent: no such"),
+        (httpx.InvalidURL("bad"), "sending", InvalidRequestError, "this cannot be sent: bad"),
+        (httpx.LocalProtocolError("bad"), "connecting", InvalidRequestError,
+         "this cannot be sent: bad"),
+        (OSError("saw s3cret"), "connecting", ConnectError, "cannot connect to h: saw [token]"),
+        (OSError("could not connect to h: why"), "connecting", ConnectError,
+         "cannot connect to h: why"),
+        (OSError("why"), "sending", ConnectError,
+         "the connection to h broke before the request was sent: why"),
+        (httpx.ReadTimeout("why"), "running", APITimeoutError,
+         "h sent nothing for 1.5 s after the request was sent"),
+        (httpx.RemoteProtocolError("why"), "running", MalformedResponseError,
+         "h did not answer in HTTP: why"),
+        (caused(httpx.ReadError("why"), aiohttp.ClientResponseError(Any, ())),  # type: ignore[arg-type]
+         "running", MalformedResponseError, "h did not answer in HTTP: why"),
+        (httpx.RemoteProtocolError("it disconnected"), "running", ConnectionLostError,
+         "the connection to h was lost after the request was sent: it disconnected"),
+        (httpx.UnsupportedProtocol("why"), "running", ConnectionLostError,
+         "the connection to h was lost after the request was sent: why"),
+    ],
+)  # fmt: skip
+def test_what_an_error_means(
+    error: Exception, stage: Any, kind: type[ProdiaError], message: str
+) -> None:
+    """First our own record, then the name."""
+    sending = Sending()
+    sending.stage, sending.may_have_run = stage, stage == "running"
+    found = exchange_module._translate(error, "h", 1.5, sending, "s3cret")
+    assert (type(found), found.message) == (kind, message)
+
+
+def test_what_an_error_says() -> None:
+    """In one line, without the secret, of bounded length; and its name where it says nothing."""
+    describe = exchange_module._describe
+    assert describe(KeyError("a\n  b"), "") == r"'a\n b'"
+    assert describe(ValueError("a\n\tb  s3cret s3cret"), "s3cret") == "a b [token] [token]"
+    assert describe(ValueError("x" * 301), "") == "x" * 300
+    assert describe(ValueError(), "") == "ValueError"
+
+
+def test_the_twin_of_an_error() -> None:
+    """The system's and httpx's are of their own class, any other's name is kept in words."""
+    twin = exchange_module._harmless
+
+    class MyError(OSError):
+        pass
+
+    for error in (
+        OSError(111, "x"), socket.gaierror(-2, "x"), ssl.SSLError(1, "x"), ConnectionError("x"),
+    ):  # fmt: skip
+        found = twin(error, "")
+        assert (type(found), found.args) == (type(error), error.args)
+        assert found is not error
+    for other in (httpx.ReadError("saw s3cret"), httpx2.ReadError("saw s3cret")):
+        found = twin(other, "s3cret")
+        assert (type(found), str(found)) == (type(other), "saw [token]")
+    for foreign, words in (
+        (MyError(), f"{__name__}.{MyError.__qualname__}: MyError"),
+        (KeyError("s3cret"), "builtins.KeyError: '[token]'"),
+        (aiohttp.ClientOSError(1, "x"), "aiohttp.client_exceptions.ClientOSError: [Errno 1] x"),
+    ):
+        found = twin(foreign, "s3cret")
+        assert (type(found), str(found)) == (ForeignError, words)
+        assert found.__cause__ is None
+
+
+def test_the_twins_of_causes() -> None:
+    """Of the cause, else of what it came from; not where that was cut off; and only so many."""
+    twin = exchange_module._harmless
+    error = OSError("last")
+    error.__context__ = KeyError("s3cret")
+    assert str(twin(error, "s3cret").__cause__) == "builtins.KeyError: '[token]'"
+    error.__suppress_context__ = True
+    assert twin(error, "").__cause__ is None
+    error.__cause__ = OSError("cause")
+    assert str(twin(error, "").__cause__) == "cause"
+    deep: BaseException = OSError("last")
+    for _ in range(9):
+        outer = OSError("outer")
+        outer.__cause__ = deep
+        deep = outer
+    for start, kept in ((1, 5), (4, 2), (5, 1)):
+        found: BaseException | None = twin(deep, "", start)
+        count = 0
+        while found is not None:
+            found, count = found.__cause__, count + 1
+        assert count == kept
+
+
+def test_what_is_told_of_no_transport() -> None:
+    """What was wanted, what came, and what was meant where that is known."""
+
+    class ClientSession:
+        pass
+
+    wanted = "transport must be an httpx.AsyncBaseTransport (or httpx2's), not "
+    session = "for a session: prodia_async.transports.aiohttp_transport(session=...)"
+    for wrong, said in (
+        (5, "int"),
+        (ClientSession(), f"ClientSession; {session}"),
+        (httpx.AsyncClient(), "AsyncClient; a client is given as http_client=..."),
+    ):
+        with pytest.raises(InvalidRequestError) as caught:
+            check_transport(wrong)
+        assert caught.value.message == wanted + said
+    with pytest.raises(InvalidRequestError) as caught:
+        check_client(5)
+    assert caught.value.message == (
+        "http_client must be an httpx.AsyncClient (or httpx2's), not int"
+    )
+
+
+def test_whose_class_it_is_of() -> None:
+    """By name and library, of an ancestor too; a name alone says nothing."""
+    library_of = exchange_module._library_of
+
+    class AsyncClient:
+        pass
+
+    assert library_of(Fake(takes=True, then=OSError()), "AsyncBaseTransport") is httpx
+    assert library_of(httpx2.AsyncClient(), "AsyncClient") is httpx2
+    assert library_of(httpx.AsyncClient(), "AsyncBaseTransport") is None
+    assert library_of(AsyncClient(), "AsyncClient") is None
