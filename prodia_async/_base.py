@@ -368,10 +368,12 @@ def _check_token(token: object, account: Account) -> str:
 def _check_base_url(text: str, account: Account, *, allow_http: bool) -> str:
     """Return the base URL without a slash or the API's own suffix at its end."""
     wanted = f"a base URL must read like {account.url!r}"
+    if not isinstance(text, str):
+        raise InvalidRequestError(f"{wanted}, not {shown(text)}")
     try:
         url = httpx.URL(text)
         _ = url.host  # decoded when it is looked at, and IDNA may know no such name
-    except (httpx.InvalidURL, TypeError, ValueError):
+    except (httpx.InvalidURL, ValueError):
         raise InvalidRequestError(f"{wanted}, not {text!r:.200}") from None
     if url.port is not None and not 0 < url.port < 65536:
         raise InvalidRequestError(f"{wanted}; its port must be 1 to 65535, not {url.port}")

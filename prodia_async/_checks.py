@@ -7,6 +7,7 @@ Each returns the value as it came, so that a check can stand where the value is 
 from __future__ import annotations
 
 import math
+import os
 
 from ._errors import InvalidRequestError
 from ._show import shown
@@ -94,6 +95,19 @@ def string(what: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidRequestError(f"{what} must be a string that is not empty, not {shown(value)}")
     return value
+
+
+def path(what: str, value: object) -> str:
+    """
+    Check a path: a string, or what `os.fspath` makes one of.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(found, str):
+        raise InvalidRequestError(f"{what} must be a path, not {shown(value)}")
+    return found
 
 
 def _range(least: float, most: float | None) -> str:

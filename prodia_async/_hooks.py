@@ -7,6 +7,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ._show import Told
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,8 +18,8 @@ logger = logging.getLogger("prodia_async")
 logger.addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptDetails:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AttemptDetails(Told):
     """What a hook is told of an attempt. Fields may be added."""
 
     event: Literal["queued", "started", "finished", "waiting"]
@@ -48,7 +50,7 @@ class AttemptDetails:
         return self.attempt.request_id if self.attempt is not None else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JobDetails(AttemptDetails):
     """
     What a hook is told of a job, rather than of one of its attempts. Fields may be added.

@@ -19,7 +19,7 @@ from ._checks import string
 from ._errors import InvalidRequestError, ResponseError
 from ._outputs import Output
 from ._results import dollars_of, seed_of
-from ._show import MAX_SHOWN, one_line, shown
+from ._show import MAX_SHOWN, Told, one_line, shown
 from ._sources import AsyncBinaryFile, BinaryFile, Drawn, Source, source_of
 
 if TYPE_CHECKING:
@@ -441,8 +441,8 @@ class JobResponse:
         return _notebook.bundle(self, _notebook.response_html(self))
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded(Generic[Asked, Answered]):
+@dataclass(frozen=True, slots=True, repr=False)
+class Succeeded(Told, Generic[Asked, Answered]):
     """One request of many that was answered."""
 
     index: int
@@ -475,8 +475,8 @@ else:
     Raised = Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Failed(Generic[Asked]):
+@dataclass(frozen=True, slots=True, repr=False)
+class Failed(Told, Generic[Asked]):
     """One request of many that failed."""
 
     index: int

@@ -134,7 +134,14 @@ def error_html(error: BaseException, label: str = "", width: int | None = None) 
     """Show what went wrong, and whether it may have been paid for."""
     size = f"width:{width}px;box-sizing:border-box;" if width else f"max-width:{MOST}px;"
     name = f"<b>{escape(label + ': ' if label else '')}{escape(type(error).__name__)}</b>"
-    return f'<div style="{_CARD};{size}{_WRONG}">{name}<br>{escape(str(error)[:600])}</div>'
+    return f'<div style="{_CARD};{size}{_WRONG}">{name}<br>{escape(_words_of(error)[:600])}</div>'
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  (it is the caller's own)
+        return "it cannot be shown"
 
 
 def outcome_html(outcome: Any, width: int | None = None) -> str:

@@ -34,6 +34,7 @@ from ._admission import HOLD_LONG, HOLD_UNSAID, Gate, Held
 from ._errors import ConnectError, InvalidRequestError, QueueFullError
 from ._limit import SILENCE_MIN, Fixed, Limit
 from ._line import Line, State
+from ._show import shown
 from ._source import AHEAD, MAX_LINES, Source
 from ._statistics import SchedulerStatistics
 
@@ -288,7 +289,7 @@ class Scheduler:
     ) -> None:
         if type(max_concurrency) is not int or max_concurrency < 1:
             raise InvalidRequestError(
-                f"max_concurrency must be an integer of at least 1, not {max_concurrency!r}"
+                f"max_concurrency must be an integer of at least 1, not {shown(max_concurrency)}"
             )
         self._max = max_concurrency
         self.most_ahead = AHEAD * max_concurrency

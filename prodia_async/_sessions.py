@@ -22,6 +22,7 @@ import anyio
 import anyio.lowlevel
 
 from ._scheduler import Scheduler, SchedulerStatistics
+from ._show import Told
 from ._waiting import clock_of
 
 if TYPE_CHECKING:
@@ -261,8 +262,8 @@ class FreeTicket:
             self._limiter.release_on_behalf_of(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+@dataclass(frozen=True, slots=True, repr=False)
+class Unfinished(Told):
     """A job that was left without its answer when its client was closed."""
 
     job_type: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+from dataclasses import fields
+from typing import Any
 
 MAX_SHOWN = 120
 """How many characters of a value a message shows. Chosen: a line or two with the sentence."""
@@ -49,6 +51,39 @@ def shown(value: object) -> str:
     """
     text = printable(" ".join(_SHOWN.repr(value).splitlines()))
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def repr_of(value: object) -> str:
+    """Return the ``repr`` of anything; of what has none that works, its type."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  (it is the caller's own)
+        return shown(value)
+
+
+def words_of(value: object) -> str:
+    """Return the ``str`` of anything, for instance an error; of what has none, its type."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  (it is the caller's own)
+        return shown(value)
+
+
+class Told:
+    """
+    Gives a dataclass a ``repr`` like the usual one, that never fails for a value of the caller's.
+
+    A tag may be anything, and whoever prints an outcome that was paid for must not get its error.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        mine: Any = self  # a dataclass, as said
+        pairs = (
+            f"{each.name}={repr_of(getattr(self, each.name))}" for each in fields(mine) if each.repr
+        )
+        return f"{type(self).__qualname__}({', '.join(pairs)})"
 
 
 def one_line(text: str, *, longest: int = MAX_MESSAGE) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prodia_async._checks import flag, integer, number, seconds, string
+from prodia_async._checks import flag, integer, number, path, seconds, string
 from prodia_async._errors import InvalidRequestError
 from prodia_async._show import shown
 
@@ -33,6 +35,7 @@ NO_NUMBERS = [math.nan, "1", None, True, 10**400, 10**5000, [1], b"1"]
         (lambda value: seconds("it", value), math.inf),
         (lambda value: flag("it", value), False),
         (lambda value: string("it", value), "x"),
+        (lambda value: path("it", value), "a/b"),
     ],
 )
 def test_what_is_right_is_returned(check: Callable[[Any], Any], value: Any) -> None:
@@ -99,3 +102,11 @@ def test_no_string(value: Any) -> None:
     """An empty one is none, and bytes are none."""
     with pytest.raises(InvalidRequestError, match=r"^it must be a string that is not empty, not "):
         string("it", value)
+
+
+@pytest.mark.parametrize("value", [None, 1, b"x", os.DirEntry], ids=shown)
+def test_no_path(value: Any) -> None:
+    """A string is one, and what stands for one; bytes are none."""
+    with pytest.raises(InvalidRequestError, match=r"^it must be a path, not "):
+        path("it", value)
+    assert path("it", Path("a/b")) == str(Path("a/b"))

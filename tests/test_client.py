@@ -46,6 +46,23 @@ TOKEN = "eyJhbGciOiJkaXIi..secret-of-many-letters.x.y"
 # ------------------------------------------------------------------ building one
 
 
+class Hostile:
+    """Anything of a caller's that cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    "option", sorted(set(inspect.signature(AsyncProdia).parameters) - {"validate", "hook"})
+)
+def test_whatever_is_given_is_refused_in_our_words(option: str) -> None:
+    """Also what has no repr that works: the error names it by its type, and is ours."""
+    options: dict[str, Any] = {"token": TOKEN, option: Hostile()}
+    with pytest.raises(InvalidRequestError, match=r"Hostile|must be"):
+        AsyncProdia(**options)
+
+
 def test_a_missing_token_names_the_variable() -> None:
     """Without a token the error says where one is looked for."""
     with pytest.raises(InvalidRequestError, match="PRODIA_TOKEN"):

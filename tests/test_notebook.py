@@ -108,6 +108,28 @@ def test_an_outcome_shows_itself() -> None:
     assert "ValueError" in _notebook.error_html(ValueError("x"))
 
 
+class Hostile(Exception):  # noqa: N818  (a tag as well as an error)
+    """What somebody tags a job with, or raises."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+    __str__ = __repr__
+
+
+def test_an_outcome_shows_itself_whatever_its_tag() -> None:
+    """The answer was paid for: neither a tag nor an error that cannot be shown hides it."""
+    good = Succeeded(3, JobRequest(JOB, tag=Hostile()), response(PICTURE), tag=Hostile())
+    shown = good._repr_mimebundle_()
+    assert "<img" in str(shown["text/html"])
+    assert "tag=<Hostile instance at" in str(shown["text/plain"])
+    bad = Failed(4, JobRequest(JOB), None, cast("Raised", Hostile()), tag=Hostile())
+    shown = bad._repr_mimebundle_()
+    assert "#4: Hostile" in str(shown["text/html"])
+    assert "error=<Hostile instance at" in str(shown["text/plain"])
+    assert "#4: Hostile" in str(_notebook.list_html([good, bad]))
+
+
 def test_lists_show_themselves() -> None:
     """Answers, outcomes and outputs beside each other; no other list is touched."""
     good = Succeeded(0, JobRequest(JOB), response(PICTURE, **PAID))

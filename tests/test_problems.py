@@ -31,8 +31,17 @@ from prodia_async import (
     TruncatedResponseError,
 )
 from prodia_async._errors import JobRefusedError
+from prodia_async._sessions import Unfinished
 from prodia_async.fireworks import ContentFilteredError
 from prodia_async.integrations import _problems, _service
+
+
+class Hostile:
+    """A tag of somebody's."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
 
 STATUSES: list[tuple[ProdiaError, int, str]] = [
     (InvalidRequestError("no type"), 422, "invalid-request"),
@@ -163,8 +172,13 @@ async def test_what_was_left_is_logged(caplog: pytest.LogCaptureFixture) -> None
     class Client:
         async def drain(self, timeout: float | None = None) -> tuple[object, ...]:
             assert timeout == 3
-            return ("job 7",)
+            return left
 
-    assert await _service.shut_down(Client(), 3) == ("job 7",)  # type: ignore[arg-type]
-    assert "1 jobs were left without an answer" in caplog.text
+    left: tuple[object, ...] = ("job 7",)
+    assert await _service.shut_down(Client(), 3) == left  # type: ignore[arg-type]
+    assert "1 job was left without an answer" in caplog.text
     assert "'job 7'" in caplog.text
+    left = (Unfinished("a.type", 1, Hostile(), True), Hostile())
+    assert await _service.shut_down(Client(), 3) == left  # type: ignore[arg-type]
+    assert "2 jobs were left without an answer" in caplog.text
+    assert "index=1, tag=<Hostile instance at" in caplog.text

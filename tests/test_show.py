@@ -1,8 +1,10 @@
 """What goes into a message: short, on one line, and nothing that a terminal would obey."""
 
+from dataclasses import dataclass, field
+
 import pytest
 
-from prodia_async._show import MAX_MESSAGE, MAX_SHOWN, one_line, shown
+from prodia_async._show import MAX_MESSAGE, MAX_SHOWN, Told, one_line, repr_of, shown, words_of
 
 
 class Coloured:
@@ -50,6 +52,33 @@ def test_shown_shows_what_is_small() -> None:
     for value in ("a  b", 5, None, 1.5, {"a": [1, "b"]}, float("nan")):
         assert shown(value) == repr(value)
     assert shown([b"ab", memoryview(b"abc")]) == "[<2 bytes>, <3 bytes>]"
+
+
+class HostileError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@dataclass(repr=False)
+class Pair(Told):
+    first: object
+    second: object = field(default=None, repr=False)
+
+
+@dataclass
+class Usual:
+    first: object
+
+
+def test_what_the_caller_brings_is_shown_as_ever() -> None:
+    """As `repr` and `str` have it, whole; by its type alone where they fail."""
+    for value in ("x" * 999, HostileError, [1], ValueError("no")):
+        assert (repr_of(value), words_of(value)) == (repr(value), str(value))
+        told = repr(Pair(value, Hostile()))
+        assert told == repr(Usual(value)).replace("Usual", "Pair")
+    assert repr_of(Hostile()).startswith("<Hostile instance at")
+    assert words_of(HostileError()).startswith("HostileError")
+    assert repr(Pair(Hostile())).startswith("Pair(first=<Hostile instance at")
 
 
 def test_no_escape_sequence_gets_through() -> None:

@@ -45,6 +45,14 @@ from prodia_async.testing import ProdiaFixture, answer, no_waiting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+class Hostile:
+    """A tag of somebody's."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
 TYPE = "inference.flux-fast.schnell.txt2img.v2"
 JOB = Job(TYPE, {"prompt": "a secret prompt"})
 
@@ -270,6 +278,20 @@ def test_what_a_span_says_of_its_job(told: Told) -> None:
     assert sum(p.count for p in told.points("gen_ai.client.operation.duration")) == 2
     (retries,) = told.points("prodia.client.retries")
     assert retries.attributes["error.type"] == telemetry.OTHER
+
+
+def test_a_tag_that_cannot_be_shown(told: Told) -> None:
+    """Whatever it is, it costs neither the span nor the job."""
+    hook = told.instrument(AsyncProdia("token"))._hook
+    assert hook is not None
+    about: dict[str, Any] = {"job_type": TYPE, "attempt": None, "seconds_queued": 0.0, "number": 0}
+    queued = JobDetails(event="queued", key=1, tag=Hostile(), **about)
+    hook(queued)
+    hook(JobDetails(event="finished", key=1, seconds=1.0, **about))
+    (span,) = told.spans()
+    assert span.attributes is not None
+    assert "<Hostile instance at" in str(span.attributes["prodia.job.tag"])
+    assert "tag=<Hostile instance at" in repr(queued)
 
 
 async def test_a_submission_is_an_attempt(prodia: ProdiaFixture, told: Told) -> None:

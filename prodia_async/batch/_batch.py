@@ -128,7 +128,7 @@ class Batch:
                     "layout='tar' writes its shards into the folder; outputs=... takes finished "
                     "objects, with layout='files'"
                 )
-        self._folder = Path(folder)
+        self._folder = Path(_checks.path("folder", folder))
         self._trade = trade_of(client)
         self._layout = layout
         self._outputs = outputs

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import _checks
 from ._reader import RecordReader
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ class BatchRecord(RecordReader):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        if "://" in str(folder):
+        path = _checks.path("folder", folder)
+        if "://" in path:
             from ._carry import folder_of  # noqa: PLC0415  (what only stores need)
 
-            folder = folder_of(str(folder))
-        super().__init__(Path(folder))
+            super().__init__(folder_of(path))
+        else:
+            super().__init__(Path(path))
 
     def _repr_html_(self) -> str:
         return (

@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from .._errors import CapacityError, JobFailedError, JobNotFoundError, ProdiaError
+from .._show import words_of
 from ._decide import State, after_error, paid_attempts, to_nano
 from ._folder import keep_aside
 from ._outputs import Task
@@ -89,7 +90,8 @@ class Ends:
 
     def break_off(self, error: BaseException, what: str = "") -> None:
         if self._run.broken is None:
-            why = error.message if isinstance(error, ProdiaError) else str(error) or repr(error)
+            why = error.message if isinstance(error, ProdiaError) else words_of(error)
+            why = why or type(error).__name__
             self._run.broken = (
                 f"{why}. What is in hand was kept; make room and run it again, it goes on from here"
             )
@@ -305,7 +307,7 @@ class Ends:
 
 
 def _say(error: BaseException) -> str:
-    message = error.message if isinstance(error, ProdiaError) else str(error)
+    message = error.message if isinstance(error, ProdiaError) else words_of(error)
     return f"{type(error).__name__}: {message}"[:1000]
 
 

@@ -26,6 +26,7 @@ from .._errors import (
     BadRequestError,
     InvalidRequestError,
 )
+from .._show import words_of
 from ._admit import Coming, admit
 from ._decide import (
     NANO,
@@ -406,7 +407,7 @@ class Run(Standing):
         """End the run with an error: nothing was sent yet, or nothing more can be."""
         self._fatal = self._fatal or error
         self._exhausted = True
-        self.stop(str(error))
+        self.stop(words_of(error))
 
     # One row.
 

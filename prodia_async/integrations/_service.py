@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .._errors import ConnectError, JobFailedError, MalformedResponseError, ProdiaError
+from .._show import repr_of
 from .._stream import OutputPart
 from ._problems import problem_of
 
@@ -262,8 +263,8 @@ async def shut_down(client: AsyncProdia, seconds: float) -> tuple[object, ...]:
     left = await client.drain(timeout=seconds)
     if left:
         logger.warning(
-            "%d jobs were left without an answer and may have been charged: %s",
-            len(left),
-            ", ".join(map(repr, left)),
+            "%s left without an answer and may have been charged: %s",
+            "1 job was" if len(left) == 1 else f"{len(left)} jobs were",
+            ", ".join(map(repr_of, left)),
         )
     return left

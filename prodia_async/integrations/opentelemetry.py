@@ -34,7 +34,7 @@ from urllib.parse import urlsplit
 from .._base import BaseClient
 from .._errors import InvalidRequestError
 from .._hooks import JobDetails, tell
-from .._show import shown
+from .._show import shown, words_of
 from .._version import __version__
 
 try:
@@ -205,7 +205,7 @@ class _Telemetry:
         if details.index is not None:
             attributes = {**attributes, "prodia.job.index": details.index}
         if details.tag is not None:
-            attributes = {**attributes, "prodia.job.tag": str(details.tag)[:200]}
+            attributes = {**attributes, "prodia.job.tag": words_of(details.tag)[:200]}
         span = self._tracer.start_span(
             f"{OPERATION} {details.job_type}", kind=SpanKind.CLIENT, attributes=attributes
         )

@@ -659,6 +659,9 @@ async def test_arguments_are_checked(tmp_path: Path, given: dict[str, Any]) -> N
             Batch(tmp_path / "run", client, **given)
         with pytest.raises(InvalidRequestError, match="an AsyncProdia or an AsyncFireworks"):
             Batch(tmp_path / "run", object())  # type: ignore[arg-type]
+        for read in (lambda: Batch(client, client), lambda: BatchRecord(client)):  # type: ignore[arg-type]
+            with pytest.raises(InvalidRequestError, match="folder must be a path, not <"):
+                read()
     assert not (tmp_path / "run").exists()
 
 
