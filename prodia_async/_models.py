@@ -456,6 +456,10 @@ class Succeeded(Told, Generic[Asked, Answered]):
     tag: Any = None
     """The caller's own name for it."""
 
+    def __bool__(self) -> Literal[True]:
+        """Return true: it was answered."""
+        return True
+
     def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
         """Show the response in a notebook."""
         return _notebook.bundle(self, _notebook.outcome_html(self))
@@ -490,6 +494,10 @@ class Failed(Told, Generic[Asked]):
     tag: Any = None
     """The caller's own name for it."""
 
+    def __bool__(self) -> Literal[False]:
+        """Return false: it was not answered."""
+        return False
+
     def _repr_mimebundle_(self, **_: object) -> dict[str, bytes | str]:
         """Show the error in a notebook, and whether it may have been paid for."""
         return _notebook.bundle(self, _notebook.outcome_html(self))
@@ -503,7 +511,8 @@ JobOutcome: TypeAlias = Succeeded[JobRequest, JobResponse] | Failed[JobRequest]
 """
 What became of one job of a `AsyncProdia.map`: one of two, told apart by `error`.
 
-After ``if outcome.error is None`` the response is known to be there, to a type
-checker too (mypy knows it after ``if outcome.error: ...`` as well);
+An outcome is true if it was answered. After ``if outcome:``, as after ``if
+outcome.error is None:``, the response is known to be there, to every type
+checker too (to mypy alone after ``if outcome.error: ...``);
 ``outcome.unwrap()`` returns it or raises the error.
 """

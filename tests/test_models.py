@@ -441,6 +441,14 @@ def test_unwrap() -> None:
     assert repr(pickle.loads(pickle.dumps(bad))) == repr(bad)
 
 
+def test_an_outcome_is_true_if_it_was_answered() -> None:
+    """Whatever its response and its error are worth, and of either API."""
+    good = Succeeded(0, JobRequest(Job("t")), response())
+    bad = Failed(1, JobRequest(Job("t")), None, cast("Raised", KeyError("no")))
+    assert [bool(each) for each in (good, bad, Succeeded(0, None, ()))] == [True, False, True]
+    assert [each.response for each in (good, bad) if each] == [good.response]
+
+
 def test_how_a_job_is_run_is_one_of_two_words() -> None:
     """Anything else is refused when the request is made."""
     assert JobRequest(Job("t"), via="async").via == "async"

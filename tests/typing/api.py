@@ -218,6 +218,12 @@ async def many(client: AsyncProdia) -> None:
                 assert_type(outcome.response, None)
             else:
                 assert_type(outcome.response, JobResponse)
+            if outcome:
+                assert_type(outcome.response, JobResponse)
+                assert_type(outcome.error, None)
+            else:
+                assert_type(outcome.response, None)
+                raise outcome.error
             if outcome.response is not None:
                 assert_type(outcome.error, None)
                 await outcome.response.save("out/")
@@ -241,6 +247,7 @@ async def second_api(headers: Mapping[str, str], body: bytes) -> None:
     async with client.map(orders, accept=JPEG(), progress=progress) as outcomes:
         async for outcome in outcomes:
             assert_type(outcome, ImageOutcome)
+            assert_type(outcome.response if outcome else None, ImageResponse | None)
             if outcome.error is None:
                 assert_type(outcome.response, ImageResponse)
     assert_type(verify_webhook(body, headers, "secret"), bool)
