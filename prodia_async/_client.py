@@ -79,7 +79,7 @@ class AsyncProdia(BaseClient):
         max_queued: How many jobs may wait for a slot. One more ends at once
             in a `QueueFullError`, and nothing is sent: a service sheds load so.
             By default any number may wait. Jobs of a `map` never count, since
-            they are fetched when there is room for them.
+            they are fetched when one may start.
         cache: A folder that keeps answers. A job with a seed that was
             answered before, of the same type, config, inputs and format, is
             answered from it: ``response.cached`` is true then, and nothing is
@@ -197,7 +197,7 @@ class AsyncProdia(BaseClient):
 
         Args:
             job: ``Job(type=..., config=...)`` or the same as a mapping.
-            inputs: Files the job works on, in order: `Input`, bytes, or paths.
+            inputs: Files the job works on, in order: paths, bytes, outputs, files; see `InputLike`.
             accept: The format of the first output: ``JPEG(...)``,
                 ``PNG(...)``, ``WebP(...)`` or a media type such as
                 ``"video/mp4"``. The server's default for pictures is JPEG.
@@ -235,7 +235,7 @@ class AsyncProdia(BaseClient):
 
         Args:
             job: ``Job(type=..., config=...)`` or the same as a mapping.
-            inputs: Files the job works on, in order: `Input`, bytes, or paths.
+            inputs: Files the job works on, in order: paths, bytes, outputs, files; see `InputLike`.
             accept: The format of the first output: ``JPEG(...)``,
                 ``PNG(...)``, ``WebP(...)`` or a media type such as
                 ``"video/mp4"``. The server's default for pictures is JPEG.
@@ -293,7 +293,7 @@ class AsyncProdia(BaseClient):
 
         Args:
             job: ``Job(type=..., config=...)`` or the same as a mapping.
-            inputs: Files the job works on, in order: `Input`, bytes, or paths.
+            inputs: Files the job works on, in order: paths, bytes, outputs, files; see `InputLike`.
             accept: The format of the first output: ``JPEG(...)``,
                 ``PNG(...)``, ``WebP(...)`` or a media type such as
                 ``"video/mp4"``. The server's default for pictures is JPEG.

@@ -396,7 +396,7 @@ RateLimitError = CapacityError
 
 
 class ServerError(APIStatusError):
-    """5xx (or 408): a fault at the server or before it; the job may have run."""
+    """5xx (from Fireworks also 408): a fault at the server or before it; the job may have run."""
 
     _fate: ClassVar[Fate] = "server fault"
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -95,6 +96,9 @@ async def run_all(page: list[Snippet]) -> None:
                 exec(compile(tree, str(each.page), "exec"), names)
             elif each.language == "python":
                 await run_here(each, names)
+        for made in names.values():
+            if isinstance(made, AsyncProdia):  # a page's own, that lives as long as its program
+                await made.aclose()
 
 
 async def run_here(each: Snippet, names: dict[str, Any]) -> None:
@@ -130,6 +134,19 @@ def run_console(each: Snippet) -> None:
         env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
     )
     assert done.returncode == 0, f"{each.page.name}:{each.line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_page_of_settings_has_every_extra_and_variable() -> None:
+    """By the names that they are installed and set by."""
+    page = (ROOT / "docs" / "guides" / "settings.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in project["optional-dependencies"]:
+        assert f"`{extra}`" in page, extra
+    source = "".join(path.read_text() for path in (ROOT / "prodia_async").rglob("_*.py"))
+    variables = set(re.findall(r'variable="([A-Z_]+)"', source))
+    assert len(variables) == 4
+    for variable in variables:
+        assert f"`{variable}`" in page, variable
 
 
 def test_the_changelog_is_about_this_version() -> None:

@@ -110,7 +110,7 @@ def _emulator(
             wrong("--slow", f"must be a number of bytes a second above 0, not {slow:g}")
         emulator.slow_next(FOR_EVER, bytes_per_second=slow)
     with contextlib.suppress(KeyboardInterrupt), emulator:
-        _print_welcome(emulator, shlex.quote(token[0] if token else "any-token"))
+        _print_welcome(emulator, token[0] if token else "any-token")
         if log:
             _print_requests(emulator)
         emulator.wait()
@@ -159,6 +159,7 @@ def _request_line(record: Record) -> str:
 
 
 def _print_welcome(emulator: Emulator, token: str) -> None:
+    header, token = shlex.quote(f"Authorization: Bearer {token}"), shlex.quote(token)
     typer.echo(
         f"The emulator of the Prodia v2 API and of Fireworks' listens at {emulator.base_url} "
         f"({emulator.workers} workers); Ctrl-C ends it. In another terminal:\n\n"
@@ -166,7 +167,7 @@ def _print_welcome(emulator: Emulator, token: str) -> None:
         "prodia-async job inference.flux-fast.schnell.txt2img.v2 "
         '-c prompt="a bowl of fruit" -o fruit.jpg\n\n'
         "or, with nothing installed:\n\n"
-        f"curl {emulator.base_url}/v2/job -H 'Authorization: Bearer '{token} "
+        f"curl {emulator.base_url}/v2/job -H {header} "
         "-H 'Content-Type: application/json' -H 'Accept: image/jpeg' "
         """-d '{"type": "inference.flux-fast.schnell.txt2img.v2", """
         """"config": {"prompt": "a bowl of fruit"}}' -o fruit.jpg\n\n"""

@@ -22,13 +22,15 @@ extra ``batch``.
 # `_folder`, `_opening` who holds a folder, what a dead run left in it
 # `_record`, `_admit`   the SQLite file and its one writer; rows held against it
 # `_outputs`            files, shards, stores: made safe before the record says so
+# `_going`              what a run is made of: options, counts, rows
 # `_run`, `_batch`      the run itself, and its public face
 # `_standing`           where a run stands; `_ends`, `_watch` and `_submissions` look at it
 # `_planning`           what a run would do
 # `_progress`           the live line
 # `_reader`             a record read: rows, sums, verification
 # `_batch_record`       its public face; behind it `_export`, manifests, and:
-# `_report`, `_sheet`   the page and the pictures for people
+# `_report`, `_sheet`   the page and the pictures for people (`_figures`, `_pictures`: what
+#                       is counted, plotted and made small for them)
 # `_objects`, `_carry`  a store as the record, and a run carried there and back
 # `_cluster`, `_lease`  one of many workers, and whether its driver lives (`_driver`)
 
