@@ -394,6 +394,47 @@ async def test_what_a_grid_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
             await prodia.grid(job, **{name: 7})
 
 
+class Kept:
+    """A cache that says what it is told to, and notes what it is asked."""
+
+    def __init__(self, key: str | None, kept: Any = None) -> None:
+        self.of = key
+        self.kept = kept
+        self.asked: list[Any] = []
+
+    async def key(self, request: JobRequest) -> str | None:
+        self.asked.append(request)
+        return self.of
+
+    async def get(self, key: str) -> Any:
+        self.asked.append(key)
+        return self.kept
+
+    async def put(self, key: str, response: Any) -> None:
+        self.asked.append((key, response))
+
+
+@on_both_loops
+async def test_an_answer_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not paid again; one that is not is run as it were without, and kept if it has a key."""
+    asked = JobRequest(PING, accept=PNG())
+    async with client(accept=PNG()) as prodia:
+        noted = heard(prodia, monkeypatch)
+        for cache, runs in ((Kept(None), 1), (Kept("k"), 2), (Kept("k", "the answer"), 2)):
+            monkeypatch.setattr(prodia, "_cache", cache)
+            async with prodia.map([PING]) as outcomes:
+                (outcome,) = [outcome async for outcome in outcomes]
+            response: Any = outcome.unwrap()
+            assert len(noted) == runs
+            if cache.of is None:
+                assert cache.asked == [asked]
+            elif cache.kept is None:
+                assert cache.asked == [asked, "k", ("k", response)]
+            else:
+                assert (cache.asked, response) == ([asked, "k"], "the answer")
+    assert [(terms.index, terms.source is None) for _, terms in noted] == [(0, False)] * 2
+
+
 # ------------------------------------------------------------------ left with the server
 
 
