@@ -35,6 +35,7 @@ from prodia_async import (
 )
 from prodia_async import _client as client_module
 from prodia_async._attempts import Attempt
+from prodia_async._base import BaseClient
 from prodia_async._client import _Calls, _job_type_of, _response, _with_defaults
 from prodia_async._reading import CollectedAnswer
 from prodia_async._requests import encode_job
@@ -43,6 +44,7 @@ from prodia_async._wire import MAX_RESPONSE_BYTES, Headers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from prodia_async._progress import MapProgress
 
@@ -102,6 +104,35 @@ def counts(prodia: AsyncProdia) -> tuple[int, int, int, float]:
 
 REFUSED = (400, b"no such thing", "text/plain")
 SUBMITTED = (201, PROCESSING, JSON)
+
+
+def test_what_a_client_is_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What it hands on where nothing is said; and the folder of answers knows the server."""
+    given: list[dict[str, Any]] = []
+    make = BaseClient.__init__
+
+    def note(self: BaseClient, **options: Any) -> None:
+        given.append(options)
+        make(self, **options)
+
+    monkeypatch.setattr(BaseClient, "__init__", note)
+    prodia = AsyncProdia(TOKEN)
+    assert given == [
+        {
+            "base_url": None, "max_concurrency": 64, "adaptive": True, "connect_timeout": 10.0,
+            "transport": None, "http_client": None, "allow_http": False,
+            "max_response_bytes": MAX_RESPONSE_BYTES,
+        }
+    ]  # fmt: skip
+    assert (prodia._timeout, prodia._deadline, prodia._price, prodia._cache) == (
+        600.0, None, False, None,
+    )  # fmt: skip
+    kept: list[Any] = []
+    monkeypatch.setattr(
+        client_module, "AnswerCache", lambda folder, *, base_url: kept.append((folder, base_url))
+    )
+    client(cache=tmp_path)
+    assert kept == [(tmp_path, "http://localhost")]
 
 
 # ------------------------------------------------------------------ one job

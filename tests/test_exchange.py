@@ -740,16 +740,76 @@ async def test_how_a_client_is_called(library: Any) -> None:
     assert [chunk async for chunk in requests[0].stream] == [b"{}"]
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_transport_is_asked_in_its_own_terms(library: Any) -> None:
+    """The requests are of the library that it is of."""
+    asked: list[Any] = []
+
+    class Transport(library.AsyncBaseTransport):  # type: ignore[misc]  # of either library
+        async def handle_async_request(self, request: Any) -> Any:
+            asked.append(request)
+            return library.Response(200, content=b"x")
+
+    await Sender("http://x.test", transport=Transport()).send(POST, "", Sending(), 1.0)
+    (request,) = asked
+    assert (type(request), type(request.url)) == (library.Request, library.URL)
+    assert isinstance(request.stream, library.AsyncByteStream)
+
+
+async def test_a_client_without_a_name_stays_without() -> None:
+    """It is the user's to say who asks, or not to."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, content=b"x")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        del client.headers["user-agent"]
+        await Sender("http://x.test", client=client).send(POST, "", Sending(), 1.0)
+    assert "user-agent" not in seen[0].headers
+
+
+async def test_what_a_sender_tells() -> None:
+    """Which host it was, and never the credential: in no error, in no header of an answer."""
+    sender = Sender("http://x.test", transport=Taker(
+        OSError("saw s3cret"), Said(OSError("saw s3cret"), headers=[(b"echo", b"a s3cret")]),
+    ))  # fmt: skip
+    with pytest.raises(ConnectError) as caught:
+        await sender.send(POST, "Some scheme s3cret", Sending(), 1.0)
+    assert caught.value.message == "cannot connect to x.test: saw [token]"
+    reply = await sender.send(POST, "Some scheme s3cret", Sending(), 1.0)
+    assert reply.headers["echo"] == "a [token]"
+    with pytest.raises(TruncatedResponseError) as cut:
+        await anext(reply)
+    assert cut.value.message.endswith(": saw [token]")
+
+    def fail(*_: Any) -> Any:
+        raise OSError("no such place")
+
+    sender._target = fail  # type: ignore[assignment]  # where a URL is taken apart
+    with pytest.raises(ConnectError) as early:
+        await sender.send(POST, "", Sending(), 1.0)
+    assert early.value.message == "cannot connect to x.test: no such place"
+
+
+def test_what_is_remembered_of_urls_is_bounded() -> None:
+    """A million jobs with queries of their own leave no million behind."""
+    sender = Sender("http://x.test", transport=Taker())
+    assert sender._target.cache_info().maxsize == 64
+    assert sender._foreign._url.cache_info().maxsize == 64
+
+
 async def test_what_was_taken_of_a_body() -> None:
     """In doubt it was sent; one that is sent again is counted anew."""
-    watched = exchange_module._Watched(Pieces(b"ab", b"cd"))
+    watched = exchange_module._Watched(Pieces(b"abc", b"d"))
     sending = watched.sending = Sending()
     for _ in range(2):
         sending.stage, sending.may_have_run = "connecting", False
         found = []
         async for chunk in watched:
             found.append((bytes(chunk), sending.stage, sending.may_have_run))
-        assert found == [(b"ab", "sending", False), (b"cd", "running", True)]
+        assert found == [(b"abc", "sending", False), (b"d", "running", True)]
         assert watched.is_exhausted
     assert watched.error is None
     broken = exchange_module._Watched(Pieces(b"ab", KeyError("mine")))
@@ -897,6 +957,25 @@ async def test_an_answer_of_another_transport() -> None:
     response = httpx.Response(200, stream=Stream())
     answer = exchange_module._ForeignAnswer(response, Exits(), answers)
     assert [await answer.read() for _ in range(4)] == [b"ab", b"c", b"d", b""]
+
+
+@on_both_loops
+async def test_an_answer_that_is_closed_while_it_is_read() -> None:
+    """Whoever reads it is the one to end it; closing takes no harm from that."""
+
+    class Stream(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            await anyio.sleep_forever()
+            yield b""
+
+    response = httpx.Response(200, stream=Stream())
+    answer = exchange_module._ForeignAnswer(response, Exits(), set())
+    async with anyio.create_task_group() as group:
+        group.start_soon(answer.read)
+        await anyio.wait_all_tasks_blocked()
+        await answer.aclose()
+        assert response.is_closed
+        group.cancel_scope.cancel()
 
 
 async def test_an_answer_that_was_read_already() -> None:
@@ -1094,6 +1173,11 @@ def test_the_twin_of_an_error() -> None:
     for other in (httpx.ReadError("saw s3cret"), httpx2.ReadError("saw s3cret")):
         found = twin(other, "s3cret")
         assert (type(found), str(found)) == (type(other), "saw [token]")
+
+    class TheirError(Exception):
+        __module__ = "httpx._exceptions"
+
+    assert type(twin(TheirError(), "")) is TheirError
     for foreign, words in (
         (MyError(), f"{__name__}.{MyError.__qualname__}: MyError"),
         (KeyError("s3cret"), "builtins.KeyError: '[token]'"),
@@ -1161,3 +1245,5 @@ def test_whose_class_it_is_of() -> None:
     assert library_of(httpx2.AsyncClient(), "AsyncClient") is httpx2
     assert library_of(httpx.AsyncClient(), "AsyncBaseTransport") is None
     assert library_of(AsyncClient(), "AsyncClient") is None
+    AsyncClient.__module__ = "httpx._client"
+    assert library_of(AsyncClient(), "AsyncClient") is httpx
