@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -374,8 +374,9 @@ class Outcomes(Generic[Item, Outcome]):
             for _ in range(YIELD_EVERY):
                 if not source.wants_more():
                     return None
-                if (item := source.take_up()) is not None:
-                    return cast("tuple[int, Item]", item)
+                taken: tuple[int, Item] | None = source.take_up()
+                if taken is not None:
+                    return taken
                 if self._plain is None or self._exhausted:
                     return None
                 if (item := self._number(source, next(self._plain))) is not None:

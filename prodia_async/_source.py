@@ -166,8 +166,8 @@ class Source:
         self.aside += 1
         return True
 
-    def take_up(self) -> object | None:
-        """Return a job that was put aside and is next in line now, if there is one."""
+    def take_up(self) -> Any:
+        """Return a job that was put aside and is next in line now, or ``None``."""
         line = self._next_aside()
         if line is None:
             return None

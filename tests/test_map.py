@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -547,47 +548,56 @@ async def test_leaving_waits_for_the_jobs_though_cancelled_again() -> None:
     assert cleaned == 2
 
 
-async def lingers(_: int, item: int, __: Source) -> int:
-    """Run until it is cancelled, and then a moment longer."""
-    try:
-        await anyio.sleep_forever()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(0.05)
-    return item
+def lingering(over: anyio.Event) -> Callable[[int, int, Source], Awaitable[int]]:
+    """A job that runs until it is cancelled, and then on until `over`."""
+
+    async def run(_: int, item: int, __: Source) -> int:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await over.wait()
+        return item
+
+    return run
 
 
 async def test_who_is_cancelled_while_leaving_is_cancelled() -> None:
     """Once the jobs have ended: that the block waited for them loses no cancellation."""
+    leaving, over = anyio.Event(), anyio.Event()
 
     async def leave() -> None:
-        async with outcomes_of(range(9), lingers):
+        async with outcomes_of(range(9), lingering(over)):
             await anyio.wait_all_tasks_blocked()
+            leaving.set()
 
     task = asyncio.ensure_future(leave())
-    await asyncio.sleep(0.02)
-    assert not task.done()
+    await leaving.wait()
+    await asyncio.sleep(0.01)
     task.cancel()
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    over.set()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
 async def test_leaving_a_cancelled_scope_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scope cancels its task again and again; the waiting is not begun as often."""
-    waited = 0
+    over, waits = anyio.Event(), []
     wait = asyncio.wait
 
     async def counting(tasks: Any) -> Any:
-        nonlocal waited
-        waited += 1
+        waits.append(tasks)
         return await wait(tasks)
 
     monkeypatch.setattr(asyncio, "wait", counting)
     with anyio.CancelScope() as scope:
-        async with outcomes_of(range(9), lingers):
+        async with outcomes_of(range(9), lingering(over)):
             await anyio.wait_all_tasks_blocked()
             scope.cancel()
-    assert waited == 1
+            asyncio.get_running_loop().call_later(0.02, over.set)
+    assert len(waits) == 1
 
 
 @on_both_loops
@@ -677,6 +687,62 @@ async def test_there_are_no_more_workers_than_could_do_anything() -> None:
     async with manager:
         await anyio.wait_all_tasks_blocked()
         assert "11 under way" in repr(manager)
+
+
+@on_both_loops
+@pytest.mark.parametrize(("ordered", "window"), [(False, 3), (True, 5)])
+async def test_how_far_ahead_of_the_reader(ordered: bool, window: int) -> None:
+    """So many, and some to lie unread; in order twice as many, for one may hold back the rest."""
+    manager = outcomes_of(range(100), never, ordered=ordered, buffer=1)
+    async with manager:
+        await anyio.wait_all_tasks_blocked()
+        assert f"{window} under way" in repr(manager)
+
+
+@on_both_loops
+async def test_how_many_are_left() -> None:
+    """Known where the jobs can be counted, and told as they are pulled."""
+    for items, left in ((list(range(9)), 7.0), (iter(range(9)), inf)):
+        source = Scheduler().source()
+        async with outcomes_of(items, never, open_source=lambda source=source: source):  # type: ignore[misc]  # bound in the loop
+            await anyio.wait_all_tasks_blocked()
+            assert source.left == left
+
+
+@on_both_loops
+async def test_who_is_told_of_the_end() -> None:
+    """Once, when the block was left and everything has ended."""
+    ended: list[str] = []
+
+    async def run(_: int, item: int, __: Source) -> int:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("job")
+        return item
+
+    async with Outcomes(
+        range(2),
+        run=run,
+        open_source=Scheduler().source,
+        concurrency=2,
+        ordered=False,
+        buffer=0,
+        on_leave=lambda: ended.append("all"),
+    ):
+        await anyio.wait_all_tasks_blocked()
+        assert ended == []
+    assert ended == ["job", "job", "all"]
+
+
+async def test_one_is_called_at_a_time() -> None:
+    """Whoever comes to look for the next job calls the next one in turn."""
+    manager = outcomes_of(range(9))
+    seated = [anyio.Event() for _ in range(3)]
+    manager._seated = list(seated)
+    for _ in range(2):
+        manager._call_for_next()
+    assert [each.is_set() for each in seated] == [False, False, True]
 
 
 # Ending early.
@@ -859,22 +925,25 @@ except KeyboardInterrupt:
 # Jobs that wait for the server do not stop the others.
 
 
-@pytest.mark.slow
-@on_both_loops
-@pytest.mark.parametrize("every", [2, 150])
-async def test_jobs_of_a_type_that_is_held_back_are_put_aside(every: int) -> None:
-    """The others go on, far beyond the window; then those come too, and each once."""
-    scheduler = Scheduler(max_concurrency=4)
-    refused = False
+def of_two_types(
+    scheduler: Scheduler,
+    items: Iterable[int],
+    waits: Callable[[int], float | None],
+    *,
+    source: Source | None = None,
+    ordered: bool = False,
+) -> Outcomes[int, int]:
+    """Quick jobs, those for which `waits` is ``None``; slow ones are first refused for so long."""
+
+    def job_type_of(item: int) -> str:
+        return "quick" if waits(item) is None else "slow"
 
     async def run(_: int, item: int, source: Source) -> int:
-        nonlocal refused
-        ticket = scheduler.ticket("slow" if item % every else "quick", source)
+        ticket = scheduler.ticket(job_type_of(item), source)
         try:
             await ticket.start()
-            if item % every and not refused:
-                refused = True
-                ticket.refused(1.0, retry_after=1.0)
+            if wait := waits(item):
+                ticket.refused(wait, retry_after=wait)
                 await ticket.start()
             await anyio.lowlevel.checkpoint()
             ticket.released(served=True)
@@ -882,49 +951,47 @@ async def test_jobs_of_a_type_that_is_held_back_are_put_aside(every: int) -> Non
             ticket.close()
         return item
 
-    manager: Outcomes[int, int] = Outcomes(
-        range(600),
+    return Outcomes(
+        items,
         run=run,
-        open_source=scheduler.source,
-        concurrency=4,
-        ordered=False,
+        open_source=(lambda: source) if source is not None else scheduler.source,
+        concurrency=scheduler.statistics().max_concurrency,
+        ordered=ordered,
         buffer=0,
-        job_type_of=lambda item: "slow" if item % every else "quick",
+        job_type_of=job_type_of,
+    )
+
+
+@on_both_loops
+@pytest.mark.parametrize(
+    ("every", "count", "wait"),
+    [
+        (100, 200, 0.2),
+        pytest.param(2, 600, 1.0, marks=pytest.mark.slow),
+        pytest.param(150, 600, 1.0, marks=pytest.mark.slow),
+    ],
+)
+async def test_jobs_of_a_type_that_is_held_back_are_put_aside(
+    every: int, count: int, wait: float
+) -> None:
+    """The others go on, far beyond the window; then those come too, and each once."""
+    manager = of_two_types(
+        Scheduler(max_concurrency=4),
+        range(count),
+        lambda item: (wait if item == 1 else 0.0) if item % every else None,
     )
     found: list[int] = []
     with anyio.fail_after(5):
-        async with manager as reading:
-            async for outcome in reading:
-                found.append(outcome)
-    assert not any(item % every for item in found[: 600 // every])
-    assert sorted(found) == list(range(600))
+        await all_of(found, manager)
+    assert not any(item % every for item in found[: count // every])
+    assert sorted(found) == list(range(count))
 
 
 @on_both_loops
 async def test_what_was_put_aside_is_not_run_after_a_stop() -> None:
     """The loop does not wait for a type that the server does not take."""
-    scheduler = Scheduler(max_concurrency=2)
-
-    async def run(_: int, item: int, source: Source) -> int:
-        ticket = scheduler.ticket("slow" if item % 2 else "quick", source)
-        try:
-            await ticket.start()
-            if item % 2:
-                ticket.refused(0.3, retry_after=0.3)
-                await ticket.start()
-            ticket.released(served=True)
-        finally:
-            ticket.close()
-        return item
-
-    manager: Outcomes[int, int] = Outcomes(
-        range(100),
-        run=run,
-        open_source=scheduler.source,
-        concurrency=2,
-        ordered=False,
-        buffer=0,
-        job_type_of=lambda item: "slow" if item % 2 else "quick",
+    manager = of_two_types(
+        Scheduler(max_concurrency=2), range(100), lambda item: 0.3 if item % 2 else None
     )
     found: list[int] = []
     with anyio.fail_after(5):
@@ -937,38 +1004,27 @@ async def test_what_was_put_aside_is_not_run_after_a_stop() -> None:
 
 
 @on_both_loops
-async def test_with_only_such_left_nobody_looks_for_more() -> None:
-    """The source is at its end: there is nothing to do until one may start."""
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_with_only_such_left_nobody_looks_for_more(ordered: bool) -> None:
+    """The source is at its end: there is nothing to do until one may start. None if ordered."""
     scheduler = Scheduler(max_concurrency=2)
     source = scheduler.source()
-
-    async def run(_: int, item: int, source: Source) -> int:
-        ticket = scheduler.ticket("slow" if item else "quick", source)
-        try:
-            await ticket.start()
-            if item:
-                ticket.refused(60.0, retry_after=60.0)
-                await ticket.start()
-            ticket.released(served=True)
-        finally:
-            ticket.close()
-        return item
-
-    manager: Outcomes[int, int] = Outcomes(
-        iter(range(9)),
-        run=run,
-        open_source=lambda: source,
-        concurrency=2,
-        ordered=False,
-        buffer=0,
-        job_type_of=lambda item: "slow" if item else "quick",
+    manager = of_two_types(
+        scheduler,
+        iter(range(99)),
+        lambda item: 60.0 if item else None,
+        source=source,
+        ordered=ordered,
     )
     with anyio.fail_after(5):
         async with manager as reading:
             assert await anext(reading) == 0
             await anyio.wait_all_tasks_blocked()
-    assert source.aside > 0
-    assert (source.ended, source.left) == (True, 0)
+    if ordered:  # the one that is put aside would hold back all that follow it
+        assert source.aside == 0
+    else:
+        assert source.aside > 64
+        assert (source.ended, source.left) == (True, 0)
 
 
 # With the scheduler, through the client.
