@@ -553,7 +553,7 @@ class Scheduler:
         """Return how many jobs a full limit holds back, those not fetched yet included."""
         if not line.queued or line.in_flight < line.limit.limit:
             return 0
-        left = sum(source.left + source.aside for source in self._sources) if self._sources else 0
+        left = sum(source.left + source.aside for source in self._sources)
         return line.queued + line.counts[State.WAITING] + left
 
     def withdraw(self, ticket: Ticket, state: State) -> None:

@@ -163,6 +163,52 @@ def test_an_earlier_alarm_replaces_a_later_one(clock: Clock) -> None:
     assert (keeper.alarm, newcomer.alarm) == (120.0, inf)
 
 
+def test_a_newcomer_does_not_overtake_a_queue_whose_time_has_come(clock: Clock) -> None:
+    """Though nobody of the queue has looked at the clock yet."""
+    scheduler, (only,) = full(clock, 1)
+    (queued,) = asked(scheduler)
+    only.refused(5.0)
+    only.close()
+    clock.now += 5.0
+    (newcomer,) = asked(scheduler)
+    assert queued.holds_slot()
+    assert not newcomer.holds_slot()
+
+
+def test_a_refused_job_goes_before_older_ones(clock: Clock) -> None:
+    """It has waited for the server; those who never asked it have not."""
+    scheduler = Scheduler(max_concurrency=2, adaptive=False, clock=clock)
+    older = scheduler.ticket("job")
+    tickets = asked(scheduler, 2)
+    tickets[0].refused(1.0)
+    (third,) = asked(scheduler)
+    assert third.holds_slot()
+    assert not older.request()
+    clock.now += 1.0
+    assert not tickets[0].proceed()
+    third.released(served=True)
+    assert started([*tickets, older]) == [0, 1]
+
+
+@pytest.mark.parametrize(("waiting", "may_probe"), [(1, True), (2, False)])
+def test_no_probe_while_a_bound_full_of_jobs_waits(
+    clock: Clock, waiting: int, may_probe: bool
+) -> None:
+    """A refusal more would only lengthen that line."""
+    told: list[bool] = []
+
+    class Heard(Fixed):
+        def served(self, now: float, seconds: float, *, backlog: float, may_probe: bool) -> None:
+            told.append(may_probe)
+
+    scheduler = Scheduler(max_concurrency=2, clock=clock)
+    scheduler._new_limit = Heard
+    for _ in range(waiting):
+        asked(scheduler)[0].refused(9.0)
+    asked(scheduler)[0].released(served=True)
+    assert told == [may_probe]
+
+
 def test_a_busy_type_does_not_stop_another(clock: Clock) -> None:
     """The limit learned for one type leaves another type alone."""
     scheduler, (video,) = full(clock, 1)
@@ -714,6 +760,72 @@ def test_when_patience_ends(clock: Clock) -> None:
         assert not scheduler.gives_up(ticket, asked_at)
         clock.now = ends
         assert scheduler.gives_up(ticket, asked_at)
+
+
+def test_since_when_nothing_is_served(clock: Clock) -> None:
+    """Since the first refusal with nothing served; until one is not refused for long enough."""
+    scheduler = quiet(clock)
+    tickets = asked(scheduler, 3)
+    for ticket in tickets[:2]:
+        ticket.refused(9.0)
+        clock.now += 0.01
+    line = tickets[0].line
+    assert scheduler.shut_since(line, clock.now) == 100.0
+    clock.now = 110.0
+    assert scheduler.shut_since(line, clock.now) == inf
+    assert scheduler.statistics().refusals == 2
+
+
+def test_a_probe_that_succeeds_ends_a_hold_of_meanwhile(clock: Clock) -> None:
+    """Whoever was refused in that time was sent before; the server serves this type."""
+    scheduler = quiet(clock)
+    (before,) = asked(scheduler)
+    trouble(scheduler, TROUBLES)
+    (probe,) = asked(scheduler)
+    clock.now = 100.5
+    assert probe.proceed()
+    clock.now = 100.6
+    before.line.gate.hold(clock.now, 60.0)
+    clock.now = 100.7
+    probe.released(served=True)
+    assert scheduler.held("job") is None
+
+
+def waiter(scheduler: Scheduler, woken: list[Ticket], job_type: str, patience: float) -> Ticket:
+    """One that waits, as in `Ticket.start`, and stays asleep when it is woken."""
+    ticket = scheduler.ticket(job_type)
+    ticket.patience = patience
+    scheduler.waiters.add(ticket)
+    assert not ticket.request(lambda: woken.append(ticket))
+    return ticket
+
+
+def test_who_is_told_that_nothing_starts_any_more(clock: Clock) -> None:
+    """Those whom it concerns and whose patience has an end, in that moment and then no more."""
+    scheduler = Scheduler(max_concurrency=4, adaptive=False, clock=clock, rand=lambda: 0.0)
+    tickets = asked(scheduler, 4)
+    firsts = asked(scheduler, 4) + asked(scheduler, 4, "other")
+    woken: list[Ticket] = []
+    hasty = waiter(scheduler, woken, "job", 5.0)
+    waiter(scheduler, woken, "job", inf)
+    other = waiter(scheduler, woken, "other", 5.0)
+    lasts = asked(scheduler) + asked(scheduler, 1, "other")  # who watch the clock
+    tickets[0].released(served=True)
+    tickets[1].released(served=False)
+    assert started(firsts) == [4, 5]
+    assert woken == []
+    tickets[2].troubled("fault", budget_is_empty=True)
+    assert woken == [hasty]
+    tickets[3].troubled("fault")
+    assert started(firsts) == [4, 5, 6, 7]
+    assert woken == [hasty]
+    woken.clear()
+    firsts[4].troubled("unreachable", budget_is_empty=True)
+    assert set(woken) == {hasty, other}
+    woken.clear()
+    firsts[5].troubled("unreachable")
+    assert woken == []
+    assert started(lasts) == []
 
 
 # A source of jobs.
