@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from math import inf
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -310,8 +311,42 @@ async def test_a_block_is_entered_once() -> None:
     manager = outcomes_of(range(3))
     async with manager:
         pass
-    with pytest.raises(RuntimeError, match="entered once"):
+    with pytest.raises(RuntimeError, match=r"^the block of a map is entered once; call map again$"):
         await manager.__aenter__()
+
+
+@on_both_loops
+async def test_nothing_is_read_before_the_block() -> None:
+    """Nobody would ever tell that reader anything."""
+    with anyio.fail_after(5), pytest.raises(RuntimeError, match="inside the block"):
+        await anext(outcomes_of(range(3)))
+
+
+@on_both_loops
+async def test_workers_that_sat_down_come_back() -> None:
+    """Two jobs at a time are under way however often both had to wait for the source."""
+    send, receive = anyio.create_memory_object_stream[int](9)
+    under_way: list[int] = []
+    both = anyio.Event()
+
+    async def run(_: int, item: int, __: Source) -> int:
+        nonlocal both
+        under_way.append(item)
+        if len(under_way) % 2 == 0:
+            both.set()
+            both = anyio.Event()
+        else:
+            await both.wait()
+        return item
+
+    with anyio.fail_after(5), send, receive:
+        async with outcomes_of(receive, run) as reading:
+            for number in range(5):
+                await anyio.wait_all_tasks_blocked()
+                for item in (2 * number, 2 * number + 1):
+                    await send.send(item)
+                found = {await anext(reading), await anext(reading)}
+                assert found == {2 * number, 2 * number + 1}
 
 
 @on_both_loops
@@ -329,9 +364,11 @@ async def test_a_worker_that_never_waits_lets_others_run() -> None:
 
     with anyio.fail_after(5):
         async with outcomes_of(endless(), at_once, buffer=10**9) as reading:
-            for read in range(5 * YIELD_EVERY):
+            for read in range(20 * YIELD_EVERY):
                 assert await anext(reading) == read + 1
                 assert pulled <= read + 20 * YIELD_EVERY  # by ten workers
+                assert pulled % YIELD_EVERY == 0
+                assert read or pulled == 2 * YIELD_EVERY  # by the first two
 
 
 @pytest.mark.slow
@@ -463,7 +500,7 @@ async def test_a_foreign_cancellation_that_escapes_ends_the_map_only() -> None:
     async def run(_: int, item: int, __: Source) -> int:
         raise asyncio.CancelledError
 
-    with pytest.raises(RuntimeError, match="a job"):
+    with pytest.raises(RuntimeError, match=r"^a job awaited"):
         await all_of([], outcomes_of(range(3), run))
     task = asyncio.current_task()
     assert task is not None
@@ -484,7 +521,10 @@ async def test_a_worker_that_is_cancelled_ends_the_map_only(source_ends: bool) -
         return item
 
     items = range(2 if source_ends else 9)
-    with anyio.fail_after(5), pytest.raises(RuntimeError, match="were cancelled"):
+    with (
+        anyio.fail_after(5),
+        pytest.raises(RuntimeError, match=r"^the tasks that ran this map were cancelled$"),
+    ):
         await all_of([], outcomes_of(items, run, ordered=True))
 
 
@@ -494,7 +534,7 @@ async def test_whoever_cancels_all_tasks_ends_the_map() -> None:
         await anyio.wait_all_tasks_blocked()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        with pytest.raises(RuntimeError, match="were cancelled"):
+        with pytest.raises(RuntimeError, match=r"^the tasks that ran this map were cancelled$"):
             await anext(reading)
 
 
@@ -640,6 +680,27 @@ async def test_an_async_generator_of_jobs_is_closed(read: int) -> None:
 
 
 @on_both_loops
+async def test_a_generator_of_jobs_is_closed_in_peace() -> None:
+    """Though the block is left since it was cancelled."""
+    closed: list[bool] = []
+
+    async def jobs() -> AsyncGenerator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await anyio.sleep(0.001)
+            closed.append(True)
+
+    with anyio.CancelScope() as scope:
+        async with outcomes_of(jobs()) as reading:
+            await anext(reading)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert closed == [True]
+
+
+@on_both_loops
 async def test_a_generator_that_fails_to_close_is_told_of() -> None:
     """Its error is raised, unless the block has one of its own."""
 
@@ -743,6 +804,11 @@ async def test_one_is_called_at_a_time() -> None:
     for _ in range(2):
         manager._call_for_next()
     assert [each.is_set() for each in seated] == [False, False, True]
+    another: Any = outcomes_of(range(9))
+    another._group = SimpleNamespace(start_soon=lambda work: work)
+    for _ in range(2):
+        another._call_for_next()
+    assert another._workers == 1
 
 
 # Ending early.
@@ -782,6 +848,22 @@ async def test_stop_before_the_block_starts_nothing() -> None:
     with anyio.fail_after(5):
         await all_of(found, manager)
     assert found == []
+
+
+@on_both_loops
+async def test_what_was_stopped_ends_well_in_a_client_that_is_closed() -> None:
+    """It had nothing more to send; so it is when a client is drained and then closed."""
+    scheduler = Scheduler()
+
+    def closing() -> Source:
+        source = scheduler.source()
+        scheduler.close()
+        return source
+
+    manager = outcomes_of(range(9), open_source=closing)
+    manager.stop()
+    with anyio.fail_after(5):
+        await all_of([], manager)
 
 
 @on_both_loops

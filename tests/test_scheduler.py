@@ -320,6 +320,44 @@ def test_statistics(clock: Clock) -> None:
     assert "1 of 100 in flight, 0 queued, 1 waiting, limits {job: 1}" in repr(scheduler)
 
 
+def test_what_adds_up(clock: Clock) -> None:
+    """Refusals, retries and the seconds in the queue: over a job's attempts, and over all jobs."""
+    scheduler = Scheduler(max_concurrency=1, adaptive=False, clock=clock)
+    first, second = asked(scheduler, 2)
+    clock.now += 2.0
+    first.refused(1.0)
+    clock.now += 1.0
+    second.refused(1.0)
+    assert first.request()
+    clock.now += 1.0
+    assert not second.request()
+    clock.now += 6.0
+    first.released(served=True)
+    (third,) = asked(scheduler)
+    clock.now += 3.0
+    second.released(served=True)
+    assert third.holds_slot()
+    found = scheduler.statistics()
+    assert (found.refusals, found.retries, found.started) == (2, 2, 5)
+    assert [each.seconds_queued for each in (first, second, third)] == [0.0, 8.0, 3.0]
+    assert found.seconds_queued == 11.0
+
+
+def test_what_a_scheduler_begins_with(clock: Clock) -> None:
+    """As documented: 64 at the most; and with a job that has asked for nothing."""
+    scheduler = Scheduler(clock=clock)
+    assert scheduler.statistics().max_concurrency == 64
+    tickets = [scheduler.ticket("job") for _ in range(2)]
+    assert [ticket.alarm for ticket in tickets] == [inf, inf]
+    line = tickets[0].line
+    assert scheduler.counts[State.NEW] == line.counts[State.NEW] == 2
+    for ticket in tickets:
+        assert not line.is_idle()
+        ticket.close()
+    assert line.is_idle()
+    assert scheduler.counts[State.NEW] == 0
+
+
 def test_each_end_is_counted(clock: Clock) -> None:
     """A job ends in one of three ways; what is not said to be well or given up has failed."""
     scheduler = Scheduler(clock=clock)
@@ -1007,7 +1045,7 @@ def test_closing_wakes_all_who_wait(backend: str) -> None:
 
         async def start(ticket: Ticket) -> None:
             try:
-                with pytest.raises(ConnectError, match="closed before this job") as caught:
+                with pytest.raises(ConnectError, match=r"^the client was closed before") as caught:
                     await ticket.start()
                 assert caught.value.client_is_closing
                 told.append(ticket)

@@ -169,6 +169,7 @@ def test_types_in_use_are_never_forgotten() -> None:
     scheduler, _ = desk(1)
     tickets = [scheduler.ticket(f"type-{number}") for number in range(MAX_LINES + 5)]
     assert all(scheduler.line(f"type-{number}") for number in range(MAX_LINES + 5))
+    assert scheduler._sweep_at == 2 * MAX_LINES
     for ticket in tickets:
         ticket.close()
     scheduler.ticket("another")
