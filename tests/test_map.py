@@ -368,7 +368,6 @@ async def test_a_worker_that_never_waits_lets_others_run() -> None:
                 assert await anext(reading) == read + 1
                 assert pulled <= read + 20 * YIELD_EVERY  # by ten workers
                 assert pulled % YIELD_EVERY == 0
-                assert read or pulled == 2 * YIELD_EVERY  # by the first two
 
 
 @pytest.mark.slow
