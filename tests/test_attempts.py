@@ -57,7 +57,9 @@ def test_an_attempt_keeps_what_is_told() -> None:
 @pytest.mark.parametrize("fate", FATES)
 def test_who_frees_a_worker(fate: Fate) -> None:
     """Success does, and so does a damaged answer: a worker ran it. Nothing else says so."""
-    assert through("server fault", fate).frees_a_worker is (fate in {"succeeded", "ran"})
+    for before in ("server fault", "succeeded"):
+        attempts = through("ran", before, fate)
+        assert attempts.frees_a_worker is (fate in {"succeeded", "ran"})
 
 
 @pytest.mark.parametrize("fate", FATES)

@@ -26,6 +26,7 @@ from prodia_async import (
     InvalidRequestError,
     Job,
     JobDetails,
+    JobFailedError,
     JobRequest,
     JobResponse,
     MalformedResponseError,
@@ -37,8 +38,9 @@ from prodia_async import _client as client_module
 from prodia_async._attempts import Attempt
 from prodia_async._base import BaseClient
 from prodia_async._client import _Calls, _job_type_of, _response, _with_defaults
-from prodia_async._reading import CollectedAnswer
+from prodia_async._reading import AnswerFeed, CollectedAnswer
 from prodia_async._requests import encode_job
+from prodia_async._stream import JobStream
 from prodia_async._vocabulary import Finished
 from prodia_async._wire import MAX_RESPONSE_BYTES, Headers
 
@@ -285,6 +287,87 @@ class _Scope:
         return
 
 
+# ------------------------------------------------------------------ one that is read as it comes
+
+PRICED = JOB_JSON.replace(b'"config"', b'"price":{"dollars":0.25},"config"')
+
+
+def answer_of(job: bytes, *parts: bytes, status: int = 200) -> tuple[int, bytes, str]:
+    return status, multipart(part("job", "job.json", JSON, job), *parts), MULTIPART_TYPE
+
+
+@on_both_loops
+async def test_a_stream_counts_by_what_came_of_it() -> None:
+    """With its price, also where it failed; what the block itself raises says nothing of it."""
+    failed = PRICED.replace(b"completed", b"failed")
+    good = answer_of(PRICED, OUTPUT_PART)
+    answers = [good, answer_of(failed), answer_of(failed), good, (200, b"", "multipart/form-data")]
+    async with client(*answers) as prodia:
+        async with prodia.stream(PING) as stream:
+            assert stream.request_id == REQUEST_ID
+            async for _ in stream:
+                pass
+        assert counts(prodia) == (1, 0, 0, 0.25)
+        with pytest.raises(JobFailedError):
+            async with prodia.stream(PING) as stream:
+                await anext(stream)
+        assert counts(prodia) == (1, 1, 0, 0.5)
+        async with prodia.stream(PING) as stream:
+            with pytest.raises(JobFailedError):
+                await anext(stream)
+        assert counts(prodia) == (1, 2, 0, 0.75)
+        with pytest.raises(LookupError):
+            async with prodia.stream(PING) as stream:
+                await anext(stream)
+                raise LookupError
+        assert counts(prodia) == (2, 2, 0, 1.0)
+        with pytest.raises(MalformedResponseError):
+            async with prodia.stream(PING) as stream:
+                raise AssertionError("it has no beginning")
+        assert counts(prodia) == (2, 3, 0, 1.0)
+        assert prodia.statistics().in_flight == 0
+
+
+@on_both_loops
+async def test_a_stream_that_is_given_up() -> None:
+    """By a cancellation inside the block: that is what it counts as."""
+    async with client() as prodia:
+        with anyio.CancelScope() as scope:
+            async with prodia.stream(PING):
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+        assert counts(prodia) == (0, 0, 1, 0.0)
+
+
+async def test_what_a_stream_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was asked for, whatever that was."""
+    made: list[tuple[str, dict[str, Any]]] = []
+
+    def noting(kind: Any) -> Any:
+        def make(*args: Any, **given: Any) -> Any:
+            made.append((kind.__name__, given))
+            return kind(*args, **given)
+
+        return make
+
+    for kind in (CollectedAnswer, AnswerFeed, JobStream):
+        monkeypatch.setattr(client_module, kind.__name__, noting(kind))
+    picture = (200, PICTURE, "image/png")
+    async with client((200, GOOD_BODY, MULTIPART_TYPE), picture, max_response_bytes=99) as prodia:
+        for whole in (True, False):
+            made.clear()
+            async with prodia.stream(PING, multipart=whole):
+                pass
+            asked = {"multipart": whole}
+            ((_, stream),) = made[2:]
+            assert callable(stream.pop("give_back"))
+            assert made == [
+                ("CollectedAnswer", asked | {"max_bytes": 99}),
+                ("AnswerFeed", asked),
+                ("JobStream", asked | {"request_id": REQUEST_ID, "job_type": PING["type"]}),
+            ]
+
+
 # ------------------------------------------------------------------ many
 
 
@@ -384,13 +467,12 @@ def test_what_is_no_map(call: dict[str, Any], message: str) -> None:
 @on_both_loops
 async def test_what_a_progress_is_told() -> None:
     """How each ended, and what it cost where that is known."""
-    priced = JOB_JSON.replace(b'"config"', b'"price":{"dollars":0.25},"config"')
     told: list[tuple[int | None, int, int, float]] = []
 
     def progress(now: MapProgress) -> None:
         told.append((now.total, now.done, now.failed, now.dollars))
 
-    answers = [(200, priced, JSON), REFUSED, (200, JOB_JSON, JSON)]
+    answers = [(200, PRICED, JSON), REFUSED, (200, JOB_JSON, JSON)]
     async with client(*answers, max_concurrency=1) as prodia:
         jobs = [JobRequest(PING, accept=JSON)] * 3
         async with prodia.map(jobs, progress=progress) as outcomes:
@@ -492,8 +574,7 @@ async def test_a_submission_counts_when_it_fails() -> None:
 async def test_a_submission_that_names_no_job() -> None:
     """All that came is on the error: somebody may have paid for it."""
     nameless = JOB_JSON.replace(f'"id":"{ID}",'.encode(), b"")
-    body = multipart(part("job", "job.json", JSON, nameless), OUTPUT_PART)
-    async with client((201, body, MULTIPART_TYPE)) as prodia:
+    async with client(answer_of(nameless, OUTPUT_PART, status=201)) as prodia:
         with pytest.raises(MalformedResponseError) as caught:
             await prodia.submit(PING)
     error = caught.value
