@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import asynccontextmanager
+from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -29,10 +30,11 @@ from ._errors import (
 )
 from ._media import is_cut_short
 from ._models import JobResponse, Timing
-from ._polling import RESULT_SECONDS, Pace, Patience, ask, free
+from ._polling import RESULT_SECONDS, Pace, Patience, ask, awaited, free
 from ._requests import ASYNC_PATH
 from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
 from ._secret import blotted_data
+from ._sessions import Unfinished
 from ._show import shown
 from ._stream import JobStream, OutputPart, StreamBlock
 from ._vocabulary import Finished, Terms, Vocabulary
@@ -222,6 +224,7 @@ class AsyncJob:
         *,
         job: JobResult | None = None,
         submitted: Finished | None = None,
+        left: Unfinished | None = None,
     ) -> None:
         self.id = check_job_id(job_id)
         """The server's id."""
@@ -230,6 +233,7 @@ class AsyncJob:
         self.attempts: tuple[Attempt, ...] = submitted.attempts if submitted else ()
         """How it was submitted; empty if that was elsewhere."""
         self._submitted = submitted
+        self._left = left or Unfinished(ASK_KIND, None, None, may_have_run=True, job_id=self.id)
         self._calls = calls
         self._last_state = job.state.current if job else None
         self._last_fault: ProdiaError | None = None
@@ -349,10 +353,10 @@ class AsyncJob:
     async def _within(self, deadline: float | None, step: Callable[[], Awaitable[T]]) -> T:
         if deadline is not None:
             check_seconds("deadline", deadline)
-        seconds = deadline if deadline is not None else self._calls.terms(None).deadline
-        if seconds is None:
-            return await step()
-        with _waiting.until(_waiting.current_time() + seconds):
+        own = self._calls.terms(deadline).deadline
+        seconds = inf if own is None else own
+        end = _waiting.current_time() + seconds
+        with awaited(self._calls.engine, self._left), _waiting.until(end):
             return await step()
         why = f" (last trouble: {self._last_fault.message})" if self._last_fault else ""
         error = DeadlineExceededError(
@@ -484,6 +488,12 @@ class AsyncJob:
 
     @asynccontextmanager
     async def _stream(self, name: str) -> AsyncGenerator[OutputPart, None]:
+        with awaited(self._calls.engine, self._left):
+            async with self._streaming(name) as part:
+                yield part
+
+    @asynccontextmanager
+    async def _streaming(self, name: str) -> AsyncGenerator[OutputPart, None]:
         exchange = await self._within(None, lambda: self._begin(name))
         stream: JobStream | None = None
         try:

@@ -215,8 +215,9 @@ class BaseClient:
             loop.add_signal_handler(signal.SIGTERM, lambda: asyncio.ensure_future(client.drain()))
 
         The sources of maps stop, so their loops end with the jobs they have.
-        A job that was not sent yet ends in a `ConnectError` that says so. It
-        holds for every view of the client.
+        A job that was not sent yet ends in a `ConnectError` that says so. One
+        that is left with the server is waited for while somebody waits for
+        its result. It holds for every view of the client.
 
         Args:
             timeout: Seconds the jobs may take; what is with the server then
@@ -224,7 +225,8 @@ class BaseClient:
 
         Returns:
             The jobs that were sent and left without an answer, with the tags
-            and indexes they had; empty where all have ended.
+            and indexes they had, and with the id of each that is with the
+            server, for `async_job`; empty where all have ended.
 
         Raises:
             InvalidRequestError: `timeout` is no number of seconds above 0.

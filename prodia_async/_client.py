@@ -26,6 +26,7 @@ from ._progress import MapProgress, Progress, Teller, bar
 from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job
 from ._requests import extra_headers as checked_headers
+from ._sessions import Unfinished
 from ._show import one_line, shown
 from ._stream import JobStream, StreamBlock
 from ._wire import MAX_RESPONSE_BYTES
@@ -569,15 +570,11 @@ class AsyncProdia(BaseClient):
                 job=job,
             )
         # If whoever waits is cut off, this is the one place that knows what was paid for.
-        extra = {
-            "job_type": wire.kind,
-            "job_id": job.id,
-            "request_id": finished.request_id,
-            "index": index,
-            "tag": request.tag,
-        }
+        extra = {"job_type": wire.kind, "job_id": job.id, "index": index, "tag": request.tag}
+        extra["request_id"] = finished.request_id
         log(logging.INFO, "%s: submitted as %s", wire.kind, one_line(job.id), extra=extra)
-        return AsyncJob(job.id, _Calls(self), job=job, submitted=finished)
+        left = Unfinished(wire.kind, index, request.tag, may_have_run=True, job_id=job.id)
+        return AsyncJob(job.id, _Calls(self), job=job, submitted=finished, left=left)
 
     async def _prepare(
         self,
@@ -588,6 +585,7 @@ class AsyncProdia(BaseClient):
         submit: bool = False,
     ) -> tuple[WireRequest, Terms]:
         """Check and encode a job; looking at its files is part of its deadline."""
+        self._engine.session()  # a closed client says so at once
         terms = self._terms(request.deadline, source, index=index, tag=request.tag)
         encoding = partial(
             encode_job,

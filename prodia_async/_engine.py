@@ -36,7 +36,7 @@ from ._errors import CapacityError, ConnectError, DeadlineExceededError, ProdiaE
 from ._hooks import AttemptDetails, JobDetails, log, logger, tell
 from ._retry import Decision, RetryBudget, retrying
 from ._secret import Secret, blotted_data
-from ._sessions import FreeTicket, Session, Sessions, Unfinished
+from ._sessions import FreeTicket, Session, Sessions, UnderWay, Unfinished
 from ._verdicts import (
     STAGES,
     WHY_HELD,
@@ -99,7 +99,7 @@ class Engine:
 
     Attributes:
         budget: What retries of faults draw from.
-        under_way: The jobs that have not ended.
+        under_way: The jobs, and the submissions of such, that have not ended.
         is_draining: Whether no new jobs are taken.
     """
 
@@ -108,7 +108,7 @@ class Engine:
     ) -> None:
         self._sessions = Sessions(make_sender=make_sender, make_scheduler=make_scheduler)
         self.budget = RetryBudget()
-        self.under_way: dict[_Flight[Any], None] = {}
+        self.under_way: dict[UnderWay, None] = {}
         self.is_draining = False
 
     def __del__(self) -> None:
@@ -143,15 +143,14 @@ class Engine:
 
         Raises:
             QueueFullError: As many wait as may.
-            ConnectError: The client is draining, and takes no new jobs.
-            RuntimeError: The client was closed.
+            ConnectError: The client is draining, or was closed, and takes no new jobs.
+            ConnectionLostError: It was closed, and this asks about a job that is paid for.
         """
-        session = self._sessions.current()
-        if self.is_draining and terms.counted:
-            raise ConnectError.of_closing(
-                "the client is draining and takes no new jobs; this was not sent"
-            )
-        return _Flight(self, session, request, vocabulary, terms)
+        if self.closed:
+            raise terms.closing("the client was closed before this job was sent")
+        if self.is_draining and not terms.free:
+            raise terms.closing("the client is draining and takes no new jobs; this was not sent")
+        return _Flight(self, self._sessions.current(), request, vocabulary, terms)
 
     async def run(
         self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms
@@ -314,10 +313,10 @@ class _Flight(Generic[T]):
         self._tried = False  # whether what was raised came out of an attempt
         self._gave_back = False
         self.was_sent = False
-        if terms.counted:
+        if not terms.free:
             engine.under_way[self] = None
-            if terms.hook is not None:
-                tell(terms.hook, self._as_job("queued"))
+        if terms.counted and terms.hook is not None:
+            tell(terms.hook, self._as_job("queued"))
 
     def unfinished(self) -> Unfinished:
         """Tell what it is, for whoever closes the client before it has ended."""
@@ -394,9 +393,9 @@ class _Flight(Generic[T]):
         if not await self._ticket.start(until):
             raise self._not_sent()
         if self._session.closed:
-            raise ConnectError.of_closing("the client was closed before this job was sent")
-        if self._engine.is_draining and not self.was_sent and self._terms.counted:
-            raise ConnectError.of_closing("the client is draining, and this job was not sent yet")
+            raise self._terms.closing("the client was closed before this job was sent")
+        if self._engine.is_draining and not self.was_sent and not self._terms.free:
+            raise self._terms.closing("the client is draining, and this job was not sent yet")
         self._tried = self.was_sent = True
         self._attempts.start(self._clock())
         self._sending = Sending()
@@ -564,8 +563,8 @@ class _Flight(Generic[T]):
             completed = error is None or not own
             cancelled = not completed and not isinstance(error, Exception)
             dollars = max(0.0, self._vocabulary.dollars())
+            self._engine.under_way.pop(self, None)
             if self._terms.counted:
-                self._engine.under_way.pop(self, None)
                 self._session.scheduler.record(
                     completed=completed, cancelled=cancelled, dollars=dollars
                 )

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -38,12 +39,14 @@ from ._errors import (
     ServerError,
 )
 from ._hooks import log
+from ._sessions import Awaited
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from ._attempts import Attempt
     from ._engine import Engine, Terms
+    from ._sessions import Unfinished
 
 T = TypeVar("T")
 
@@ -248,6 +251,17 @@ async def ask(
         # Outside the handler, so that what happens meanwhile does not have this error as its past.
         log(logging.INFO, "%s: %s; it is asked again in %.1f s", about, what, wait)
         await _waiting.sleep(wait)
+
+
+@contextmanager
+def awaited(engine: Engine, told: Unfinished) -> Iterator[None]:
+    """Have a drain wait for a job that is left with the server, while the block asks about it."""
+    job = Awaited(told)
+    engine.under_way[job] = None
+    try:
+        yield
+    finally:
+        del engine.under_way[job]
 
 
 def free(terms: Terms, *, deadline: float | None = None, spent: float = 0.0) -> Terms:

@@ -16,7 +16,7 @@ import os
 import threading
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -274,6 +274,31 @@ class Unfinished(Told):
     """The `tag` of its `JobRequest`."""
     may_have_run: bool
     """Whether it may have run, and so may have been charged."""
+    job_id: str | None = None
+    """Of one that is left with the server: its result can be asked for under this."""
+
+
+class UnderWay(Protocol):
+    """What a drain waits for: a request, or a job that is with the server and is asked about."""
+
+    was_sent: bool
+
+    def unfinished(self) -> Unfinished:
+        """Tell what it is, for whoever closes the client before it has ended."""
+
+
+class Awaited:
+    """A job that is left with the server, while somebody asks about it."""
+
+    __slots__ = ("_told", "was_sent")
+
+    def __init__(self, told: Unfinished) -> None:
+        self._told = told
+        self.was_sent = True
+
+    def unfinished(self) -> Unfinished:
+        """Tell what it is, for whoever closes the client before it has ended."""
+        return self._told
 
 
 NOW = frozenset({"in_flight", "queued", "waiting"})

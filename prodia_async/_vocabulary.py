@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
+from ._errors import ConnectError, ConnectionLostError
 from ._statuses import status_error, text_of
 
 if TYPE_CHECKING:
@@ -132,6 +133,12 @@ class Terms:
     max_queued: int | None = None
     index: int | None = None
     tag: object = None
+
+    def closing(self, what: str) -> ProdiaError:
+        """Return the error of a request that a client which drains or was closed does not send."""
+        if self.free:  # its job is paid for
+            return ConnectionLostError("the client was closed, and asks no more")
+        return ConnectError.of_closing(what)
 
 
 @dataclass(frozen=True, slots=True)

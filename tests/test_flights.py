@@ -349,14 +349,18 @@ async def test_a_price_below_nothing_is_none() -> None:
 
 @on_both_loops
 async def test_what_is_no_job_of_its_own_is_not_counted() -> None:
-    """A step of a job is neither under way nor counted, nor told as a job."""
+    """A step of a job is neither counted nor told as a job; a drain waits for all but questions."""
     details: list[AttemptDetails] = []
     async with world() as w:
         exchange = await w.begin(counted=False, hook=details.append)
+        assert len(w.engine.under_way) == 1
+        await exchange.end()
+        assert w.engine.under_way == {}
+        exchange = await w.begin(counted=False, free=True, hook=details.append)
         assert w.engine.under_way == {}
         await exchange.end()
         assert w.counts() == (0, 0, 0, 0.0)
-    assert [each.event for each in details] == ["started", "finished"]
+    assert [each.event for each in details] == ["started", "finished"] * 2
 
 
 @on_both_loops
@@ -507,8 +511,10 @@ async def test_closing() -> None:
         assert (w.sender.closed, other.sender.abandoned) == (1, 1)
         with pytest.raises(RuntimeError, match="closed"):
             w.engine.session()
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(ConnectError, match="closed"):
             await w.run()
+        with pytest.raises(ConnectionLostError, match="asks no more"):
+            await w.run(counted=False, free=True)
 
 
 @on_both_loops
@@ -584,17 +590,19 @@ async def test_a_job_that_waited_while_its_client_drained_is_not_sent(
     async with world(drain) as w:
         flight = w.engine.flight(REQUEST, Words(), terms())
         again = w.engine.flight(REQUEST, Words(), terms())
-        uncounted = w.engine.flight(REQUEST, Words(), terms(counted=False))
+        step = w.engine.flight(REQUEST, Words(), terms(counted=False))
+        question = w.engine.flight(REQUEST, Words(), terms(counted=False, free=True))
         assert not flight.was_sent
         await flight.run()
         assert flight.was_sent
-        with pytest.raises(
-            ConnectError, match=r"^the client is draining, and this job was not"
-        ) as c:
-            await again.run()
-        assert c.value.client_is_closing
-        assert not again.was_sent
-        await uncounted.run()
+        for each in (again, step):
+            with pytest.raises(
+                ConnectError, match=r"^the client is draining, and this job was not"
+            ) as c:
+                await each.run()
+            assert c.value.client_is_closing
+            assert not each.was_sent
+        await question.run()
         assert len(w.sender.sent) == 3
 
 

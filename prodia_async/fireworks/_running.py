@@ -6,6 +6,7 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -22,8 +23,9 @@ from .._hooks import JobDetails, log, tell
 from .._keys import Digester
 from .._map import own_error
 from .._models import Failed, Succeeded, Timing, as_input
-from .._polling import count
+from .._polling import awaited, count
 from .._requests import extra_headers, input_parts
+from .._sessions import Unfinished
 from .._show import one_line, shown
 from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
 from ._edits import (
@@ -153,6 +155,7 @@ class Runner(BaseClient):
         return response
 
     async def _send(self, order: Order, source: Source | None, index: int | None) -> ImageResponse:
+        self._engine.session()  # a closed client says so at once
         terms = replace(self._terms(order.deadline, source), index=index, tag=order.tag)
         try:
             if isinstance(order, Kontext):
@@ -266,13 +269,14 @@ class Runner(BaseClient):
             note=note,
             headers=self._headers,
         )
-        if terms.deadline is None:
-            return await task.picture()
-        with _waiting.until(_waiting.current_time() + terms.deadline - spent):
+        seconds = inf if terms.deadline is None else terms.deadline
+        end = _waiting.current_time() + seconds - spent
+        left = Unfinished(model, terms.index, terms.tag, may_have_run=True, job_id=task_id)
+        with awaited(self._engine, left), _waiting.until(end):
             return await task.picture()
         why = f" (last trouble: {faults[0].message})" if faults else ""
         error = DeadlineExceededError(
-            f"the task was not done within its deadline of {terms.deadline:g} s{why}; {GOES_ON}",
+            f"the task was not done within its deadline of {seconds:g} s{why}; {GOES_ON}",
             may_have_run=True,
         )
         raise error.tell(job_id=task_id) from (faults[0] if faults else None)
