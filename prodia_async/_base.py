@@ -241,7 +241,12 @@ class BaseClient:
         return self._engine.is_draining or self._engine.closed
 
     async def aclose(self) -> None:
-        """Close the connections. The client, and every view of it, cannot be used afterwards."""
+        """
+        Close the connections, at once; the client and every view of it cannot be used afterwards.
+
+        Nothing is sent from then on. A job that was sent ends in a `ConnectionLostError` (it may
+        have run), one that was not in a `ConnectError`; `drain` lets those that were sent finish.
+        """
         await self._engine.aclose()
 
     def statistics(self) -> SchedulerStatistics:

@@ -208,20 +208,20 @@ class AsyncProdia(BaseClient):
             deadline: As the client's option.
             extra_headers: Further request headers.
             extra_query: Further query parameters.
-            via: ``"sync"`` waits on the connection; ``"async"`` leaves the
-                job with the server and asks about it, which suits jobs of
-                minutes. Not every type permits it (then: 400).
+            via: ``"sync"`` waits on the connection; ``"async"`` leaves the job with the server
+                and asks about it, for jobs of minutes. Not every type permits it (then: 400).
 
         Returns:
             The job result and every output, in wire order.
 
         Raises:
             InvalidRequestError: It cannot be sent; nothing was.
+            QueueFullError: `max_queued` jobs wait already; nothing was sent.
             DeadlineExceededError: The deadline passed.
             APIConnectionError: No complete answer came.
             APIStatusError: The server refused it, or had a fault.
             ResponseError: It ran, but the answer is not what the API promises.
-            JobFailedError: It ran and failed.
+            JobFailedError: It ended ``failed``.
         """
         return await self._answer(JobRequest(job, via=via, **options))
 

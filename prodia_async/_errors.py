@@ -78,7 +78,8 @@ class ProdiaError(Exception):
     The base of every error this package raises on purpose.
 
     Any other exception that escapes is a bug of ours, or comes from a
-    callable that was handed in (an input's iterator, a token factory, a hook).
+    callable that was handed in (an input's iterator, a token factory, a hook);
+    or it is the `RuntimeError` of a program that uses a closed client, say.
     """
 
     _fate: ClassVar[Fate] = "refused"

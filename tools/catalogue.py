@@ -30,6 +30,7 @@ from prodia_async._catalogue_data import (
     job_types,
     read_catalogue,
 )
+from prodia_async._media import suffix_of
 
 PACKAGE = Path(prodia_async.__file__).parent
 TARGET = PACKAGE / "job_types.py"
@@ -319,9 +320,9 @@ def table() -> str:
         )
         permit = each.permits_async
         permits = f"{'yes' if permit.value else 'no'} ({permit.source.mark})" if permit else ""
+        makes = ", ".join(suffix_of(media)[1:] for media in each.outputs.media)
         rows.append(
-            f"| `{each.name}` | {', '.join(each.outputs.media) or '-'} | {span} | {seconds} "
-            f"| {dollars} | {permits} |"
+            f"| `{each.name}` | {makes or '-'} | {span} | {seconds} | {dollars} | {permits} |"
         )
     return "\n".join(rows) + "\n"
 

@@ -34,7 +34,7 @@ PROMPTS = (
 def job_types_page() -> str:
     """Return the page of job types."""
     return (
-        "# Job types\n\n"
+        "---\nsearch:\n  boost: 0.3\n---\n\n# Job types\n\n"
         "Made from the catalogue by `python tools/document.py`. After each fact stands how sure it "
         "is: A documented by Prodia, B recorded from or tested against the live service, C assumed "
         "by other clients, I our inference. `prodia-async types NAME` tells all of one type, with "

@@ -3,8 +3,9 @@ For services on ``aiohttp.web``.
 
 ::
 
+    client = AsyncProdia()
     app = web.Application()
-    install(app, AsyncProdia())
+    install(app, client)
 
     async def picture(request):
         job = Job(TYPE, {"prompt": request.query["prompt"]})

@@ -8,7 +8,7 @@ Jobs for the rows of a Ray data set; what is done is not paid for again, whateve
 
     rows = ray.data.read_parquet("s3://prompts/")
     done = run_jobs(rows, to="s3://pictures/run-7/", job_type="...", workers=4)
-    done.write_parquet("s3://pictures/run-7/manifest/")
+    done.write_parquet("s3://pictures/run-7-manifest/")
 
 Ray reads and writes the data sets, schedules the workers and restarts those
 that die. What is kept here is the money: the store is the record, so the same
