@@ -162,6 +162,7 @@ class Batch:
                     open_folder,
                     self._folder,
                     notify=notify,
+                    slots=self._trade.max_concurrency(),
                     layout=self._layout,
                     outputs=self._outputs,
                     api=self._trade.api,
@@ -176,7 +177,7 @@ class Batch:
         opened.record.on_trouble = self._disk_trouble
         opened.record.start()
         self._opened = opened
-        self._savers = Savers(opened.place, opened.record, self._disk_trouble)
+        self._savers = Savers(opened.place, opened.record, opened.arrivals.note, self._disk_trouble)
         return self
 
     async def __aexit__(

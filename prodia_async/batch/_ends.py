@@ -7,8 +7,12 @@ is not let go of before it is safe and written down.
 
 from __future__ import annotations
 
+import math
 import random
+from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -34,6 +38,17 @@ MOST_ENDED = 256
 """Rows whose end is remembered, for one that is equal and was looked up meanwhile. Chosen."""
 
 
+@dataclass(slots=True)
+class Kept:
+    """A row's answer on its way to be safe; its slot is where it is noted that it has arrived."""
+
+    row: Going
+    made: Made
+    end: Finish
+    promise: Promise
+    slot: int | None = None
+
+
 class Ends:
     """
     Ends the rows of a run.
@@ -50,37 +65,95 @@ class Ends:
         self._run = run
         self.suspended: list[Going] = []
         self.ended: dict[bytes, State] = {}
+        self._unsafe: deque[Kept] = deque()
+        self._is_unsafe = anyio.Event()
+        self._are_all_safe = False
 
     async def keep(self, row: Going, made: Made) -> None:
-        """Make a row's outputs safe, then the record, and only then count it."""
-        price = None if made.dollars is None else to_nano(made.dollars)
+        """
+        Make a row's outputs safe, then the record, and only then count it.
+
+        Returns when it is safe; or, where it may, as soon as what came outlives
+        this process: then the row has landed, and comes to its end behind this.
+        """
         end = self.end(row, State.DONE)
         end.attempts = row.attempts + made.attempts
         end.refusals = row.refusals + made.refusals
         end.job_id = made.job_id or row.job_id
-        end.seed, end.price = made.seed, price
-        promise = Promise()
+        end.seed = made.seed
+        end.price = None if made.dollars is None else to_nano(made.dollars)
+        kept = Kept(row, made, end, Promise())
         if made.outputs:
-            self._run.savers.put(Task(end, made.outputs, promise, row.line))
+            if self._run.savers.lands:
+                kept.slot = self._run.arrivals.take()
+            self._run.savers.put(Task(end, made.outputs, kept.promise, row.line, kept.slot))
         else:
             self._run.record.put(
-                lambda connection: self._run.record.finish(connection, end), promise
+                lambda connection: self._run.record.finish(connection, end), kept.promise
             )
-        try:
-            await promise.wait()
-        except Exception as error:  # noqa: BLE001  (it must not be lost, whatever it is)
-            await self.keep_aside(row, end, made, error)
+        await kept.promise.change()
+        if not kept.promise.is_settled and self._run.arrivals.may_let_go():
+            row.has_landed = True
+            self._run.arrivals.let_go += 1
+            kept.promise.then = partial(self._landed_is_over, kept)
         else:
-            self._run.marks.clear(row.i)
-        if price is not None:
-            self._run.purse.seen(row.type, price)
-        # What no answer tells is taken to cost what was expected.
-        self._run.purse.told += row.expected if price is None else price
-        self.ended_with(row, State.DONE)
+            with suppress(Exception):  # which `_end_kept` looks at
+                await kept.promise.wait()
+            await self._end_kept(kept)
         if self._run.outage.succeeded() or self.suspended:
             await self.end_suspended_as_failed()
 
-    async def keep_aside(self, row: Going, end: Finish, made: Made, error: Exception) -> None:
+    def _landed_is_over(self, kept: Kept) -> None:
+        """A row that had landed is safe, or cannot be made so."""
+        if kept.promise.error is None:
+            self._count_kept(kept)
+        else:
+            self._unsafe.append(kept)
+            self._is_unsafe.set()
+
+    async def keep_unsafe(self, *, task_status: Any) -> None:
+        """
+        Keep aside what had landed and cannot be made safe, until `all_are_safe` is called.
+
+        A task of its own, and shielded from its first moment: one that began
+        only then would never begin in a run that is being cancelled.
+        """
+        with anyio.CancelScope(shield=True):
+            task_status.started()
+            while not self._are_all_safe:
+                await self._is_unsafe.wait()
+                self._is_unsafe = anyio.Event()
+                while self._unsafe:
+                    await self._end_kept(self._unsafe.popleft())
+
+    async def all_are_safe(self) -> None:
+        """Wait until all that had landed is safe, or kept aside; shielded, at the end of a run."""
+        while self._run.arrivals.let_go:
+            await self._run.change(math.inf)
+        self._are_all_safe = True
+        self._is_unsafe.set()
+
+    async def _end_kept(self, kept: Kept) -> None:
+        if kept.promise.error is not None:  # it must not be lost, whatever it is
+            await self.keep_aside(kept.row, kept.end, kept.made, kept.promise.error)
+        self._count_kept(kept)
+
+    def _count_kept(self, kept: Kept) -> None:
+        run, row, price = self._run, kept.row, kept.end.price
+        if kept.slot is not None:
+            run.arrivals.give_back(kept.slot)
+        if kept.promise.error is None:
+            run.marks.clear(row.i)
+        if price is not None:
+            run.purse.seen(row.type, price)
+        # What no answer tells is taken to cost what was expected.
+        run.purse.told += row.expected if price is None else price
+        self.ended_with(row, State.DONE)
+        if row.has_landed:
+            run.arrivals.let_go -= 1
+            run.has_ended(row)
+
+    async def keep_aside(self, row: Going, end: Finish, made: Made, error: BaseException) -> None:
         """The disk, the store or the record cannot take it: keep it where the next run finds it."""
         where = await anyio.to_thread.run_sync(
             keep_aside, self._run.opened.reserve, end, row.line, made.outputs

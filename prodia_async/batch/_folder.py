@@ -6,6 +6,7 @@ A run's folder: who holds it, what is kept free in it, and what is with the serv
     run.sqlite        the record (`_record`), with -wal and -shm beside it
     lock              held by the run that is alive, by the kernel: it goes with the process
     flight.bin        one slot for each job on its way, in memory that the kernel keeps
+    arrived.bin       what has come from the server, and is not in the record yet (`_arrivals`)
     reserve.bin       a few megabytes to fall back on when the disk is full
     reserve/          what the record could not take; the next run takes it in
     out/ or shards/   what was made

@@ -43,6 +43,7 @@ class Going:
     scope: anyio.CancelScope | None = None
     is_sync: bool = False
     is_probe: bool = False
+    has_landed: bool = False
     doubtful: int = 0
     error: BaseException | None = None
     attempts: int = 0

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._show import shown
 from .._version import __version__
+from ._arrivals import ARRIVED, Arrivals, take_in
 from ._decide import State
 from ._folder import FLIGHT, Lock, Mark, Marks, Reserve, boot_id, refuse_network
 from ._outputs import Content, Files, Shards, Store, Task, relative
@@ -32,7 +33,7 @@ from ._record import (
 from ._values import BatchChangedError, BatchError, FolderInUseError, RecordDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from ._outputs import Place
@@ -63,6 +64,7 @@ class Opened:
     lock: Lock
     record: Record
     marks: Marks
+    arrivals: Arrivals
     reserve: Reserve
     place: Place
     session: int
@@ -83,6 +85,7 @@ def open_folder(
     folder: Path,
     *,
     notify: Callable[..., None],
+    slots: int,
     layout: str,
     outputs: str | None,
     api: str,
@@ -91,6 +94,16 @@ def open_folder(
 ) -> Opened:
     """
     Take a folder: a new one, or one to go on with. Blocks.
+
+    Args:
+        folder: Where it is.
+        notify: Has the event loop call a function.
+        slots: Jobs in flight at once.
+        layout: As `Batch` takes it.
+        outputs: As `Batch` takes it.
+        api: The API that the jobs are for.
+        settings: What is written down of this run.
+        lease_seconds: As `Batch` takes it.
 
     Raises:
         FolderInUseError: Another run, alive, holds it.
@@ -116,8 +129,9 @@ def open_folder(
         token = secrets.token_hex(8)
         try:
             opened = _open(
-                folder, lock, reserve, record, layout, outputs, api, settings, token, lease_seconds
-            )
+                folder, lock, reserve, record, layout, outputs, api, settings, token,
+                lease_seconds, slots,
+            )  # fmt: skip
         except sqlite3.OperationalError as error:
             raise BatchError(f"the record in {folder} cannot be written: {error}") from error
         except sqlite3.Error as error:
@@ -141,6 +155,7 @@ def _open(  # noqa: PLR0917  (all that a folder is)
     settings: dict[str, Any],
     token: str,
     lease_seconds: float,
+    slots: int,
 ) -> Opened:
     connection = record.connection
     _wait_for_lease(folder, connection, lease_seconds)
@@ -159,6 +174,7 @@ def _open(  # noqa: PLR0917  (all that a folder is)
         error.differences = tuple(changed)
         raise error
     marks = Marks(folder / FLIGHT)
+    arrivals = Arrivals(folder / ARRIVED, slots)
     connection.execute("BEGIN IMMEDIATE")
     if made_with is None:
         put(connection, "made with", wanted)
@@ -167,19 +183,22 @@ def _open(  # noqa: PLR0917  (all that a folder is)
     are_exact = is_same_boot(get(connection, "lease")) and marks.was_there
     put(connection, "lease", _lease(token, 0))
     epoch = float(get(connection, "began"))
+    arrived, damaged = take_in(record, folder)
     session = connection.execute(
         "INSERT INTO session(began, pid, host, settings) VALUES(?,?,?,?)",
         (wall(), os.getpid(), socket.gethostname(), json.dumps(settings, default=str)),
     ).lastrowid
     assert session is not None  # noqa: S101  (SQLite numbers rows)
-    collect = settle(record, marks.left, session, epoch, are_exact=are_exact)
+    collect = settle(record, marks.left, session, epoch, are_exact=are_exact, damaged=damaged)
     connection.execute("COMMIT")
+    arrivals.start()
     marks.start()
     opened = Opened(
         folder=folder,
         lock=lock,
         record=record,
         marks=marks,
+        arrivals=arrivals,
         reserve=reserve,
         place=_place(folder, layout, outputs, record, connection),
         session=session,
@@ -192,6 +211,8 @@ def _open(  # noqa: PLR0917  (all that a folder is)
         sync_only=set(),
         collect=collect,
     )
+    if arrived:
+        opened.notes.append(f"{arrived} outputs that had arrived when a run died were taken in")
     _sweep(opened, [*marks.left, *(each.i for each in collect)])
     _adopt(opened)
     opened.told, opened.doubtful = money(connection)
@@ -265,7 +286,13 @@ def money(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def settle(
-    record: Record, marks: dict[int, Mark], session: int, epoch: float, *, are_exact: bool
+    record: Record,
+    marks: dict[int, Mark],
+    session: int,
+    epoch: float,
+    *,
+    are_exact: bool,
+    damaged: Collection[int] = (),
 ) -> list[ToCollect]:
     """
     Decide about every row that was under way when the last process ended.
@@ -281,6 +308,7 @@ def settle(
         are_exact: Whether the machine has not started anew since: then the
             marks are as they were at the last moment, and the record's own
             note of a job that was sent, and refused since, counts for nothing.
+        damaged: Rows whose output had arrived, and is not what came any more.
 
     Returns:
         The jobs to collect.
@@ -300,13 +328,17 @@ def settle(
         if job_id is not None:
             left = (expires or now) - now
             collect.append(ToCollect(i, k, id_, job_type, expected, again, job_id, left, line))
-        elif i in marks or (sent is not None and not are_exact):
+        elif i in marks or i in damaged or (sent is not None and not are_exact):
             end = in_doubt(
                 i, k, id_, session, job_type,
                 again=again + 1,
                 attempts=max(times, marks.get(i, Mark(0.0, 1)).times),
-                at=round(1000 * ((sent or marks[i].at) - epoch)),
-                why="the process ended while the job was with the server",
+                at=round(1000 * ((sent or (marks[i].at if i in marks else now)) - epoch)),
+                why=(
+                    "its output had arrived when the process ended, and is damaged on the disk"
+                    if i in damaged
+                    else "the process ended while the job was with the server"
+                ),
                 line=line,
             )  # fmt: skip
             record.finish(connection, end)
@@ -416,5 +448,6 @@ def close_folder(opened: Opened, *, stopped: str | None, was_refused: bool = Fal
     finally:
         record.close()
         opened.marks.close()
+        opened.arrivals.close()
         opened.reserve.give_back()
         opened.lock.release()

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from .._errors import InvalidRequestError
 from .._show import shown
-from ._record import Saved, notifier, sync_folder
+from ._record import Promise, Saved, notifier, sync_folder
 from ._values import BatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._record import Finish, Promise, Record
+    from ._record import Finish, Record
 
 Layout: TypeAlias = Literal["files", "tar"]
 
@@ -60,15 +60,30 @@ class Content:
     ext: str
 
 
+Landed: TypeAlias = "Callable[[Task], None]"
+
+
+def _nobody(_: Task) -> None:
+    """Nobody is to be told."""
+
+
 class Place(Protocol):
     """Where outputs go. Everything here blocks, and is called in the savers' threads alone."""
 
     threads: int
     most_at_once: int
     is_disk: bool
+    lands: bool
+    """Whether what is written here outlives the process before it is synced."""
 
-    def save(self, each: Sequence[Task]) -> None:
-        """Make outputs safe, and say in their tasks where they lie."""
+    def save(self, each: Sequence[Task], landed: Landed = _nobody) -> None:
+        """
+        Make outputs safe, and say in their tasks where they lie.
+
+        Args:
+            each: Whose outputs.
+            landed: Is told of each whose bytes have been written, and are not synced yet.
+        """
 
     def close(self) -> None:
         """Finish what is open."""
@@ -76,13 +91,22 @@ class Place(Protocol):
 
 @dataclass(slots=True)
 class Task:
-    """A row that is to be made safe: its outputs first, then what the record is to know."""
+    """
+    A row that is to be made safe: its outputs first, then what the record is to know.
+
+    Attributes:
+        end: What the record is to know.
+        outputs: What is to be saved.
+        promise: Is settled once the record has it.
+        line: The request, for the layouts that keep it beside the outputs.
+        slot: Where it is noted that it has arrived; ``None`` where that is of no use.
+    """
 
     end: Finish
     outputs: Sequence[Content]
     promise: Promise
     line: str
-    after: Callable[[Any], Any] | None = None
+    slot: int | None = None
 
 
 def stem(i: int, key: bytes) -> str:
@@ -97,6 +121,11 @@ def relative(i: int, key: bytes, ext: str, number: int = 0) -> str:
     return f"{i // 100_000:03}/{i // 1000 % 100:02}/{stem(i, key)}{more}{dot}"
 
 
+def part_of(path: Path) -> Path:
+    """Return the name under which a file lies until it is synced."""
+    return path.with_name(f"{path.name}.part")
+
+
 def safe_ext(suffix: str) -> str:
     """Return an extension that is one, without its dot; ``bin`` for what is not known."""
     ext = suffix.lower().lstrip(".")
@@ -109,46 +138,50 @@ class Files:
     threads = FILE_THREADS
     most_at_once = 1
     is_disk = True
+    lands = True
 
     def __init__(self, folder: Path, touched: Callable[[str], None]) -> None:
         self._folder = folder
         self._touched = touched
         self._made: set[str] = set()
 
-    def save(self, each: Sequence[Task]) -> None:
+    def save(self, each: Sequence[Task], landed: Landed = _nobody) -> None:
         """Write each output under a temporary name, sync it, and name it."""
         for task in each:
             end = task.end
-            end.saved = [
-                self._save(end.i, end.k, number, output)
-                for number, output in enumerate(task.outputs)
-            ]
+            written: list[tuple[int, str, str]] = []
+            end.saved = []
+            try:
+                for number, output in enumerate(task.outputs):
+                    digest = hashlib.sha256(output.content).digest()
+                    name = relative(end.i, end.k, output.ext, number)
+                    written.append(self._open(name))
+                    _write(written[-1][0], output.content)
+                    end.saved.append(
+                        Saved(name if number else None, output.ext, digest, len(output.content))
+                    )
+                landed(task)
+                for file, temporary, path in written:
+                    _sync(file)
+                    os.rename(temporary, path)  # noqa: PTH104
+                    self._touched(os.path.dirname(path))  # noqa: PTH120
+            except BaseException:
+                for _, temporary, _ in written:
+                    with contextlib.suppress(OSError):
+                        os.unlink(temporary)  # noqa: PTH108
+                raise
+            finally:
+                for file, _, _ in written:
+                    os.close(file)
 
-    def _save(self, i: int, key: bytes, number: int, output: Content) -> Saved:
-        name = relative(i, key, output.ext, number)
+    def _open(self, name: str) -> tuple[int, str, str]:
         path = os.path.join(self._folder, name)  # noqa: PTH118  (ten times as fast)
         folder = os.path.dirname(path)  # noqa: PTH120
         if folder not in self._made:
             self._make(Path(folder))
         temporary = f"{path}.part"
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                left = memoryview(output.content)
-                while left:
-                    # A full disk takes a part, and says so only the next time.
-                    left = left[os.write(file, left) :]
-                os.fsync(file)
-            finally:
-                os.close(file)
-            os.rename(temporary, path)  # noqa: PTH104
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
-            raise
-        self._touched(folder)
-        digest = hashlib.sha256(output.content).digest()
-        return Saved(name if number else None, output.ext, digest, len(output.content))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        return os.open(temporary, flags, 0o644), temporary, path
 
     def _make(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,12 +195,20 @@ class Files:
         """There is nothing open."""
 
 
+def _write(file: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        # A full disk takes a part, and says so only the next time.
+        left = left[os.write(file, left) :]
+
+
 class Shards:
     """WebDataset shards: each row a JSON of what was asked, and its outputs beside it."""
 
     threads = 1
     most_at_once = 256
     is_disk = True
+    lands = True
 
     def __init__(self, folder: Path, ends: Sequence[tuple[int, str, int]]) -> None:
         self._folder = folder
@@ -183,12 +224,13 @@ class Shards:
                 os.truncate(path, size)
         self._last = max(ends, default=None)
 
-    def save(self, each: Sequence[Task]) -> None:
+    def save(self, each: Sequence[Task], landed: Landed = _nobody) -> None:
         """Append all of them and sync once."""
         end = self._end
         try:
             for task in each:
                 self._append(task)
+                landed(task)
             if self._file is not None:
                 _sync(self._file)
         except BaseException:
@@ -282,6 +324,7 @@ class Store:
     threads = UPLOAD_THREADS
     most_at_once = 1
     is_disk = False
+    lands = False
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = open_store(url)
@@ -296,8 +339,9 @@ class Store:
         except Exception as error:
             raise BatchError(f"{url} cannot be written: {error!s:.300}") from error
 
-    def save(self, each: Sequence[Task]) -> None:
+    def save(self, each: Sequence[Task], landed: Landed = _nobody) -> None:
         """Put each output; it is there whole, or not at all."""
+        del landed  # what was sent and not acknowledged is nowhere
         for task in each:
             end = task.end
             end.saved = [
@@ -357,15 +401,22 @@ class Savers:
     Args:
         place: Where outputs go.
         record: The record.
+        note: Is called, in a thread, with a slot and what is known of a row whose
+            outputs have been written; returns whether it stands there.
         on_full: Is called, in a thread, when the disk could not take something,
             before it is tried once more.
     """
 
     def __init__(
-        self, place: Place, record: Record, on_full: Callable[[BaseException], None]
+        self,
+        place: Place,
+        record: Record,
+        note: Callable[[int, Finish], bool],
+        on_full: Callable[[BaseException], None],
     ) -> None:
         self._place = place
         self._record = record
+        self._note = note
         self._on_full = on_full
         self._notify = notifier()
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -375,6 +426,11 @@ class Savers:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def lands(self) -> bool:
+        """Whether what is written outlives the process before it is synced."""
+        return self._place.lands
 
     def put(self, task: Task) -> None:
         """Queue a row."""
@@ -409,17 +465,21 @@ class Savers:
     def _save(self, tasks: list[Task]) -> None:
         try:
             try:
-                self._place.save(tasks)
+                self._place.save(tasks, self._landed)
             except OSError as error:
                 if self._place.is_disk:
                     self._on_full(error)
-                self._place.save(tasks)
+                self._place.save(tasks, self._landed)
         except Exception as error:  # noqa: BLE001  (told to the row that waits)
             for task in tasks:
                 self._notify(_settle_one, (task.promise, error))
             return
         for task in tasks:
-            self._record.put(_finishing(self._record, task.end), task.promise)
+            self._record.put(finishing(self._record, task.end), task.promise)
+
+    def _landed(self, task: Task) -> None:
+        if task.slot is not None and self._note(task.slot, task.end):
+            self._notify(Promise.land, task.promise)
 
 
 def _settle_one(settled: tuple[Promise, BaseException]) -> None:
@@ -427,7 +487,9 @@ def _settle_one(settled: tuple[Promise, BaseException]) -> None:
     promise.settle(None, error)
 
 
-def _finishing(record: Record, end: Finish) -> Callable[[Any], None]:
+def finishing(record: Record, end: Finish) -> Callable[[Any], None]:
+    """Return the work that writes what became of a row whose outputs are safe."""
+
     def write(connection: Any) -> None:
         if end.saved and end.saved[0].shard is not None:
             number = end.saved[0].shard

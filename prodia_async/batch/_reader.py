@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._errors import InvalidRequestError
+from ._arrivals import find, last_arrived
 from ._decide import NANO, State
 from ._folder import FLIGHT, Lock, boot_id, marks_of
 from ._opening import RECORD, is_same_boot, money
@@ -263,15 +264,21 @@ class RecordReader:
     def _open_rows(self, connection: sqlite3.Connection) -> Iterator[Row]:
         running = self.is_running()
         marks = marks_of(self.folder)
+        arrived = {} if running else last_arrived(connection, self.folder)
         are_exact = is_same_boot(get(connection, "lease")) and (self.folder / FLIGHT).is_file()
         for i, k, id_, sent, known, line in connection.execute(
             "SELECT i, k, id, sent, job_id, request FROM open ORDER BY i"
         ):
             mark = marks.get(i)
             job_id = known or (mark.job_id if mark is not None else None)
-            if mark is None and job_id is None and (are_exact or sent is None):
+            end = arrived.get(i)
+            is_here = end is not None and end.k == k and find(self.folder, end) is not None
+            job_id = job_id or (end.job_id if end is not None and is_here else None)
+            if mark is None and job_id is None and not is_here and (are_exact or sent is None):
                 continue  # it was taken, and never left
-            state = "in flight" if running or job_id is not None else "in doubt"
+            # What is with the server or has arrived, the next run takes in.
+            is_known = running or is_here or job_id is not None
+            state = "in flight" if is_known else "in doubt"
             request = json.loads(line)
             yield Row(row=i, id=id_, key=k.hex(), state=state, job_id=job_id, request=request)
 

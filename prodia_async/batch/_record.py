@@ -217,25 +217,51 @@ def _check_format(connection: sqlite3.Connection, path: Path, *, may_make: bool)
 
 
 class Promise:
-    """What somebody in the event loop waits for."""
+    """
+    What somebody in the event loop waits for.
 
-    __slots__ = ("_error", "_event", "_value")
+    Attributes:
+        is_settled: Whether it is known what it came to.
+        has_landed: Whether what it is about outlives the process, and is not safe yet.
+        error: What it failed with.
+        then: Called when it is settled, in the event loop.
+    """
+
+    __slots__ = ("_event", "_value", "error", "has_landed", "is_settled", "then")
 
     def __init__(self) -> None:
         self._event = anyio.Event()
         self._value: Any = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
+        self.is_settled = self.has_landed = False
+        self.then: Callable[[], None] | None = None
+
+    def land(self) -> None:
+        """Tell that it outlives the process from here on; in the event loop."""
+        self.has_landed = True
+        self._event.set()
 
     def settle(self, value: Any, error: BaseException | None) -> None:
-        """Tell; in the event loop."""
-        self._value, self._error = value, error
+        """Tell what it came to; in the event loop."""
+        self._value, self.error = value, error
+        self.is_settled = True
         self._event.set()
+        if self.then is not None:
+            self.then()
+
+    async def change(self) -> None:
+        """Wait until it has landed or is settled."""
+        await self._event.wait()
 
     async def wait(self) -> Any:
         """Return what it came to, or raise the error."""
         await self._event.wait()
-        if self._error is not None:
-            raise self._error
+        if not self.is_settled:  # it has only landed
+            settled = anyio.Event()
+            self.then = settled.set
+            await settled.wait()
+        if self.error is not None:
+            raise self.error
         return self._value
 
 

@@ -3,7 +3,7 @@ One run over one input: rows are taken, sent, made safe, and only then counted.
 
 ::
 
-    _work          as many as can be in flight; a row's slot is free once it is safe
+    _work          as many as can be in flight; a row's slot is free once no kill can take it
       _next        a row: one to collect, one that came back, the next of the input
         _pull      a few rows from the input, against the record (`_admit`)
       _one         sends it (`_trade`), and sees what came of it
@@ -114,14 +114,19 @@ class Run(Standing):
         self._take_up_collection()
         try:
             async with anyio.create_task_group() as self.group:
-                if self.options.signals:
-                    await self.group.start(self.watch.listen)
-                self.group.start_soon(self.watch.tick)
-                async with anyio.create_task_group() as workers:
-                    # No more than may be in flight, those being made safe included: what
-                    # a kill may cost twice is then what the user set, and not a job more.
-                    for _ in range(self.trade.max_concurrency()):
-                        workers.start_soon(self._work)
+                try:
+                    if self.options.signals:
+                        await self.group.start(self.watch.listen)
+                    await self.group.start(self.ends.keep_unsafe)
+                    self.group.start_soon(self.watch.tick)
+                    async with anyio.create_task_group() as workers:
+                        # No more than may be in flight, those that only our memory has
+                        # included: what a kill may cost twice is then what the user set.
+                        for _ in range(self.trade.max_concurrency()):
+                            workers.start_soon(self._work)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self.ends.all_are_safe()
                 self.is_over = True
                 self.group.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -450,10 +455,10 @@ class Run(Standing):
             if row.is_probe:
                 row.is_probe = False
                 self.outage.asked_in_vain(self.clock())
-            if is_settled:
-                self.purse.ended(row.expected)
-                self.in_flight.discard(row)
-            self.changed()
+            if is_settled and not row.has_landed:
+                self.has_ended(row)
+            else:
+                self.changed()
 
     def _sent(self, row: Going) -> None:
         """Note that an attempt's bytes are about to leave; in the hook."""
@@ -547,7 +552,12 @@ class Run(Standing):
 
 
 def _is_out(row: Going) -> bool:
-    return row.job_id is None and row.flight is not None and row.flight.times > 0
+    return (
+        row.job_id is None
+        and not row.has_landed
+        and row.flight is not None
+        and row.flight.times > 0
+    )
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

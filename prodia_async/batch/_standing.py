@@ -38,6 +38,7 @@ class Standing:
         ready: Rows to be taken up.
         delayed: Rows that are to be taken up later.
         under_way: Rows that were taken from the input and have not ended, by key.
+        arrivals: What has come from the server, and is not in the record yet.
         in_flight: Rows that are being run, or made safe.
         stopped: Why no more rows are taken up.
         broken: Why nothing can be written any more.
@@ -57,6 +58,7 @@ class Standing:
         self.opened = opened
         self.record = opened.record
         self.marks = opened.marks
+        self.arrivals = opened.arrivals
         self.trade = trade
         self.savers = savers
         self.options = options
@@ -92,6 +94,12 @@ class Standing:
         self.stopped = why
         if self.group is not None:
             self.group.cancel_scope.cancel()
+
+    def has_ended(self, row: Going) -> None:
+        """Count a row as being with the server no more, nor on its way to be safe."""
+        self.purse.ended(row.expected)
+        self.in_flight.discard(row)
+        self.changed()
 
     def now(self) -> int:
         """Return milliseconds since the record began, by the wall clock."""

@@ -682,10 +682,14 @@ async def test_blocks_are_entered_once(tmp_path: Path, api: Emulator) -> None:
 # What a kill could cost.
 
 
-async def test_a_row_that_is_being_saved_holds_its_slot(
+async def test_a_row_that_only_memory_has_holds_its_slot(
     tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So what was sent and is not safe is never more than may be in flight."""
+    """
+    So what was sent, and a kill can take, is never more than may be in flight.
+
+    What outlives the process has arrived, and gives its slot away: `test_arrivals`.
+    """
     let_go = anyio.Event()
     keep = Ends.keep
 
