@@ -1047,7 +1047,7 @@ def of_two_types(
 @pytest.mark.parametrize(
     ("every", "count", "wait"),
     [
-        (100, 200, 0.2),
+        (100, 200, 0.4),
         pytest.param(2, 600, 1.0, marks=pytest.mark.slow),
         pytest.param(150, 600, 1.0, marks=pytest.mark.slow),
     ],
