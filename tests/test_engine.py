@@ -769,7 +769,8 @@ async def test_a_type_that_is_refused_for_long_is_a_warning(
 
                 for _ in range(3):
                     group.start_soon(run)
-    (told,) = ours(caplog)
+    # A slow machine may have one on its way when its deadline passes, which is another warning.
+    (told,) = [each for each in ours(caplog) if "its answer is lost" not in each]
     assert told.startswith("inference.flux.kleen.v1: refused ")
     assert "tried for 600 s (max_capacity_wait), and a wrong job type" in told
 

@@ -183,7 +183,8 @@ class World(SimpleNamespace):
     clock: Clock
 
     async def run(self, words: Words | None = None, **options: Any) -> Any:
-        return await self.engine.run(REQUEST, words or Words(), terms(**options))
+        with anyio.fail_after(10):  # rather than hang where something is broken
+            return await self.engine.run(REQUEST, words or Words(), terms(**options))
 
     async def begin(self, words: Words | None = None, **options: Any) -> Any:
         return await self.engine.begin(REQUEST, words or Words(), terms(**options))
