@@ -72,10 +72,12 @@ def coverage(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def examples(session: nox.Session) -> None:
     """Run each example against the emulator."""
-    session.install("-e", ".[cli]")
+    session.install("-e", ".[cli,batch]")
     for example in sorted(Path("examples").glob("*.py")):
         if example.stem.endswith("_service"):
             continue  # serves until it is stopped; tests/test_services.py runs it
+        if example.stem.startswith("ray_"):
+            continue  # needs Ray; `nox -s cluster` runs it
         session.run("python", str(example), session.create_tmp())
 
 

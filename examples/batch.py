@@ -1,4 +1,8 @@
-"""Prompts from a file into a folder; kill it and run it again: it goes on, and pays once."""
+"""
+Prompts from a file into a folder; kill it and run it again: it goes on, and pays once.
+
+It needs the extras ``batch`` and ``emulator``.
+"""
 
 import asyncio
 import os
