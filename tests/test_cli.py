@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -431,7 +432,7 @@ def test_the_emulator_serves_until_a_signal(number: signal.Signals, tmp_path: Pa
         assert cli("job", "inference.ping.v1", cwd=tmp_path, **wrong).returncode == 1
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
-    assert "Stopped after 2 requests; 1 jobs ran." in out
+    assert "Stopped after 2 requests; 1 job ran." in out
     assert (process.returncode, err) == (0, "")
 
 
@@ -546,3 +547,147 @@ def test_a_shell_completes_names_of_types(command: str, tmp_path: Path) -> None:
         COMP_CWORD="2",
     )
     assert done.stdout.split() == [b"inference.sam2.segment.v1", b"inference.sam3.segment.v1"]
+
+
+# What is paid for is written, whoever listens.
+
+TWO_OUTPUTS = "inference.birefnet.segment.v1"
+
+
+@pytest.fixture
+def paired(api: Emulator, tmp_path: Path) -> Callable[..., Done]:
+    """Run a job that makes two files, with standard output and error wherever a test wants them."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "in.png")
+
+    def run(*arguments: str, **options: Any) -> Done:
+        given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        variables = given.pop("variables", {})
+        done: Done = subprocess.run(
+            [sys.executable, "-m", "prodia_async", "job", TWO_OUTPUTS, "-i", "in.png", *arguments],
+            cwd=tmp_path,
+            env=environment(PRODIA_BASE_URL=api.base_url, PRODIA_TOKEN=TOKEN, **variables),
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+            **given,
+        )
+        return done
+
+    return run
+
+
+def closed_pipe() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("out", ["a.png", "-"])
+def test_a_reader_that_leaves_costs_no_output(
+    out: str, paired: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Of lines or of the first output's bytes: the other one is in its file all the same."""
+    writer = closed_pipe()
+    done = paired("-o", out, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr.count(b"Traceback")) == (1, 0)
+    made = {each.name for each in tmp_path.iterdir()} - {"in.png"}
+    assert made == ({"a.png", "a-2.png"} if out == "a.png" else {"mask.png"})
+
+
+def test_standard_error_that_nobody_reads_costs_no_output(
+    paired: Callable[..., Done], tmp_path: Path
+) -> None:
+    """The same where the lines go to standard error, and where there is none at all."""
+    writer = closed_pipe()
+    done = paired("-o", "a.png", "--json", stderr=writer)
+    os.close(writer)
+    assert json.loads(done.stdout)["state"]["current"] == "completed"
+    assert {"a.png", "a-2.png"} <= {each.name for each in tmp_path.iterdir()}
+    done = paired("-o", "b.png", "-i", "none.png", stderr=None, preexec_fn=lambda: os.close(2))
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device here")
+def test_a_full_disk_behind_standard_output_costs_no_output(
+    paired: Callable[..., Done], tmp_path: Path
+) -> None:
+    """It is said what is full, since the files are whole."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  (a device)
+        done = paired("-o", "a.png", stdout=full)
+    assert done.stderr.decode() == "prodia-async: standard output: No space left on device\n"
+    assert done.returncode == 1
+    assert {"a.png", "a-2.png"} <= {each.name for each in tmp_path.iterdir()}
+
+
+def test_a_name_that_the_terminal_has_no_letters_for(
+    paired: Callable[..., Done], tmp_path: Path
+) -> None:
+    """It is shown with marks, and costs neither an output nor a traceback."""
+    done = paired("-o", "\u00fc\n\u4e2d.png", variables={"PYTHONIOENCODING": "latin-1"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [line.split(b" (")[0] for line in done.stdout.splitlines()[:2]] == [
+        b"wrote     \xfc??.png", b"wrote     \xfc??-2.png",
+    ]  # fmt: skip
+    assert {"\u00fc\n\u4e2d.png", "\u00fc\n\u4e2d-2.png"} <= {e.name for e in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("job", "ping", "-o", ""), ("collect", "j-1", "-o", " "), ("fireworks", "a", "-o", ""),
+        ("demo", "-o", ""), ("batch", "x.txt", "-t", "ping", "-o", ""), ("report", ".", "-o", ""),
+    ],
+    ids=lambda arguments: arguments[0],
+)  # fmt: skip
+def test_a_name_that_is_empty_is_found_before_anything_is_paid(
+    arguments: tuple[str, ...], job: Run, api: Emulator, tmp_path: Path
+) -> None:
+    """Most often it is a shell's variable that is not set."""
+    before = api.ledger.totals().received
+    done = cli(*arguments, cwd=tmp_path, PRODIA_BASE_URL=api.base_url, PRODIA_TOKEN=TOKEN)
+    assert error_line(done).startswith("-o must be a file or a folder, not ")
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert api.ledger.totals().received == before
+
+
+def test_standard_input_is_read_once(job: Run, api: Emulator, tmp_path: Path) -> None:
+    """Whatever is to come from it a second time, or is not there, is said before the job runs."""
+    run = [sys.executable, "-m", "prodia_async", "job", SCENE, "-o", "a.png", "-c", "prompt=@-"]
+    variables = environment(PRODIA_BASE_URL=api.base_url, PRODIA_TOKEN=TOKEN)
+    for more, given, said in (
+        (["-c", "negative_prompt=@-"], b"a cat", "cannot read standard input again: -c has read"),
+        ([], b"", "is to come from standard input, and nothing came"),
+    ):
+        done = subprocess.run(
+            [*run, *more], input=given, cwd=tmp_path, env=variables, capture_output=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert said in error_line(done)
+        assert done.returncode == 2
+
+
+def test_a_name_that_says_something_else_than_is_in_it(job: Run, tmp_path: Path) -> None:
+    """Nobody finds out months later what is in a file."""
+    done = job(SCENE, "-c", "prompt=a cat", "-o", "a.bmp")
+    assert b"wrote     a.bmp (image/jpeg, " in done.stdout
+    assert b" bytes; its name says image/bmp)" in done.stdout.splitlines()[0]
+
+
+def test_a_slip_in_a_setting_is_said(job: Run, api: Emulator, tmp_path: Path) -> None:
+    """The service takes any field, without effect: the job is paid for all the same."""
+    done = job(SCENE, "-c", "prompt=a cat", "-c", "heigth=512", "-c", "brand_new=1", "-o", "a.jpg")
+    assert done.returncode == 0
+    assert done.stderr.decode() == (
+        "prodia-async: config.heigth is not known; did you mean height? It is sent as it is\n"
+    )
+    config = api.ledger[-1].config
+    assert config is not None
+    assert (config["heigth"], config["brand_new"]) == (512, 1)
+
+
+def test_a_token_that_no_client_would_send(tmp_path: Path) -> None:
+    """The emulator asks for it when it is started, not when a job is refused."""
+    done = cli("emulator", "--token", "a b", cwd=tmp_path)
+    assert error_line(done) == "--token must be printable ASCII without blanks, not 'a b'"
+    assert done.returncode == 2

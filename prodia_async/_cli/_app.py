@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import re
@@ -37,6 +39,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name with a letter that the terminal lacks is shown with a mark for it.
+            stream.reconfigure(errors="replace")
     try:
         status = app(arguments, prog_name="prodia-async", standalone_mode=False)
     except _CommandLineError as error:
@@ -55,7 +61,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return say_error(_describe(error), status=1)
+        return say_error(describe(error), status=1)
     if status == 130:
         # Typer's own answer to KeyboardInterrupt, which is to say nothing.
         return say_error("interrupted", status=130)
@@ -73,7 +79,9 @@ def say_error(text: str, *, status: int) -> int:
 
 
 def note(text: str) -> None:
-    """Say something on one line of standard error."""
+    """Say something on one line of standard error; where nobody listens, nothing is said."""
+    if sys.stderr is None:
+        return
     line = " ".join(text.split())
     for variable in ("PRODIA_TOKEN", "FIREWORKS_API_KEY"):
         # We never write the token, but a server's message might repeat it.
@@ -83,7 +91,8 @@ def note(text: str) -> None:
     printable = "".join(character if character.isprintable() else "?" for character in line)
     encoding = sys.stderr.encoding or "ascii"
     plain = printable.encode(encoding, "replace").decode(encoding)
-    print(f"prodia-async: {plain}", file=sys.stderr)  # rich would wrap it
+    with contextlib.suppress(OSError):
+        print(f"prodia-async: {plain}", file=sys.stderr, flush=True)  # rich would wrap it
 
 
 _WORDS: tuple[tuple[str, str], ...] = (
@@ -118,7 +127,10 @@ def in_our_words(text: str) -> str:
     return text
 
 
-def _describe(error: OSError) -> str:
+def describe(error: Exception) -> str:
+    """Return an error's words; of the system's, what it is about and what is wrong."""
+    if not isinstance(error, OSError) or isinstance(error, ProdiaError):
+        return str(error)
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return error.strerror or str(error)
@@ -159,6 +171,22 @@ def seconds(option: str) -> Any:
         return value
 
     return check
+
+
+def named(option: str) -> Any:
+    """Return a check that a path has a name: an empty one is often a variable that is not set."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            wrong(option, f"must be a file or a folder, not {value!r}")
+        return value
+
+    return check
+
+
+def counted(number: int, thing: str) -> str:
+    """Return how many there are: ``1 row``, ``2 rows``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _show_version(wanted: bool) -> None:

@@ -13,7 +13,7 @@ from .._async_jobs import POLL_SECONDS
 from .._client import AsyncProdia
 from .._errors import ProdiaError
 from . import _options as options  # noqa: TC001  (Typer reads them)
-from ._app import InterruptedJobError, app, in_our_words, note, run_unwrapped, wrong
+from ._app import InterruptedJobError, app, describe, in_our_words, note, run_unwrapped, wrong
 from ._config import make_job, read_accept, read_inputs
 from ._job import show_response, show_rest
 from ._show import spinner
@@ -113,7 +113,7 @@ def _collect(
     target = Target(out)
     if len(ids) > 1 and (target.file is not None or target.is_standard_output):
         wrong("-o", "must be a folder for several jobs; end it in /")
-    failures: list[ProdiaError] = []
+    failures: list[ProdiaError | OSError] = []
     told = anyio.Lock()
 
     async def fetch(job: AsyncJob) -> None:
@@ -124,7 +124,10 @@ def _collect(
             failures.append(error)
             show = partial(show_rest, error, target, as_json=as_json)
         async with told:  # one at a time, so that their lines stay together
-            await anyio.to_thread.run_sync(show)
+            try:
+                await anyio.to_thread.run_sync(show)
+            except OSError as error:  # what the other jobs made is fetched all the same
+                failures.append(error)
 
     async def collect() -> None:
         # All at once: a result may expire while another job is waited for.
@@ -146,6 +149,7 @@ def _collect(
             f"{' '.join(ids)}` waits for it"
         ) from None
     for failure in failures[:-1]:
-        note(in_our_words(str(failure)))
+        if not isinstance(failure, BrokenPipeError):
+            note(in_our_words(describe(failure)))
     if failures:
         raise failures[-1]

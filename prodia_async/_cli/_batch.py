@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +19,9 @@ import typer
 from .._client import AsyncProdia
 from .._errors import InvalidRequestError
 from ..fireworks import AsyncFireworks
-from ._app import app, say_error, wrong
-from ._config import read_config
+from ._app import app, counted, named, note, say_error, wrong
+from ._config import media_of, read_config
+from ._names import full_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     from ..batch._rows import JobReader
 
 _BROKEN = 3
-_SHORT = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
+_LOOKED_AT = 10_000
+"""How many failures are looked at for what they have in common. Chosen: a moment."""
+_CAUSES = 3
+"""How many of these are told. Chosen: the page of `report` has them all."""
 
 
 class Submit(StrEnum):
@@ -91,8 +97,14 @@ def _batch(
     ] = None,
     *,
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="FOLDER", help="New, or one to go on with."),
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            callback=named("-o"),
+            help="New, or one to go on with.",
+        ),
     ],
     job_type: Annotated[
         str | None,
@@ -171,7 +183,8 @@ def _batch(
     """
     from ..batch import BatchError  # noqa: PLC0415  (only this needs it)
 
-    before = _before(out)
+    folder = Path(out)
+    before = _before(folder)
     made_with = before.get("made with") or {}
     options = before.get("options") or {}
     wanted = _Wanted(
@@ -190,26 +203,21 @@ def _batch(
         dry_run=dry_run,
         quiet=quiet,
     )
+    is_known_here = job_type is not None and wanted.api == "prodia"
+    name = full_type(job_type or "", has_inputs=bool(inputs)) if is_known_here else job_type
     given = {
-        "job_type": _full(job_type),
-        "config": read_config(config or []),
+        "job_type": name,
+        "config": read_config(config or [], name),
         "inputs": [str(each.absolute()) for each in inputs or ()],
-        "accept": _SHORT.get((accept or "").lower(), accept),
+        "accept": media_of(accept, None, ()),
     }
+    if name is None and wanted.api == "prodia" and jobs is not None and jobs.endswith(".txt"):
+        wrong("--type", f"is missing: a line of {jobs} is a prompt, and says no type")
     try:
-        reader = _reader(jobs, out, before, given, is_dry=dry_run)
-        return anyio.run(partial(_run, out, reader, wanted))
+        reader = _reader(jobs, folder, before, given, is_dry=dry_run)
+        return anyio.run(partial(_run, folder, reader, wanted))
     except BatchError as error:
         return say_error(str(error), status=_BROKEN)
-
-
-def _full(name: str | None) -> str | None:
-    """Return a job type's whole name; the first word may be left out."""
-    from .._catalogue import job_type  # noqa: PLC0415  (only this needs it)
-
-    if name is not None and job_type(name) is None and job_type(f"inference.{name}") is not None:
-        return f"inference.{name}"
-    return name
 
 
 def _before(folder: Path) -> dict[str, Any]:
@@ -279,7 +287,7 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
             typer.echo(str(await batch(wanted.price).plan(reader)))
             return 0
         try:
-            return await _work(batch(wanted.price), reader, wanted, wanted.price)
+            return await _work(out, batch(wanted.price), reader, wanted, wanted.price)
         except PriceUnknownError as error:
             if not sys.stdin.isatty():
                 raise
@@ -287,7 +295,7 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
             price = await anyio.to_thread.run_sync(
                 lambda: typer.prompt("Dollars a job", type=float, err=True)
             )
-            return await _work(batch(float(price)), reader, wanted, float(price))
+            return await _work(out, batch(float(price)), reader, wanted, float(price))
         except BatchChangedError as error:
             for each in error.differences:
                 typer.echo(f"different: {each}", err=True)
@@ -297,7 +305,15 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
             ) from error
 
 
-async def _work(batch: Batch, reader: JobReader, wanted: _Wanted, price: float | None) -> int:
+def _again(out: Path, wanted: _Wanted) -> str:
+    """Return the command that goes on; the folder remembers what it was made with."""
+    base_url = f" --base-url {shlex.quote(wanted.base_url)}" if wanted.base_url else ""
+    return f"prodia-async batch -o {shlex.quote(str(out))}{base_url}"
+
+
+async def _work(
+    out: Path, batch: Batch, reader: JobReader, wanted: _Wanted, price: float | None
+) -> int:
     async with batch:
         batch.remember(
             "options",
@@ -308,13 +324,30 @@ async def _work(batch: Batch, reader: JobReader, wanted: _Wanted, price: float |
         )  # fmt: skip
         summary = await batch.run(reader)
         doubts = batch.in_doubt()
-    _say(summary, doubts)
+        failures = await anyio.to_thread.run_sync(_causes, batch.record) if summary.failed else []
+    _say(summary, doubts, failures)
+    if summary.left and not summary.broken:
+        note(f"{counted(summary.left, 'job')} left; `{_again(out, wanted)}` goes on with it")
     return summary.exit_code
 
 
-def _say(summary: BatchSummary, doubts: list[str]) -> None:
-    for note in summary.notes:
-        typer.echo(note, err=True)
+def _causes(record: BatchRecord) -> list[str]:
+    """Return why rows failed, but for those that are no jobs, which the notes name."""
+    from ..batch._figures import causes  # noqa: PLC0415  (only this needs it)
+
+    failed = ((row.row, 0, row.error) for row in islice(record.failures(), _LOOKED_AT))
+    sent = [each for each in failed if not (each[2] or "").startswith("Invalid:")]
+    return [
+        f"{cause.count:,} failed: {cause.example} {cause.advice}"
+        for cause in causes(sent)[0][:_CAUSES]
+    ]
+
+
+def _say(summary: BatchSummary, doubts: list[str], failures: list[str]) -> None:
+    for each in summary.notes:
+        typer.echo(each, err=True)
+    for line in failures:
+        typer.echo(line, err=True)
     for line in doubts:
         typer.echo(f"in doubt: {line}", err=True)
     if summary.broken:
@@ -338,8 +371,14 @@ def _with_record(folder: Path, work: Callable[[BatchRecord], int]) -> int:
 def _report(
     folder: FolderArgument,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="By default report.html."),
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            callback=named("-o"),
+            help="By default report.html in the folder.",
+        ),
     ] = None,
     sheet: Annotated[
         bool, typer.Option("--sheet", help="Also write contact-sheet.jpg, for a chat or a mail.")
@@ -378,7 +417,7 @@ def _export(
 
     def work(record: BatchRecord) -> int:
         count = record.export(file, failures=failures)
-        typer.echo(f"{count:,} rows in {file}")
+        typer.echo(f"{counted(count, 'row')} in {file}")
         return 0
 
     return _with_record(folder, work)

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .._catalogue import job_type
+from .._catalogue import doubts, job_type
 from .._media import type_of_name
 from .._models import Input, Job
-from ._app import wrong
+from ._app import note, wrong
 from ._names import full_type
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def make_job(typed: str | None, file: str | None, items: Sequence[str], *, has_i
         if typed is None:
             wrong("Missing argument 'TYPE':", "a job type, or a whole job with --job FILE")
         name = full_type(typed, has_inputs=has_inputs)
-        return Job(name, read_config(items, name))
+        return _told_of_slips(Job(name, read_config(items, name)))
     wire = read_json("--job", file)
     if isinstance(wire, list):
         if typed is not None or items:
@@ -62,7 +62,17 @@ def make_job(typed: str | None, file: str | None, items: Sequence[str], *, has_i
     config = read_config(items, given)
     if config is not None:
         config = {**(wire.get("config") or {}), **config}
-    return Job(given, wire.get("config") if config is None else config, wire.get("jobs"))
+    return _told_of_slips(
+        Job(given, wire.get("config") if config is None else config, wire.get("jobs"))
+    )
+
+
+def _told_of_slips(job: Job) -> Job:
+    """Say which settings look like slips of others; the service takes any, without effect."""
+    for doubt in doubts({"type": job.type, "config": job.config}):
+        if "did you mean" in doubt:
+            note(f"{doubt} It is sent as it is")
+    return job
 
 
 def read_config(
@@ -171,12 +181,26 @@ def read_text(option: str, name: str, *, mark: str = "@") -> str:
     mark = "" if option == "--job" else mark
     try:
         if name == "-":
-            return sys.stdin.buffer.read().decode("utf-8-sig")
+            return _standard_input(option).decode("utf-8-sig")
         return Path(name).read_text(encoding="utf-8-sig")
     except OSError as error:
         wrong(option, f"{mark}{name} cannot be read: {error.strerror}", cause=error)
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         wrong(option, f"{mark}{name} is not UTF-8", cause=error)
+
+
+_READ: list[str] = []
+"""After which option standard input was read."""
+
+
+def _standard_input(option: str) -> bytes:
+    if _READ:
+        wrong(option, f"cannot read standard input again: {_READ[0]} has read it to its end")
+    _READ.append(option)
+    found = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    if not found:
+        wrong(option, "is to come from standard input, and nothing came")
+    return found
 
 
 def read_inputs(items: Sequence[str]) -> list[Input]:

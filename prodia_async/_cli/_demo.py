@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ._app import app
+from ._app import app, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,26 +23,34 @@ if TYPE_CHECKING:
 @app.command("demo")
 def _demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where to write the pictures.")
-    ] = Path("demo"),
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            callback=named("-o"),
+            help="Where to write the pictures.",
+        ),
+    ] = "demo",
 ) -> None:
     """Run the API's guides on a local emulator, without an account, and show what came."""
     from .._contact_sheet import contact_sheet  # noqa: PLC0415  (only the demo needs Pillow)
     from .._demo import JOBS, STEPS, run_demo  # noqa: PLC0415  (only this needs it)
 
-    page = out / "index.html"
+    folder = Path(out)
+    page = folder / "index.html"
     titles = {
         "formats": "One prompt, six formats",
         "combined": "Two pictures into one",
         "hundred": f"{JOBS} jobs at once",
     }
     with _progress(STEPS + 1) as advance:
-        report = anyio.run(run_demo, out, lambda guide: advance(titles[guide]))
+        report = anyio.run(run_demo, folder, lambda guide: advance(titles[guide]))
         page.write_text(contact_sheet(report), encoding="utf-8")
         advance("Contact sheet")
     say = Console(highlight=False, soft_wrap=True)
     _print_report(say, report)
-    say.print(f"\nThe pictures are in {out.resolve()}", markup=False)
+    say.print(f"\nThe pictures are in {folder.resolve()}", markup=False)
     say.print(f"Open {page.resolve().as_uri()}", markup=False, style="bold")
 
 

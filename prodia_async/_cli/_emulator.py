@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._show import printable
-from ._app import app, seconds, wrong
+from ._app import app, counted, seconds, wrong
 
 if TYPE_CHECKING:
     from ..emulator import Emulator, Record
@@ -88,6 +88,9 @@ def _emulator(
 
     # Set by hand: a shell starts background jobs with interrupts ignored, and
     # what ends a service is usually SIGTERM.
+    for each in token or ():
+        if not re.fullmatch(r"[\x21-\x7e]+", each):
+            wrong("--token", f"must be printable ASCII without blanks, not {each!r}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -103,8 +106,8 @@ def _emulator(
     except ValueError as error:
         why = str(error).removeprefix("host ").replace("allow_remote=True", "--allow-remote")
         wrong("--host", why, cause=error)
-    for each in fail or ():
-        emulator.fail_next(*_planned(each))
+    for planned in fail or ():
+        emulator.fail_next(*_planned(planned))
     if slow is not None:
         if not 0 < slow < math.inf:
             wrong("--slow", f"must be a number of bytes a second above 0, not {slow:g}")
@@ -115,7 +118,9 @@ def _emulator(
             _print_requests(emulator)
         emulator.wait()
     totals = emulator.ledger.totals()
-    typer.echo(f"Stopped after {totals.received} requests; {totals.ran} jobs ran.")
+    typer.echo(
+        f"Stopped after {counted(totals.received, 'request')}; {counted(totals.ran, 'job')} ran."
+    )
 
 
 FOR_EVER = 10**9

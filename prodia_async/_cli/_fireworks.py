@@ -24,10 +24,10 @@ from ..fireworks import (
 from ..fireworks._kinds import KINDS, PICTURES
 from ..fireworks._orders import FLUX_SCHNELL, KONTEXT_PRO, POLL_SECONDS
 from . import _options as options
-from ._app import InterruptedJobError, app, wrong
+from ._app import InterruptedJobError, app, named, wrong
 from ._config import media_of, read_config, read_setting, read_text
-from ._job import show_rest
-from ._show import console, spinner, wrote
+from ._job import show_all, show_rest
+from ._show import spinner
 from ._target import Target
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def _fireworks(
             "--out",
             "-o",
             metavar="OUT",
+            callback=named("-o"),
             help="A file, a folder (ends in / or exists), or - for standard output.",
         ),
     ] = ".",
@@ -188,21 +189,8 @@ def _fireworks(
         if not isinstance(error, ContentFilteredError):
             show_rest(error, target, as_json=as_json)
         raise
-    say = console(stderr=as_json or target.is_standard_output)
-    failure: OSError | None = None
-    try:
-        for image, path in target.write(response.images):
-            say.print(wrote(image, path))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        failure = error
-    for line in _summary(response):
-        say.print(line)
-    if as_json:
-        typer.echo(json.dumps(_facts(response), indent=2))
-    if failure is not None:
-        raise failure
+    facts = json.dumps(_facts(response), indent=2) if as_json else None
+    show_all(target, response.images, _summary(response), facts, as_json=as_json)
 
 
 def make_order(
@@ -246,7 +234,7 @@ def make_order(
         values["extra_body"] = read_config(extra, option="--extra-body")
     for each in fields(order):
         if each.default is MISSING and each.name not in values:
-            wrong("-c", f"{each.name}= is missing: {order.__name__} needs it")
+            wrong("-c", f"{each.name}= is missing: {_kind_name(order)} needs it")
     made: Order = order(**values)
     return made
 
@@ -280,14 +268,19 @@ def _add_picture(values: dict[str, Any], order: type[Any], picture: str | None) 
         wrong(
             "-i",
             f"belongs to the Kontext models and to --kind {', '.join(_with_pictures())}, not to "
-            f"{order.__name__}",
+            f"{_kind_name(order)}",
         )
     if name is not None and picture is None and order is not Kontext:
-        wrong("-i", f"is missing: {order.__name__} needs a picture")
+        wrong("-i", f"is missing: {_kind_name(order)} needs a picture")
     if name is not None and picture is not None:
         if not picture:
             wrong("-i", "must be a file")
         values[name] = picture
+
+
+def _kind_name(order: type[Any]) -> str:
+    """Return what an order is called here."""
+    return next(name for name, each in KINDS.items() if each is order)
 
 
 def _with_pictures() -> Iterator[str]:
@@ -321,7 +314,7 @@ def _settings(order: type[Any], items: Sequence[str]) -> dict[str, Any]:
         if name not in own:
             near = get_close_matches(name, own, n=1)
             hint = f"; did you mean {near[0]}?" if near else f", only {', '.join(own)}"
-            wrong("-c", f"{name} is no field of this request ({order.__name__}){hint}")
+            wrong("-c", f"{name} is no field of {_kind_name(order)}{hint}")
         values[name] = read_setting(key, text, is_text="str" in own[name])
     return values
 

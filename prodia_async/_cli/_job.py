@@ -12,11 +12,14 @@ from .._errors import ProdiaError
 from . import _options as options
 from ._app import InterruptedJobError, app, wrong
 from ._config import make_job, read_accept, read_inputs
-from ._show import console, result_json, spinner, summary, wrote
+from ._show import Speaker, result_json, spinner, summary, wrote
 from ._target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from .._models import JobResponse
+    from .._outputs import Output
 
 
 @app.command("job")
@@ -80,9 +83,10 @@ def _job(
 
 def show_rest(error: ProdiaError, target: Target, *, as_json: bool) -> None:
     """Write what came whole before an error: it is paid for, and worth having."""
-    say = console(stderr=as_json or target.is_standard_output)
+    speaker = Speaker(stderr=as_json or target.is_standard_output)
     for output, path in target.write(error.outputs):
-        say.print(wrote(output, path))
+        speaker.say(wrote(output, path))
+    speaker.check()
 
 
 def show_response(response: JobResponse, target: Target, *, as_json: bool) -> None:
@@ -92,18 +96,44 @@ def show_response(response: JobResponse, target: Target, *, as_json: bool) -> No
     Raises:
         OSError: An output could not be written where it was to go; all else was done.
     """
-    say = console(stderr=as_json or target.is_standard_output)
+    show_all(
+        target,
+        response.outputs,
+        summary(response),
+        result_json(response.job) if as_json and response.job is not None else None,
+        as_json=as_json,
+    )
+
+
+def show_all(
+    target: Target,
+    outputs: Sequence[Output],
+    lines: Iterable[str],
+    as_program: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """
+    Write outputs, then lines for people and the one text for a program.
+
+    Raises:
+        OSError: Something could not be written where it was to go; all else was done.
+    """
+    speaker = Speaker(stderr=as_json or target.is_standard_output)
     failure: OSError | None = None
     try:
-        for output, path in target.write(response.outputs):
-            say.print(wrote(output, path))
+        for output, path in target.write(outputs):
+            speaker.say(wrote(output, path))
     except BrokenPipeError:
-        raise
+        raise  # whoever wanted the bytes has left, and wants no more of this
     except OSError as error:
         failure = error
-    for line in summary(response):
-        say.print(line)
-    if as_json and response.job is not None:
-        typer.echo(result_json(response.job))
+    for line in lines:
+        speaker.say(line)
+    if as_program is not None:
+        to_program = Speaker()
+        to_program.say(as_program)
+        to_program.check()
     if failure is not None:
         raise failure
+    speaker.check()

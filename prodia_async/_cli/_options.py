@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from ._app import seconds
+from ._app import named, seconds
 from ._names import complete_type
 
 TypeName: TypeAlias = Annotated[
@@ -62,6 +62,7 @@ Out: TypeAlias = Annotated[
         "--out",
         "-o",
         metavar="OUT",
+        callback=named("-o"),
         help="A file, a folder (ends in / or exists), or - for standard output. By default the "
         "current folder, under the name that the server gives.",
     ),

@@ -6,9 +6,11 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 
-from .._show import one_line
+from .._media import bare_type, type_of_name
+from .._show import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +21,43 @@ if TYPE_CHECKING:
     from .._results import JobResult
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return what writes lines as they are."""
-    return Console(highlight=False, markup=False, soft_wrap=True, stderr=stderr)
+class Speaker:
+    """
+    Writes lines for people, and for programs.
+
+    What is said comes after what was paid for is written: whoever has left, a
+    full disk or a closed stream costs no output. Once saying a line fails, the
+    others are left out; `check` tells.
+
+    Args:
+        stderr: To standard error; standard output belongs to something else.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        self._stderr = stderr
+        self._failure: OSError | None = None
+
+    def say(self, line: str) -> None:
+        """Write a line as it is."""
+        if self._failure is not None:
+            return
+        try:
+            typer.echo(line, err=self._stderr)
+        except BrokenPipeError as error:
+            self._failure = error
+        except OSError as error:
+            name = "standard error" if self._stderr else "standard output"
+            self._failure = OSError(error.errno, error.strerror, name)
+
+    def check(self) -> None:
+        """
+        Look back, when all else is done.
+
+        Raises:
+            OSError: A line could not be written; a BrokenPipeError where the reader has left.
+        """
+        if self._failure is not None:
+            raise self._failure
 
 
 @contextlib.contextmanager
@@ -37,10 +73,12 @@ def spinner(what: str) -> Iterator[None]:
 
 def wrote(output: Output, path: Path | None) -> str:
     """Say where an output went."""
-    return (
-        f"wrote     {path or 'standard output'} "
-        f"({one_line(output.content_type)}, {len(output.content):,} bytes)"
-    )
+    name = "standard output" if path is None else printable(str(path))
+    said = type_of_name(path.name) if path is not None else None
+    is_other = said is not None and said != bare_type(output.content_type)
+    promise = f"; its name says {said}" if is_other else ""
+    kind = one_line(output.content_type)
+    return f"wrote     {name} ({kind}, {len(output.content):,} bytes{promise})"
 
 
 def summary(response: JobResponse) -> Iterator[str]:

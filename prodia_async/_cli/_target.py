@@ -83,8 +83,8 @@ class Target:
         for number, output in enumerate(outputs, 1):
             try:
                 path = self._write(number, output)
-            except BrokenPipeError:
-                raise
+            except BrokenPipeError as error:
+                failure = failure or error  # the reader has seen enough of this one
             except OSError as error:
                 failure = failure or error
                 note(_rescue(output, error))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from .._errors import InvalidRequestError
+from ._folder import written_whole
 from ._values import BatchError
 
 if TYPE_CHECKING:
@@ -38,13 +38,8 @@ def export(record: RecordReader, path: Path, failures: bool | None) -> int:
     if failures and write is not _jsonl:
         raise InvalidRequestError("failures are written as JSON lines, to a file in .jsonl")
     lines = _failures(record) if failures else (manifest_line(row) for row in record.rows())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        count = write(temporary, lines)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    with written_whole(path) as temporary:
+        return write(temporary, lines)
 
 
 def manifest_line(row: Row) -> dict[str, Any]:

@@ -390,3 +390,27 @@ def _marks_in(content: bytes) -> dict[int, Mark]:
         for row, at, times, job_id in _SLOT.iter_unpack(content)
         if row > 0
     }
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """
+    Name a file to write, which takes the place of ``path`` when the block is through.
+
+    Folders that are missing are made.
+
+    Raises:
+        OSError: It cannot be written; the error names ``path``, which the user knows.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename not in {str(temporary), temporary}:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

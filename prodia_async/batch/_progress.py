@@ -47,11 +47,15 @@ class Plain:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next = clock() + PLAIN_SECONDS
+        self._is_ending = False
 
     def __call__(self, progress: BatchProgress) -> None:
         """Print a line if it is time for one."""
         now = self._clock()
-        if now >= self._next or (progress.is_last and progress.seconds > PLAIN_SECONDS):
+        ends_now = not self._is_ending and (progress.waiting_for or "").startswith("ending")
+        self._is_ending = self._is_ending or ends_now
+        is_late = progress.is_last and progress.seconds > PLAIN_SECONDS
+        if now >= self._next or ends_now or is_late:
             self._next = now + PLAIN_SECONDS
             print(progress, file=sys.stderr, flush=True)
 

@@ -58,7 +58,8 @@ class Verification:
 
     def __str__(self) -> str:
         if not self.missing and not self.wrong:
-            return f"{self.checked:,} outputs are there and whole"
+            are = "output is" if self.checked == 1 else "outputs are"
+            return f"{self.checked:,} {are} there and whole"
         back = "; the next run makes them again" if self.returned else ""
         return (
             f"{self.checked:,} outputs checked, {len(self.missing):,} missing, "

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from .._version import __version__
 from ._figures import figures, money_line
+from ._folder import written_whole
 from ._pictures import data_uri, evenly, extremes, prompt_of, thumbnail
 from ._values import BatchError, dollars_text, seconds_text
 
@@ -48,12 +49,8 @@ _VARIABLES = {
 def write_report(record: RecordReader, path: Path) -> Path:
     """Write the page, whole or not at all."""
     page = report(record, path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

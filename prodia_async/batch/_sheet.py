@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
+from ._folder import written_whole
 from ._pictures import evenly, pillow, thumbnail
 from ._values import BatchError
 
@@ -39,10 +40,6 @@ def write_sheet(record: RecordReader, path: Path, most: int) -> Path:
         left = GAP + column * (CELL + GAP) + (CELL - picture.width) // 2
         top = GAP + row * (CELL + GAP) + (CELL - picture.height) // 2
         sheet.paste(picture, (left, top))
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with written_whole(path) as temporary:
         sheet.save(temporary, "JPEG", quality=85)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

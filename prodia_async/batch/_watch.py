@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections import deque
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from .._hooks import log
+from .._show import words_of
 from ._decide import NANO
 from ._opening import renew
 from ._values import BatchError, BatchProgress
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.25
 """Between two looks at the progress. Documented: at most four a second."""
+
+_HEARD = frozenset({"SIGINT", "SIGTERM"})
+"""What ends a run in good order, and at once when it comes again."""
 
 RATE_SECONDS = 10.0
 """What a rate is taken over. Chosen."""
@@ -52,7 +58,7 @@ class Watch:
                 async for number in signals:
                     name = signal.Signals(number).name
                     if self._run.stopped is None:
-                        self._run.stop(f"{name}; a second one stops at once")
+                        self._run.stop(name)
                         self.tell()
                     else:
                         self._run.stop_now(f"{name}, twice")
@@ -140,7 +146,8 @@ class Watch:
 
     def _waiting_for(self) -> str | None:
         if self._run.stopped:
-            return f"ending: {self._run.stopped}"
+            more = "; a second one stops at once" if self._run.stopped in _HEARD else ""
+            return f"ending: {self._run.stopped}{more}"
         if self._run.outage.since is not None:
             return f"the API is asked whether it is back ({self._run.outage.reason:.100})"
         if self._run.delayed and not self._run.in_flight:
@@ -148,5 +155,11 @@ class Watch:
         return None
 
     def tell(self, *, is_last: bool = False) -> None:
-        if self._run.show is not None:
+        if self._run.show is None:
+            return
+        try:
             self._run.show(self.progress(is_last=is_last))
+        except Exception as error:  # noqa: BLE001  (a pipe that is closed, or the caller's own)
+            # Whoever watches does not decide whether what is paid for is kept.
+            self._run.show = None
+            log(logging.WARNING, "the progress is shown no more: %s", words_of(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_standard_input_is_kept_to_go_on_with(
     assert "line 3: no prompt" in first.stderr
     again = run_here("batch", "-o", folder)
     assert again.stdout.startswith("1 done (1 before), 3 failed")
-    assert run_here("export", folder, folder / "failures.jsonl").stdout.startswith("1 rows")
+    assert run_here("export", folder, folder / "failures.jsonl").stdout.startswith("1 row in")
     (line,) = (folder / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["config"]["prompt"] == "x [fail]"
     before = api.ledger.totals().ran
@@ -185,3 +186,108 @@ def test_what_cannot_be_done_is_one_line(
     assert done.returncode == status
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_short_name_and_a_format_as_job_takes_them(
+    api: Emulator, run_here: Here, tmp_path: Path
+) -> None:
+    """A type by a part of its name, a setting that is text, a format with its quality."""
+    prompts = tmp_path / "two.txt"
+    prompts.write_text("7\na fox\n", encoding="utf-8")
+    ask = ("batch", prompts, "-o", tmp_path / "run", "-t", "flux-fast.schnell", *SMALL)
+    done = run(api, *ask, "--accept", "jpeg;quality=95", "-c", "style_preset=anime")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("2 done, 0 failed")
+    asked = [each for each in api.ledger.records() if each.type == SCHNELL][-2:]
+    assert {(each.config or {})["prompt"] for each in asked} == {"7", "a fox"}
+    several = run_here(*ask[:4], "-t", "flux")
+    assert "TYPE 'flux' is short for several" in several.stderr
+    assert several.returncode == 2
+
+
+def test_why_rows_failed_is_said(api: Emulator, tmp_path: Path) -> None:
+    """What the failures have in common, how many there are, and what to do about it."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("prompt,steps\na,4\nb,99\nc,98\n", encoding="utf-8")
+    done = run(api, "batch", rows, "-o", tmp_path / "run", "-t", SCHNELL, *SMALL)
+    assert done.returncode == 1
+    assert done.stdout.startswith("1 done, 2 failed")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("2 failed: JobRefusedError: 400 Bad Request: ")
+    assert line.endswith("Mend the rows.")
+
+
+def test_prompts_without_a_type_are_one_line(api: Emulator, tmp_path: Path) -> None:
+    """Nothing is made for them, so that giving the type is all there is to do."""
+    prompts = tmp_path / "two.txt"
+    prompts.write_text("a\nb\n", encoding="utf-8")
+    done = run(api, "batch", prompts, "-o", tmp_path / "run")
+    assert done.stderr == (
+        f"prodia-async: --type is missing: a line of {prompts} is a prompt, and says no type\n"
+    )
+    assert (done.returncode, (tmp_path / "run").exists()) == (2, False)
+
+
+def test_what_is_written_has_the_name_that_was_given(
+    api: Emulator, run_here: Here, tmp_path: Path
+) -> None:
+    """Missing folders are made; what cannot be written is called as the user calls it."""
+    prompts = tmp_path / "one.txt"
+    prompts.write_text("a fox\n", encoding="utf-8")
+    folder = tmp_path / "run"
+    assert run(api, "batch", prompts, "-o", folder, "-t", SCHNELL, *SMALL).returncode == 0
+    assert run_here("export", folder, tmp_path / "new" / "all.csv").stdout.startswith("1 row in")
+    assert (tmp_path / "new" / "all.csv").exists()
+    verified = run(api, "verify", folder)
+    assert verified.stdout == "1 output is there and whole\n"
+    (tmp_path / "report.html").mkdir()
+    (tmp_path / "all.csv").mkdir()
+    for command in (
+        ("report", folder, "-o", tmp_path / "report.html"),
+        ("export", folder, tmp_path / "all.csv"),
+    ):
+        done = run(api, *command)
+        assert done.stderr == f"prodia-async: {command[-1]}: Is a directory\n"
+        assert done.returncode == 1
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_ctrl_c_says_what_a_second_one_does_and_then_how_to_go_on(tmp_path: Path) -> None:
+    """While it ends, that another one ends it at once; when it has, only that it was stopped."""
+    prompts = tmp_path / "nine.txt"
+    prompts.write_text("\n".join("abcdefghi"), encoding="utf-8")
+    with Emulator(tokens=[TOKEN], workers=1, latency=1.5) as slow:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prodia_async", "batch", str(prompts), "-o", "run", "-t",
+             SCHNELL, *SMALL],
+            cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | {"PRODIA_BASE_URL": slow.base_url, "PRODIA_TOKEN": TOKEN},
+        )  # fmt: skip
+        slow.ledger.wait_for(lambda totals: totals.received >= 1, timeout=30)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "ending: SIGINT; a second one stops at once" in said
+    assert out.rstrip().endswith("; stopped: SIGINT")
+    assert "`prodia-async batch -o run` goes on with it" in said
+
+
+def test_a_progress_that_nobody_reads_ends_no_run(tmp_path: Path) -> None:
+    """As with ``2>&1 | head -1``: what is on its way comes home, and is kept."""
+    prompts = tmp_path / "nine.txt"
+    prompts.write_text("\n".join("abcdefghi"), encoding="utf-8")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Emulator(tokens=[TOKEN], workers=1, latency=1.5) as slow:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prodia_async", "batch", str(prompts), "-o", "run", "-t",
+             SCHNELL, *SMALL],
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=writer,
+            env=os.environ | {"PRODIA_BASE_URL": slow.base_url, "PRODIA_TOKEN": TOKEN},
+        )  # fmt: skip
+        os.close(writer)
+        slow.ledger.wait_for(lambda totals: totals.received >= 1, timeout=30)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+        assert slow.ledger.totals().charged == 1
+    assert len(list((tmp_path / "run" / "out").rglob("*.jpg"))) == 1

@@ -134,6 +134,9 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
     plain(progress(is_last=True, seconds=50.0))
     assert capsys.readouterr().err.count("\n") == 1
+    for _ in range(9):
+        plain(progress(waiting_for="ending: SIGINT"))
+    assert capsys.readouterr().err.count("ending: SIGINT\n") == 1
 
 
 def test_who_shows_what(capsys: pytest.CaptureFixture[str]) -> None:
