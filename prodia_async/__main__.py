@@ -26,6 +26,10 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    except KeyboardInterrupt:
+        # While it was loading: what it can say for itself then, `run` does not hear of.
+        print("prodia-async: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

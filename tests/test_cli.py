@@ -400,6 +400,13 @@ def test_without_its_extra_it_says_which(missing: str, tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
+def test_interrupting_it_while_it_loads_is_one_line(tmp_path: Path) -> None:
+    """Loading takes a moment, and nothing is paid in it."""
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = cli("job", "ping", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (error_line(done), done.returncode) == ("interrupted", 130)
+
+
 # The emulator, until it is told to end.
 
 
