@@ -325,6 +325,25 @@ async def test_the_exported_notebook_in_a_browser(executed: Any, tmp_path: Path)
         assert await page.run(f"Math.min(...{widths})") >= 100
 
 
+def test_progress_in_a_kernel() -> None:
+    """A line that fills in, with what failed and what it cost; without ipywidgets no warning."""
+    code = (
+        "import prodia_async as p\n"
+        f"jobs = [p.Job({TYPE!r}, {{'prompt': 'a cat', 'seed': n}}) for n in range(6)]\n"
+        "async with p.AsyncProdia(price=True) as client:\n"
+        "    async with client.map(jobs, progress=True) as outcomes:\n"
+        "        async for _ in outcomes:\n"
+        "            pass\n"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    with Emulator(workers=3) as emulator:
+        emulator.fail_next(2, 400)
+        told = run_notebook(notebook, emulator).cells[0].outputs
+    text = "".join(each.get("text", "") for each in told)
+    assert "Warning" not in text
+    assert "6/6, 2 failed, $0.01 [" in text.split("\r")[-1]
+
+
 def test_an_interrupted_kernel() -> None:
     """A grid that is interrupted keeps what it has, and the kernel goes on."""
     code = (
