@@ -116,6 +116,10 @@ _WORDS: tuple[tuple[str, str], ...] = (
      "--keep-filtered writes it all the same"),
     (r" as submit\(\) gave it", " as `prodia-async submit` printed it"),
     (r"\(FIREWORKS_API_KEY, or api_key=\)", "(FIREWORKS_API_KEY)"),
+    (r"\(PRODIA_TOKEN, or token=\)", "(PRODIA_TOKEN)"),
+    (r"^max_concurrency must", "--max-concurrency must"),
+    (r"^max_cost must", "--max-cost must"),
+    (r"^price must", "--price-per-job must"),
     (r"and timeout is ([0-9.e+]+) s", r"and --timeout-seconds is \1"),
 )  # fmt: skip
 

@@ -19,8 +19,8 @@ import typer
 from .._client import AsyncProdia
 from .._errors import InvalidRequestError
 from ..fireworks import AsyncFireworks
-from ._app import app, counted, named, note, say_error, wrong
-from ._config import media_of, read_config
+from ._app import app, counted, in_our_words, named, note, say_error, wrong
+from ._config import media_of, read_config, tell_slips
 from ._names import full_type
 
 if TYPE_CHECKING:
@@ -211,7 +211,9 @@ def _batch(
         "inputs": [str(each.absolute()) for each in inputs or ()],
         "accept": media_of(accept, None, ()),
     }
-    if name is None and wanted.api == "prodia" and jobs is not None and jobs.endswith(".txt"):
+    if is_known_here:
+        tell_slips(name, given["config"])
+    if name is None and jobs is not None and jobs.endswith(".txt"):
         wrong("--type", f"is missing: a line of {jobs} is a prompt, and says no type")
     try:
         reader = _reader(jobs, folder, before, given, is_dry=dry_run)
@@ -256,12 +258,18 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
     from ..batch import Batch, BatchChangedError, PriceUnknownError  # noqa: PLC0415  (only this needs it)
 
     client: AsyncProdia | AsyncFireworks
+    # A plan sends nothing, so it needs no account.
+    token = "none-is-needed" if wanted.dry_run else None
     if wanted.api == "fireworks":
         client = AsyncFireworks(
-            base_url=wanted.base_url, max_concurrency=wanted.max_concurrency, timeout=wanted.timeout
+            token,
+            base_url=wanted.base_url,
+            max_concurrency=wanted.max_concurrency,
+            timeout=wanted.timeout,
         )
     else:
         client = AsyncProdia(
+            token,
             base_url=wanted.base_url,
             max_concurrency=wanted.max_concurrency,
             timeout=wanted.timeout,
@@ -338,7 +346,7 @@ def _causes(record: BatchRecord) -> list[str]:
     failed = ((row.row, 0, row.error) for row in islice(record.failures(), _LOOKED_AT))
     sent = [each for each in failed if not (each[2] or "").startswith("Invalid:")]
     return [
-        f"{cause.count:,} failed: {cause.example} {cause.advice}"
+        f"{cause.count:,} failed: {in_our_words(cause.example).rstrip('.')}. {cause.advice}"
         for cause in causes(sent)[0][:_CAUSES]
     ]
 
@@ -352,7 +360,7 @@ def _say(summary: BatchSummary, doubts: list[str], failures: list[str]) -> None:
         typer.echo(f"in doubt: {line}", err=True)
     if summary.broken:
         say_error(summary.broken, status=_BROKEN)
-    typer.echo(str(summary))
+    typer.echo(in_our_words(str(summary)))
 
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a batch.")]

@@ -47,7 +47,9 @@ def make_job(typed: str | None, file: str | None, items: Sequence[str], *, has_i
         if typed is None:
             wrong("Missing argument 'TYPE':", "a job type, or a whole job with --job FILE")
         name = full_type(typed, has_inputs=has_inputs)
-        return _told_of_slips(Job(name, read_config(items, name)))
+        config = read_config(items, name)
+        tell_slips(name, config)
+        return Job(name, config)
     wire = read_json("--job", file)
     if isinstance(wire, list):
         if typed is not None or items:
@@ -62,17 +64,16 @@ def make_job(typed: str | None, file: str | None, items: Sequence[str], *, has_i
     config = read_config(items, given)
     if config is not None:
         config = {**(wire.get("config") or {}), **config}
-    return _told_of_slips(
-        Job(given, wire.get("config") if config is None else config, wire.get("jobs"))
-    )
+    config = wire.get("config") if config is None else config
+    tell_slips(given, config)
+    return Job(given, config, wire.get("jobs"))
 
 
-def _told_of_slips(job: Job) -> Job:
+def tell_slips(name: object, config: object) -> None:
     """Say which settings look like slips of others; the service takes any, without effect."""
-    for doubt in doubts({"type": job.type, "config": job.config}):
+    for doubt in doubts({"type": name, "config": config}):
         if "did you mean" in doubt:
             note(f"{doubt} It is sent as it is")
-    return job
 
 
 def read_config(

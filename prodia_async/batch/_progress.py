@@ -52,8 +52,9 @@ class Plain:
     def __call__(self, progress: BatchProgress) -> None:
         """Print a line if it is time for one."""
         now = self._clock()
-        ends_now = not self._is_ending and (progress.waiting_for or "").startswith("ending")
-        self._is_ending = self._is_ending or ends_now
+        is_ending = (progress.waiting_for or "").startswith("ending")
+        ends_now = is_ending and not self._is_ending and progress.in_flight > 0
+        self._is_ending = is_ending
         is_late = progress.is_last and progress.seconds > PLAIN_SECONDS
         if now >= self._next or ends_now or is_late:
             self._next = now + PLAIN_SECONDS

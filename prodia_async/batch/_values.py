@@ -187,8 +187,9 @@ class BatchPlan:
     def __str__(self) -> str:
         lines = [
             (
-                f"{self.rows:,} rows: {self.to_run:,} to run, {self.done:,} done already, "
-                f"{self.duplicates:,} duplicates, {self.invalid_count:,} invalid"
+                f"{self.rows:,} row{'' if self.rows == 1 else 's'}: {self.to_run:,} to run, "
+                f"{self.done:,} done already, {self.duplicates:,} duplicates, "
+                f"{self.invalid_count:,} invalid"
             ),
         ]
         if self.failed_before or self.in_doubt:

@@ -214,7 +214,30 @@ def test_why_rows_failed_is_said(api: Emulator, tmp_path: Path) -> None:
     assert done.stdout.startswith("1 done, 2 failed")
     (line,) = done.stderr.splitlines()
     assert line.startswith("2 failed: JobRefusedError: 400 Bad Request: ")
-    assert line.endswith("Mend the rows.")
+    assert line.endswith("want 4. The server refuses it and did not run it. Mend the rows."), line
+    strange = os.environ | variables(api) | {"PRODIA_TOKEN": "another"}
+    ask = [sys.executable, "-m", "prodia_async", "batch", str(rows), "-o", "other", "-t", SCHNELL,
+           "-c", "heigth=300"]  # fmt: skip
+    refused = subprocess.run(
+        ask, cwd=tmp_path, env=strange, capture_output=True, text=True, timeout=60, check=False
+    )
+    slip, left = refused.stderr.splitlines()
+    assert slip.startswith("prodia-async: config.heigth is not known; did you mean height?")
+    assert left == "prodia-async: 3 jobs left; `prodia-async batch -o other` goes on with it"
+    assert "check the token (PRODIA_TOKEN))\n" in refused.stdout
+
+
+def test_a_plan_needs_no_account(tmp_path: Path) -> None:
+    """It sends nothing."""
+    (tmp_path / "one.txt").write_text("a fox\n", encoding="utf-8")
+    ask = [sys.executable, "-m", "prodia_async", "batch", "one.txt", "-o", "run", "-t", SCHNELL,
+           "--dry-run"]  # fmt: skip
+    env = {name: value for name, value in os.environ.items() if "PRODIA" not in name}
+    done = subprocess.run(
+        ask, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith("1 row: 1 to run, 0 done already, 0 duplicates")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_prompts_without_a_type_are_one_line(api: Emulator, tmp_path: Path) -> None:
