@@ -639,6 +639,28 @@ def test_a_name_that_the_terminal_has_no_letters_for(
     assert {"\u00fc\n\u4e2d.png", "\u00fc\n\u4e2d-2.png"} <= {e.name for e in tmp_path.iterdir()}
 
 
+def test_an_id_that_nobody_reads_is_said_all_the_same(api: Emulator, tmp_path: Path) -> None:
+    """The job is paid for, and its result lies five minutes for whoever knows the id."""
+    writer = closed_pipe()
+    done = subprocess.run(
+        [sys.executable, "-m", "prodia_async", "submit", SCENE, "-c", "prompt=a"],
+        cwd=tmp_path,
+        env=environment(PRODIA_BASE_URL=api.base_url, PRODIA_TOKEN=TOKEN),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    found = re.fullmatch(
+        r"prodia-async: the job was submitted as ([0-9a-f-]{36}); .*\n", done.stderr.decode()
+    )
+    assert found is not None, done.stderr
+    assert done.returncode == 1
+    ready = {"PRODIA_BASE_URL": api.base_url, "PRODIA_TOKEN": TOKEN}
+    assert cli("collect", found[1], "-o", "a.jpg", cwd=tmp_path, **ready).returncode == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -56,7 +56,12 @@ def _submit(
         raise InterruptedJobError(
             "interrupted; a job that was being submitted may run and be charged"
         ) from None
-    typer.echo(submitted.id)
+    try:
+        typer.echo(submitted.id)
+    except OSError:
+        # It is paid for, and without its id nobody can have what it makes.
+        note(f"the job was submitted as {submitted.id}; standard output took no id")
+        raise
 
 
 @app.command("status")
