@@ -60,7 +60,7 @@ def coverage(session: nox.Session) -> None:
         "catalogue", "formats", "hooks", "models", "multipart", "network", "results", "retry",
         "scheduler", "uploads", "wire", "keys",
         "connections", "requests", "statuses",
-        "grid", "notebook", "waiting",
+        "grid", "notebook", "waiting", "secret", "show", "progress", "checks",
     ]  # fmt: skip
     include = ",".join(f"prodia_async/_{room}.py" for room in floors)
     include += "".join(

@@ -383,6 +383,26 @@ def test_what_fits_nowhere_is_said_to_be_lost(tmp_path: Path, api: Emulator) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_bytes_are_not_written_to_a_terminal(api: Emulator, tmp_path: Path) -> None:
+    """It is found before the job runs; with a pipe behind it they are."""
+    received = api.ledger.totals().received
+    master, slave = pty.openpty()
+    variables = environment(PRODIA_BASE_URL=api.base_url, PRODIA_TOKEN=TOKEN)
+    ask = [sys.executable, "-m", "prodia_async", "job", SCENE, "-c", "prompt=a", "-o", "-"]
+    try:
+        done = subprocess.run(
+            ask, cwd=tmp_path, env=variables, stdin=subprocess.DEVNULL, stdout=slave,
+            stderr=subprocess.PIPE, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert done.stderr.decode() == (
+        "prodia-async: -o - would write a file's bytes to the terminal; name a file, or add | cat\n"
+    )
+    assert (done.returncode, api.ledger.totals().received) == (2, received)
+
+
 # What the server says.
 
 

@@ -15,7 +15,7 @@ import anyio
 from .._files import is_folder_path, is_passage
 from .._media import suffix_of
 from .._show import one_line
-from ._app import note
+from ._app import note, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,8 +48,13 @@ class Target:
 
         Raises:
             OSError: It cannot.
+            InvalidRequestError: It is a terminal, which bytes would garble.
         """
         if self.is_standard_output:
+            if sys.stdout is not None and sys.stdout.isatty():
+                wrong(
+                    "-o", "- would write a file's bytes to the terminal; name a file, or add | cat"
+                )
             return
         if is_passage(self._path):
             # A device or a pipe is neither made nor replaced, and its folder is not ours to try.
