@@ -125,6 +125,30 @@ def test_help_tells_the_commands_and_where_the_token_comes_from(tmp_path: Path) 
     assert "--token" not in detail
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["job", "submit", "status", "collect", "batch", "report", "export", "verify", "fireworks",
+     "types", "demo", "emulator"],
+)  # fmt: skip
+def test_each_command_has_its_help(command: str, tmp_path: Path) -> None:
+    """What it does, how it is called, and what each option is for; a reader may leave early."""
+    whole = cli(command, "--help", cwd=tmp_path, TERM="dumb")
+    text = whole.stdout.decode()
+    assert (whole.returncode, whole.stderr) == (0, b"")
+    assert f"Usage: prodia-async {command} " in text
+    assert "[[" not in text
+    options = re.findall(r"(?m)^[\u2502|].*--[a-z-]+ .*$", text)
+    assert options
+    assert all(re.search(r"\S {2,}\S.*[A-Za-z]{3}", line) for line in options)
+    writer = closed_pipe()
+    left = subprocess.run(
+        [sys.executable, "-m", "prodia_async", command, "--help"], cwd=tmp_path,
+        env=environment(), stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert left.stderr == b""
+
+
 def test_version(tmp_path: Path) -> None:
     """The version is the package's."""
     done = cli("--version", cwd=tmp_path)

@@ -25,8 +25,9 @@ _CommandLineError: type[Any] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     help="Run image and video generation jobs on the Prodia v2 inference API.",
-    epilog="The token comes from the environment variable PRODIA_TOKEN, never from an option, "
-    "since every user of a machine can read the options of its processes.",
+    epilog="The token comes from the environment variable PRODIA_TOKEN (for the second API "
+    "FIREWORKS_API_KEY), never from an option, since every user of a machine can read the options "
+    "of its processes.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )

@@ -90,7 +90,7 @@ def _batch(
     jobs: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="Jobs: .jsonl, .csv, .tsv, .parquet, .txt (a prompt a line), or - for standard "
             "input. Left out, the folder's own are gone on with.",
         ),
@@ -108,7 +108,12 @@ def _batch(
     ],
     job_type: Annotated[
         str | None,
-        typer.Option("--type", "-t", metavar="TYPE", help="The type of rows that have none."),
+        typer.Option(
+            "--type",
+            "-t",
+            metavar="TYPE",
+            help="The type of rows that have none: whole, or a part that tells, as `job` takes it.",
+        ),
     ] = None,
     config: Annotated[
         list[str] | None,
@@ -125,7 +130,11 @@ def _batch(
     ] = None,
     accept: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Such as webp, png, 'image/jpeg;quality=95'."),
+        typer.Option(
+            metavar="FORMAT",
+            help="The format of rows that ask for none: png, jpeg, webp, 'jpeg;quality=95', or a "
+            "media type.",
+        ),
     ] = None,
     submit: Annotated[
         Submit | None,
@@ -152,7 +161,11 @@ def _batch(
     ] = 64,
     timeout: Annotated[
         float,
-        typer.Option("--timeout-seconds", metavar="S", help="Silence allowed."),
+        typer.Option(
+            "--timeout-seconds",
+            metavar="S",
+            help="Give a job up when nothing comes for so long; must exceed the longest one.",
+        ),
     ] = 600.0,
     layout: Annotated[
         Layout | None, typer.Option(help="A file for each output, or WebDataset shards.")
@@ -169,9 +182,16 @@ def _batch(
         typer.Option("--dry-run", help="Say what it would do and cost."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
-    api: Annotated[Api | None, typer.Option(help="Which service.")] = None,
+    api: Annotated[
+        Api | None, typer.Option(help="Which service; the folder's own, else prodia.")
+    ] = None,
     base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="By default the service's own.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="By default PRODIA_BASE_URL or FIREWORKS_API_BASE from the environment, else the "
+            "live API.",
+        ),
     ] = None,
 ) -> int:
     """

@@ -35,7 +35,7 @@ def _types(
     wanted: Annotated[
         str,
         typer.Argument(
-            metavar="[FILTER|NAME]",
+            metavar="FILTER|NAME",
             help="Part of a name or of an operation, for instance img2vid; or a whole name.",
             autocompletion=complete_type,
         ),
