@@ -121,11 +121,7 @@ async def record_cost(scratch: Path, *, seconds: float, rate: int) -> None:
             lags.append(time.perf_counter() - began - 0.001)
 
     async def one(i: int, key: bytes, line: str) -> None:
-        record.tell(
-            lambda connection: connection.execute(
-                "UPDATE open SET sent=?, times=? WHERE i=?", (1.0, 1, i)
-            )
-        )
+        record.sent(i, 1.0, 1)
         end = Finish(
             i, key, State.DONE, None, 1, SCHNELL, attempts=1, at=i, ms=300, seed=i,
             price=2_500_000, job_id=f"11111111-2222-4333-8444-{i:012}", request=line,
@@ -133,7 +129,7 @@ async def record_cost(scratch: Path, *, seconds: float, rate: int) -> None:
         )  # fmt: skip
         promise = Promise()
         began = time.perf_counter()
-        record.put(lambda connection: record.finish(connection, end), promise)
+        record.finished(end, promise)
         await promise.wait()
         waits.append(time.perf_counter() - began)
 
@@ -158,9 +154,10 @@ async def record_cost(scratch: Path, *, seconds: float, rate: int) -> None:
         await asyncio.gather(*tasks)
         return (cpu_seconds() - before) / i
 
+    watching = asyncio.create_task(watch())  # in both, since it wakes as often as jobs come
     idle = await produce(with_record=False)
+    lags.clear()
     record.start()
-    watching = asyncio.create_task(watch())
     busy = await produce(with_record=True)
     is_over = True
     await watching

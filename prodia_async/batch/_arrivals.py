@@ -22,8 +22,8 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ._outputs import finishing, part_of, relative, shard_name
-from ._record import Finish, sync_folder
+from ._outputs import part_of, relative
+from ._record import Finish, shard_name, sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -211,7 +211,7 @@ def take_in(record: Record, folder: Path) -> tuple[int, set[int]]:
         for above in {name.parent for _, name in files}:
             sync_folder(above)
         end.request = row[1]
-        finishing(record, end)(connection)
+        record.finish(connection, end)
         taken += 1
     return taken, damaged
 

@@ -88,9 +88,7 @@ class Ends:
                 kept.slot = self._run.arrivals.take()
             self._run.savers.put(Task(end, made.outputs, kept.promise, row.line, kept.slot))
         else:
-            self._run.record.put(
-                lambda connection: self._run.record.finish(connection, end), kept.promise
-            )
+            self._run.record.finished(end, kept.promise)
         await kept.promise.change()
         if not kept.promise.is_settled and self._run.arrivals.may_let_go():
             row.has_landed = True
@@ -336,14 +334,9 @@ class Ends:
         end.error = _say(row.error) if row.error is not None else None
         if state == State.IN_DOUBT and end.error is None:
             end.error = "InDoubt: the run was stopped between two attempts"
-        marks, i = self._run.marks, row.i
-
-        def write(connection: Any) -> None:
-            self._run.record.finish(connection, end)
-
         with suppress(BatchError):
-            self._run.record.put(write, promise)
-        marks.clear(i)
+            self._run.record.finished(end, promise)
+        self._run.marks.clear(row.i)
 
     def end(self, row: Going, state: State) -> Finish:
         return Finish(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from .._errors import InvalidRequestError
 from .._show import shown
-from ._record import Promise, Saved, notifier, sync_folder
+from ._record import Promise, Saved, notifier, shard_name, sync_folder
 from ._values import BatchError
 
 if TYPE_CHECKING:
@@ -300,11 +300,6 @@ class Shards:
             self._file = None
 
 
-def shard_name(number: int) -> str:
-    """Return the file name of a shard."""
-    return f"shard-{number:05}.tar"
-
-
 def _member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
     info = tarfile.TarInfo(name)
     info.size = len(content)
@@ -475,7 +470,7 @@ class Savers:
                 self._notify(_settle_one, (task.promise, error))
             return
         for task in tasks:
-            self._record.put(finishing(self._record, task.end), task.promise)
+            self._record.finished(task.end, task.promise)
 
     def _landed(self, task: Task) -> None:
         if task.slot is not None and self._note(task.slot, task.end):
@@ -485,17 +480,3 @@ class Savers:
 def _settle_one(settled: tuple[Promise, BaseException]) -> None:
     promise, error = settled
     promise.settle(None, error)
-
-
-def finishing(record: Record, end: Finish) -> Callable[[Any], None]:
-    """Return the work that writes what became of a row whose outputs are safe."""
-
-    def write(connection: Any) -> None:
-        if end.saved and end.saved[0].shard is not None:
-            number = end.saved[0].shard
-            connection.execute(
-                "INSERT OR IGNORE INTO shard VALUES(?,?,0)", (number, shard_name(number))
-            )
-        record.finish(connection, end)
-
-    return write

@@ -469,13 +469,8 @@ class Run(Standing):
         times = row.attempts + row.flight.times
         self.marks.set(row.i, at, times)
         if row.flight.times == 1:
-            i = row.i
             with suppress(BatchError):
-                self.record.tell(
-                    lambda connection: connection.execute(
-                        "UPDATE open SET sent=?, times=? WHERE i=?", (at, times, i)
-                    )
-                )
+                self.record.sent(row.i, at, times)
 
     def _refused(self, row: Going) -> None:
         """Note that an attempt came to nothing, and cannot have been paid; in the hook."""

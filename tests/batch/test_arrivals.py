@@ -360,8 +360,8 @@ PLACES = {
     "being synced": "at(_outputs, '_sync', 20)",
     "synced": "at(_outputs, '_sync', 20, after=True)",
     "named": "at(os, 'rename', 20, after=True)",
-    "being recorded": "at(_record.Record, 'finish', 20)",
-    "recorded": "at(_record.Record, 'finish', 20, after=True)",
+    "being recorded": "at(_record.Record, '_finish_all', 4)",
+    "recorded": "at(_record.Record, '_finish_all', 4, after=True)",
 }
 
 
