@@ -178,6 +178,28 @@ async def test_every_page_in_a_browser(
                 } == set()
 
 
+TABLES_OF_FIGURES = {"/guides/cluster/", "/reference/job-types/"}
+"""Pages with a table that scrolls by itself on a phone."""
+
+
+@needs_chromium
+async def test_tables_fit_a_phone(site: Path, pages: dict[str, Read]) -> None:
+    """A row of words becomes a block, so that nobody has to look for what to do beyond the edge."""
+    wide = (
+        "[...document.querySelectorAll('table')].some(t => t.getBoundingClientRect().right > 391)"
+    )
+    async with asyncio.timeout(110):
+        with served(site) as url:
+            async with chromium() as browser:
+                page = await browser.page()
+                await page.size(390, 900, phone=True)
+                too_wide = set()
+                for path in sorted(pages):
+                    await page.open(url + path)
+                    too_wide |= {path} if await page.run(wide) else set()
+    assert too_wide <= TABLES_OF_FIGURES
+
+
 async def found(page: Page, url: str, words: str) -> list[str]:
     """Type into the field as a reader does, and return where the results lead."""
     await page.open(f"{url}/")
