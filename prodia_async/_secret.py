@@ -35,7 +35,7 @@ common with one.
 
 
 class Secret(str):
-    """A text that does not show itself where it is only looked at: a credential."""
+    """A string that does not show itself where it is only looked at: a credential."""
 
     __slots__ = ()
 
