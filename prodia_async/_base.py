@@ -362,7 +362,8 @@ def _check_token(token: object, account: Account) -> str:
     if not token:
         raise InvalidRequestError(
             f"no {what}: set the environment variable {account.variable}, or give "
-            f"{account.option}=..."
+            f"{account.option}=...; without an account, `prodia-async emulator` serves a stand-in "
+            "that takes any"
         )
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise InvalidRequestError(

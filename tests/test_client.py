@@ -262,6 +262,13 @@ async def test_a_token_function_is_asked_for_each_attempt() -> None:
     assert sent == ["Bearer first-token", "Bearer second-token"]
 
 
+def test_a_missing_token_leads_to_one_that_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tries the package without an account is told of the emulator, with the variable."""
+    monkeypatch.delenv("PRODIA_TOKEN", raising=False)
+    with pytest.raises(InvalidRequestError, match=r"PRODIA_TOKEN.*`prodia-async emulator`"):
+        AsyncProdia()
+
+
 @on_both_loops
 async def test_a_bad_token_function_is_told() -> None:
     """A function that returns no token fails the job before anything is sent."""
