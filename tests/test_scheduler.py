@@ -866,6 +866,18 @@ def test_who_is_told_that_nothing_starts_any_more(clock: Clock) -> None:
     assert started(lasts) == []
 
 
+def test_the_first_thing_that_happens_may_be_that_nobody_listens(clock: Clock) -> None:
+    """Those of other types are told of that too."""
+    scheduler = quiet(clock, max_concurrency=1)
+    (only,) = asked(scheduler)
+    asked(scheduler, 1, "other")
+    woken: list[Ticket] = []
+    hasty = waiter(scheduler, woken, "other", 5.0)
+    asked(scheduler, 1, "other")  # who watches the clock
+    only.troubled("unreachable", budget_is_empty=True)
+    assert woken == [hasty]
+
+
 # A source of jobs.
 
 
