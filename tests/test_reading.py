@@ -253,6 +253,26 @@ async def test_a_whole_answer() -> None:
 
 
 @on_both_loops
+async def test_a_credential_that_comes_back_is_not_kept() -> None:
+    """A job result that says it has it nowhere; nor has that of an error."""
+    secret = "a-secret-token"
+    said = JOB_JSON.replace(b'"config"', b'"error":"%s","config"' % secret.encode())
+    body = multipart(part("job", None, None, said))
+    reply, fault = Reply([body]), Reply([body], status=500)
+    reply.secret = fault.secret = secret
+    reading, error = await read(reply)
+    assert error is None
+    found: Any = fault
+    for job in (
+        reading.partial()["job"],
+        (await answer().read_error(found, found.headers, bytes)).job,  # type: ignore[union-attr]  # a 500
+    ):
+        assert job is not None
+        assert job.id is not None
+        assert secret not in job.model_dump_json()
+
+
+@on_both_loops
 async def test_a_page_where_a_job_result_was_asked_for() -> None:
     """Whatever text it is, it is none of the answer's parts; without one it may be the output."""
     page = Reply([b"oops"], content_type="text/plain", content_length="4")
