@@ -40,6 +40,7 @@ from prodia_async._base import BaseClient
 from prodia_async._client import _Calls, _job_type_of, _response, _with_defaults
 from prodia_async._reading import AnswerFeed, CollectedAnswer
 from prodia_async._requests import encode_job
+from prodia_async._sessions import Unfinished
 from prodia_async._stream import JobStream
 from prodia_async._vocabulary import Finished
 from prodia_async._wire import MAX_RESPONSE_BYTES, Headers
@@ -592,7 +593,8 @@ async def test_a_submission_in_the_log(
     """One line, with fields for whoever reads it by machine."""
     caplog.set_level(logging.INFO, logger="prodia_async")
     async with client(SUBMITTED) as prodia:
-        await prodia._submit(JobRequest(PING, tag="mine"), None, 3)
+        job = await prodia._submit(JobRequest(PING, tag="mine"), None, 3)
+    assert job._left == Unfinished(PING["type"], 3, "mine", may_have_run=True, job_id=ID)
     (line,) = caplog.records
     assert (line.levelno, line.getMessage()) == (
         logging.INFO, f"inference.ping.v1: submitted as {ID}",

@@ -23,9 +23,11 @@ from prodia_async._sessions import (
     MAX_QUESTIONS,
     MAX_TYPES,
     NOW,
+    Awaited,
     FreeTicket,
     Session,
     Sessions,
+    Unfinished,
     add_up,
 )
 
@@ -166,6 +168,12 @@ def test_a_loop_whose_token_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     token = object()
     monkeypatch.setattr(anyio.lowlevel, "current_token", lambda: token)
     assert sessions_module.loop_key() is token
+
+
+def test_a_job_that_is_asked_about() -> None:
+    """It was sent, or there were nothing to ask about; and it is told as it was left."""
+    told = Unfinished("a.type", 3, "mine", may_have_run=True, job_id="j")
+    assert (Awaited(told).was_sent, Awaited(told).unfinished()) == (True, told)
 
 
 def test_without_a_loop() -> None:
