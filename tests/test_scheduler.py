@@ -512,6 +512,9 @@ def test_nobody_is_ever_stuck(clock: Clock, seed: int) -> None:
             states[State.QUEUED],
             states[State.WAITING],
         )
+        for line in scheduler._lines.values():
+            entries = [*line.fresh, *(each for _, _, each in line.returned)]
+            assert line.dead == sum(each.state is not State.QUEUED for each in entries)
     while alive:
         for ticket in [ticket for ticket in alive if ticket.holds_slot()]:
             ticket.released(served=rng.random() < 0.9)
@@ -812,6 +815,17 @@ def test_since_when_nothing_is_served(clock: Clock) -> None:
     clock.now = 110.0
     assert scheduler.shut_since(line, clock.now) == inf
     assert scheduler.statistics().refusals == 2
+
+
+def test_from_when_on_a_job_is_taken_to_be_served(clock: Clock) -> None:
+    """Two round trips of a refusal without one, that included; before the first, the least time."""
+    clock.now = 0.0
+    scheduler = quiet(clock)
+    one, other = asked(scheduler, 2)
+    assert [one.line.is_served(now) for now in (0.0, 0.049, 0.05)] == [False, False, True]
+    clock.now = 0.25
+    other.refused(9.0)
+    assert [one.line.is_served(now) for now in (0.499, 0.5)] == [False, True]
 
 
 def test_a_probe_that_succeeds_ends_a_hold_of_meanwhile(clock: Clock) -> None:

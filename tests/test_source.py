@@ -164,6 +164,17 @@ def test_a_source_of_many_types_forgets_those_that_are_done() -> None:
     assert scheduler.line("long") is running.line
 
 
+def test_jobs_of_a_credential_are_put_aside_too() -> None:
+    """By what is in line of their own; and nothing is counted as taken before it was."""
+    scheduler, _ = desk(1)
+    source = scheduler.source("key")
+    assert source.taken == 0
+    for _ in range(2):
+        fetched(scheduler, source, "job")
+    assert source.put_aside("job", 1)
+    assert not scheduler.source().put_aside("job", 1)
+
+
 def test_types_in_use_are_never_forgotten() -> None:
     """However many there are; and the idle ones are not looked for at each new one."""
     scheduler, _ = desk(1)
