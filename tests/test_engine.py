@@ -409,17 +409,19 @@ async def test_a_deadline_does_not_hide_why() -> None:
 async def test_a_jobs_own_deadline_beats_the_clients(own: float, clients: float) -> None:
     """Shorter or longer."""
 
+    is_short = own < clients
+
     def dawdle(conversation: Conversation) -> None:
-        conversation.server.over.wait(0.5)
+        conversation.server.over.wait(5.0 if is_short else 0.5)
         conversation.send(http())
 
     with RawServer([dawdle]) as server:
         async with client(server, deadline=clients) as prodia:
             began = time.monotonic()
-            if own < 0.5:
+            if is_short:
                 with pytest.raises(DeadlineExceededError, match=r"deadline of 0\.2 s"):
                     await prodia.job(PING, deadline=own)
-                assert time.monotonic() - began < 0.45
+                assert time.monotonic() - began < 4.0
             else:
                 assert (await prodia.job(PING, deadline=own)).outputs
 
