@@ -33,6 +33,8 @@ already a secret. Chosen: real ones have hundreds of letters, and words hardly e
 common with one.
 """
 
+_THE_SAME_IN_JSON = re.compile(r"[!#-\[\]-~]+")  # printable ASCII but a quote and a backslash
+
 
 class Secret(str):
     """A string that does not show itself where it is only looked at: a credential."""
@@ -73,6 +75,8 @@ def blotted_data(body: B, secret: str) -> B | bytes:
 
 def _forms(secret: str) -> tuple[str, ...]:
     """Return the ways in which a credential is written: as it is, and in JSON."""
+    if _THE_SAME_IN_JSON.fullmatch(secret):
+        return (secret,)
     in_json = json.dumps(secret)[1:-1]
     return (secret,) if in_json == secret else (secret, in_json)
 
@@ -110,7 +114,7 @@ def _without_bearer(text: str, secret: str) -> str:
 
 def _of_bytes(change: Callable[[str, str], str], body: B, secret: str) -> B | bytes:
     # Most often there is nothing to be done, and a body is not taken apart for it.
-    if not any(form[:MIN_SECRET].encode() in body for form in _forms(secret)) or not secret:
+    if not secret or not any(form[:MIN_SECRET].encode() in body for form in _forms(secret)):
         return body
     text = body.decode("utf-8", "surrogateescape")
     return change(text, secret).encode("utf-8", "surrogateescape")
