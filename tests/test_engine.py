@@ -408,7 +408,6 @@ async def test_a_deadline_does_not_hide_why() -> None:
 @on_both_loops
 async def test_a_jobs_own_deadline_beats_the_clients(own: float, clients: float) -> None:
     """Shorter or longer."""
-
     is_short = own < clients
 
     def dawdle(conversation: Conversation) -> None:
