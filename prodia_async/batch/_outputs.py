@@ -17,6 +17,7 @@ import secrets
 import tarfile
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -414,6 +415,8 @@ class Savers:
         self._note = note
         self._on_full = on_full
         self._notify = notifier()
+        self._news: deque[Promise] = deque()
+        self._is_told = False
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name="prodia-saver", daemon=True)
@@ -474,7 +477,17 @@ class Savers:
 
     def _landed(self, task: Task) -> None:
         if task.slot is not None and self._note(task.slot, task.end):
-            self._notify(Promise.land, task.promise)
+            self._news.append(task.promise)
+            if not self._is_told:
+                self._is_told = True
+                self._notify(Savers._land, self)
+
+    def _land(self) -> None:
+        """Tell in the event loop what has landed: one wake for what has come by then."""
+        # Before the first look: what a thread adds from now on is seen, or told of anew.
+        self._is_told = False
+        while self._news:
+            self._news.popleft().land()
 
 
 def _settle_one(settled: tuple[Promise, BaseException]) -> None:
