@@ -141,6 +141,7 @@ def test_a_bar_that_breaks_costs_nothing(breaks: str, caplog: pytest.LogCaptureF
     assert caplog.text.count("the progress is shown no more") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["before", "during", "never there"])
 def test_jobs_come_home_whoever_watches(ends: str, tmp_path: Path) -> None:
     """By a process whose standard error is closed at the other end, or not open at all."""

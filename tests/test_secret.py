@@ -175,6 +175,7 @@ PATHS: dict[str, Callable[[AsyncProdia], Awaitable[object]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", [LONG, 'quoted-"token\\of-mine', "to", "5"])
 @on_both_loops
 async def test_no_path_leads_to_the_token(token: str, caplog: LogCaptureFixture) -> None:
