@@ -1483,6 +1483,7 @@ def test_capacity_that_drops_and_returns() -> None:
     virtually(main)
 
 
+@pytest.mark.slow
 def test_ten_clients_and_a_latecomer() -> None:
     """Ten clients share a server evenly; an eleventh gets half its share in 30 job times."""
 
@@ -1516,6 +1517,7 @@ def test_ten_clients_and_a_latecomer() -> None:
     virtually(main)
 
 
+@pytest.mark.slow
 def test_ten_patient_clients() -> None:
     """Where Retry-After is ten times as long as a job they share evenly too."""
 
