@@ -209,7 +209,7 @@ class Engine:
     async def _until_none(self, which: Callable[[Any], bool], seconds: float | None) -> None:
         with anyio.move_on_after(seconds):
             # Looked at rather than told, since they may be other threads' jobs.
-            while any(which(each) for each in list(self.under_way)):  # noqa: ASYNC110
+            while any(which(each) for each in list(self.under_way)):  # noqa: ASYNC110  (see above)
                 await anyio.sleep(DRAIN_LOOK_SECONDS)
 
     async def aclose(self) -> None:

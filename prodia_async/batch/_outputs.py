@@ -164,12 +164,12 @@ class Files:
                 landed(task)
                 for file, temporary, path in written:
                     _sync(file)
-                    os.rename(temporary, path)  # noqa: PTH104
-                    self._touched(os.path.dirname(path))  # noqa: PTH120
+                    os.rename(temporary, path)  # noqa: PTH104  (as `_open`)
+                    self._touched(os.path.dirname(path))  # noqa: PTH120  (likewise)
             except BaseException:
                 for _, temporary, _ in written:
                     with contextlib.suppress(OSError):
-                        os.unlink(temporary)  # noqa: PTH108
+                        os.unlink(temporary)  # noqa: PTH108  (likewise)
                 raise
             finally:
                 for file, _, _ in written:
@@ -177,7 +177,7 @@ class Files:
 
     def _open(self, name: str) -> tuple[int, str, str]:
         path = os.path.join(self._folder, name)  # noqa: PTH118  (ten times as fast)
-        folder = os.path.dirname(path)  # noqa: PTH120
+        folder = os.path.dirname(path)  # noqa: PTH120  (likewise)
         if folder not in self._made:
             self._make(Path(folder))
         temporary = f"{path}.part"

@@ -222,23 +222,21 @@ class Promise:
 
     Attributes:
         is_settled: Whether it is known what it came to.
-        has_landed: Whether what it is about outlives the process, and is not safe yet.
         error: What it failed with.
         then: Called when it is settled, in the event loop.
     """
 
-    __slots__ = ("_event", "_value", "error", "has_landed", "is_settled", "then")
+    __slots__ = ("_event", "_value", "error", "is_settled", "then")
 
     def __init__(self) -> None:
         self._event = anyio.Event()
         self._value: Any = None
         self.error: BaseException | None = None
-        self.is_settled = self.has_landed = False
+        self.is_settled = False
         self.then: Callable[[], None] | None = None
 
     def land(self) -> None:
         """Tell that it outlives the process from here on; in the event loop."""
-        self.has_landed = True
         self._event.set()
 
     def settle(self, value: Any, error: BaseException | None) -> None:
