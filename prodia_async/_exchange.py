@@ -37,7 +37,6 @@ from ._errors import (
     InvalidRequestError,
     MalformedResponseError,
     ProdiaError,
-    ResponseError,
     TruncatedResponseError,
 )
 from ._hooks import log
@@ -135,10 +134,9 @@ class Reply:
         status_code: The HTTP status.
         headers: The headers, without the credential.
         secret: The credential that was sent, which an answer may say back.
-        start: What `read_start` has read so far, also when it was cut off.
     """
 
-    __slots__ = ("_answer", "_received", "headers", "secret", "start", "status_code")
+    __slots__ = ("_answer", "_received", "headers", "secret", "status_code")
 
     def __init__(self, answer: Answer, secret: str = "") -> None:
         self._answer = answer
@@ -148,7 +146,6 @@ class Reply:
         self.headers = Headers(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers
         ).without(secret)
-        self.start = b""
 
     @property
     def request_id(self) -> str | None:
@@ -183,15 +180,6 @@ class Reply:
             self._received += len(chunk)
             return chunk
         raise fault  # out here, where the foreign error is not its context
-
-    async def read_start(self, most: int) -> bytes:
-        """Return the first bytes of the body, as many as came, ``most`` at the most."""
-        try:
-            while len(self.start) < most:
-                self.start = (self.start + await anext(self))[:most]
-        except (ResponseError, StopAsyncIteration):
-            pass  # what came is what there is
-        return self.start
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""

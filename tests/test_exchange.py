@@ -480,26 +480,6 @@ async def test_a_bug_of_somebody_elses_is_not_the_networks() -> None:
     await reply.aclose()
 
 
-async def test_the_start_of_a_body_outlives_who_reads_it() -> None:
-    """What came of an error's body is there, though reading it was cut off."""
-
-    def stalls(conversation: Conversation) -> None:
-        conversation.send(http("400 No", b"bad prompt", length=100, content_type="text/plain"))
-        conversation.stall()
-
-    with RawServer([stalls, say(http("400 No", b"abcdef"))]) as server:
-        sender = Sender(server.url, transport=DirectTransport())
-        reply = await sender.send(POST, "", Sending(), 60.0)
-        with anyio.move_on_after(0.1):
-            await reply.read_start(1_000)
-        assert reply.start == b"bad prompt"
-        await reply.aclose()
-        reply = await sender.send(POST, "", Sending(), 60.0)
-        assert await reply.read_start(3) == b"abc"
-        await reply.aclose()
-        await sender.aclose()
-
-
 async def test_after_closing_nothing_is_sent() -> None:
     """Every send raises, the ones under way too; a client of the user's stays open."""
     async with httpx.AsyncClient() as client:
@@ -560,17 +540,16 @@ def test_nothing_shows_the_token() -> None:
 
 
 class Said:
-    """An answer out of a list: pieces, errors; keeps count of what was asked."""
+    """An answer out of a list: pieces, errors; keeps count of its ends."""
 
     status = 200
 
     def __init__(self, *pieces: Any, headers: Any = ()) -> None:
         self.pieces = list(pieces)
         self.headers = headers
-        self.asked = self.closed = 0
+        self.closed = 0
 
     async def read(self) -> bytes:
-        self.asked += 1
         piece = self.pieces.pop(0) if self.pieces else b""
         if isinstance(piece, BaseException):
             raise piece
@@ -1010,7 +989,7 @@ async def test_what_a_reply_tells() -> None:
     """Its head, and how much of it had come when it broke off, or fell silent."""
     said = Said(b"ab", b"c", httpx.ReadError("saw secret"), headers=[(b"X-Request-Id", b"r\xe9")])
     reply = Reply(said, "secret")
-    assert (reply.status_code, reply.request_id, reply.start) == (200, "r\xe9", b"")
+    assert (reply.status_code, reply.request_id) == (200, "r\xe9")
     assert [await anext(reply), await anext(reply)] == [b"ab", b"c"]
     with pytest.raises(TruncatedResponseError) as caught:
         await anext(reply)
@@ -1028,26 +1007,6 @@ async def test_what_a_reply_tells() -> None:
         await anext(Reply(Said(b"")))
     await reply.aclose()
     assert said.closed == 1
-
-
-@pytest.mark.parametrize(
-    ("pieces", "most", "start", "asked"),
-    [
-        ([b"abc", b"def"], 3, b"abc", 1),
-        ([b"abc", b"def"], 4, b"abcd", 2),
-        ([b"abc"], 0, b"", 0),
-        ([b"abc"], 9, b"abc", 2),
-        ([b"abc", httpx.ReadError("x")], 9, b"abc", 2),
-    ],
-)
-async def test_the_start_of_a_body(pieces: list[Any], most: int, start: bytes, asked: int) -> None:
-    """As much as was wanted, and nothing more is waited for; what came is what there is."""
-    said = Said(*pieces)
-    reply = Reply(said)
-    assert await reply.read_start(most) == reply.start == start
-    assert said.asked == asked
-    with pytest.raises(KeyError):
-        await Reply(Said(KeyError())).read_start(1)
 
 
 # ------------------------------------------------------------------ other people's errors
