@@ -459,18 +459,3 @@ def _holds(target: Path, content: bytes) -> bool:
         )
     except OSError:
         return False
-
-
-def write_file(target: Path, content: bytes | memoryview, *, replace: bool) -> Path:
-    """
-    Write ``content`` so that ``target`` holds all of it or is not touched. Blocks.
-
-    Returns:
-        The path written: ``target``, or with ``replace=False`` the first free numbered name.
-
-    Raises:
-        OSError: The folder is missing or cannot be written, or the disk is full.
-    """
-    with PendingFile(target.parent) as pending:
-        pending.write([content])
-        return pending.publish(target, replace=replace)

@@ -23,10 +23,16 @@ from prodia_async._files import (
     is_passage,
     numbered,
     safe_name,
-    write_file,
 )
 
 SUFFIXES = st.sampled_from(["", ".png", ".mp4"])
+
+
+def write_file(target: Path, content: bytes | memoryview, *, replace: bool) -> Path:
+    """Write a file as whoever keeps an answer does."""
+    with PendingFile(target.parent) as pending:
+        pending.write([content])
+        return pending.publish(target, replace=replace)
 
 
 @pytest.mark.parametrize(
