@@ -47,45 +47,24 @@ __all__ = ["aiohttp_transport", "http2_transport"]
 # that is installed, a third of what importing the package would cost (measured).
 
 
-def default_transport(
-    url: httpx.URL | str,
-    *,
-    connect_timeout: float | None = 10.0,
-    idle_timeout: float = 30.0,
-    ssl_context: ssl.SSLContext | None = None,
-    proxy: httpx.Proxy | httpx.URL | str | None = None,
-    trust_env: bool = True,
-) -> DirectTransport | ShardedTransport:
+def default_transport(url: httpx.URL | str) -> DirectTransport | ShardedTransport:
     """
     Make the transport that suits the place it is called from.
 
     Call it in the event loop that will use it.
 
     Args:
-        url: Where the requests will go; decides about proxies.
-        connect_timeout: Seconds to connect.
-        idle_timeout: Seconds an idle connection is kept.
-        ssl_context: Whom to trust; the process's shared one by default.
-        proxy: The proxy to use, whatever the environment says.
-        trust_env: Whether the environment may name a proxy (`environment_proxy`).
+        url: Where the requests will go; decides about proxies (`environment_proxy`).
 
     Returns:
         A `DirectTransport` under asyncio without a proxy, else a `ShardedTransport`.
     """
-    if proxy is None and trust_env:
-        proxy = environment_proxy(url)
+    proxy = environment_proxy(url)
     if proxy is None and is_under_asyncio():
-        return DirectTransport(
-            connect_timeout=connect_timeout, idle_timeout=idle_timeout, ssl_context=ssl_context
-        )
+        return DirectTransport()
     from ._sharded import ShardedTransport  # noqa: PLC0415  (as above)
 
-    return ShardedTransport(
-        connect_timeout=connect_timeout,
-        idle_timeout=idle_timeout,
-        ssl_context=ssl_context,
-        proxy=proxy,
-    )
+    return ShardedTransport(proxy=proxy)
 
 
 def aiohttp_transport(

@@ -77,11 +77,12 @@ async def proxy_script(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     )
 
 
-async def test_through_a_proxy() -> None:
-    """The proxy that is named is the one that is asked."""
+async def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy that the environment names is the one that is asked."""
     async with scripted(proxy_script) as proxy:
-        url = f"http://127.0.0.1:{proxy.port}"
-        transport = default_transport("http://example.test/x", proxy=url, ssl_context=client_tls())
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        transport = default_transport("http://example.test/x")
         assert isinstance(transport, ShardedTransport)
         status, line = await fetch(transport, "http://example.test/x")
         assert (status, line) == (200, b"POST http://example.test/x HTTP/1.1")
@@ -115,7 +116,7 @@ async def test_through_a_proxy_over_tls() -> None:
 async def test_the_proxy_of_the_environment(
     environment: dict[str, str], url: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HTTPS_PROXY, ALL_PROXY and NO_PROXY decide, and are not asked with `trust_env=False`."""
+    """HTTPS_PROXY, ALL_PROXY and NO_PROXY decide."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -123,7 +124,6 @@ async def test_the_proxy_of_the_environment(
         monkeypatch.setenv(name, value)
     assert environment_proxy(url) == expected
     assert isinstance(default_transport(url), ShardedTransport if expected else DirectTransport)
-    assert isinstance(default_transport(url, trust_env=False), DirectTransport)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "emulator.localhost"])

@@ -127,7 +127,7 @@ def test_sharded_under_trio(threaded_server: tuple[str, list[Any]]) -> None:
     kept = []
 
     async def main() -> None:
-        transport = default_transport(url, ssl_context=client_tls())
+        transport = default_transport(url)
         kept.append(transport)
         assert isinstance(transport, ShardedTransport)
         async with trio.open_nursery() as nursery:
