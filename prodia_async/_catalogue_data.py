@@ -331,17 +331,3 @@ class _Reader:
             else:
                 looked_up[key] = tuple(value) if isinstance(value, list) else value
         return looked_up
-
-
-def sources_of(job_type: JobType) -> Iterator[Source]:
-    """Yield the source of each fact that is known of a type."""
-    yield job_type.source
-    yield job_type.inputs.source
-    yield job_type.inputs.least_source
-    yield job_type.outputs.source
-    yield from (field.source for field in job_type.fields)
-    for fact in (job_type.seconds, job_type.dollars, job_type.permits_async, job_type.one_of):
-        if fact is not None:
-            yield fact.source
-    if job_type.closed is not None:
-        yield job_type.closed

@@ -33,7 +33,6 @@ from prodia_async._catalogue_data import (
     Source,
     job_types,
     read_catalogue,
-    sources_of,
 )
 from prodia_async._requests import FILENAME_FIELDS, encode_job
 from prodia_async.emulator import CATALOGUE
@@ -100,6 +99,20 @@ def test_search() -> None:
     assert {kind.operation for kind in matching("ref2vid")} == {"ref2vid"}
     assert len(matching("")) == len(job_types())
     assert matching("no such thing") == []
+
+
+def sources_of(kind: JobType) -> Iterator[Source]:
+    """Yield the source of each fact that is known of a type."""
+    yield kind.source
+    yield kind.inputs.source
+    yield kind.inputs.least_source
+    yield kind.outputs.source
+    yield from (field.source for field in kind.fields)
+    for fact in (kind.seconds, kind.dollars, kind.permits_async, kind.one_of):
+        if fact is not None:
+            yield fact.source
+    if kind.closed is not None:
+        yield kind.closed
 
 
 def test_every_fact_has_a_source() -> None:
