@@ -19,12 +19,10 @@ from .._show import shown
 from .._uploads import FormBody, FormPart
 from .._wire import WireRequest
 from ._orders import (
-    LARGEST,
-    SAMPLERS,
     SEED_MAX,
     Generate,
-    ImageType,
     Kontext,
+    SDXLOrder,
     TextToImage,
     accept_headers,
     check_common,
@@ -32,12 +30,9 @@ from ._orders import (
     check_model,
     check_one_of,
     check_text,
-    form_headers,
     model_path,
     optional,
     post,
-    shown_order,
-    size_problem,
 )
 
 if TYPE_CHECKING:
@@ -51,78 +46,39 @@ SDXL = "stable-diffusion-xl-1024-v1-0"
 Mode = Literal["IMAGE_STRENGTH", "STEP_SCHEDULE"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Edit:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Edit(SDXLOrder):
     """What the requests share that draw on a picture; see `ImageToImage`."""
 
     model: str = SDXL
-    negative_prompt: str | None = None
-    width: int | None = None
-    height: int | None = None
-    cfg_scale: float | None = None
-    sampler: str | None = None
-    steps: int | None = None
-    seed: int | None = None
-    samples: int = 1
-    safety_check: bool | None = None
-    style_preset: str | None = None
-    lora_adapter_name: str | None = None
-    lora_weight_filename: str | None = None
-    apply_invisible_watermark: bool | None = None
     crop_padding: bool | None = None
     step_schedule_start: float | None = None
     step_schedule_end: float | None = None
-    accept: Format | str | None = None
-    jpeg_quality: int | None = None
-    json_image: ImageType | None = None
-    raise_if_filtered: bool = True
-    deadline: float | None = None
-    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
-    tag: Any = field(default=None, repr=False, compare=False)
 
-    def __repr__(self) -> str:
-        return shown_order(self)
+    path: ClassVar[str]
+    part: ClassVar[str]
 
-    def _check(self, prompt: str) -> None:
-        check_common(prompt, self.model, self.seed, self.deadline)
-        problem = size_problem(self.width, self.height)
-        if problem:
-            raise InvalidRequestError(problem)
-        optional(number, "cfg_scale", self.cfg_scale, least=-LARGEST, most=LARGEST)
-        check_one_of("sampler", self.sampler, SAMPLERS)
-        optional(integer, "steps", self.steps, least=1)
-        integer("samples", self.samples, least=1)
-        for name in ("negative_prompt", "style_preset", "lora_adapter_name"):
-            check_text(name, getattr(self, name))
-        check_text("lora_weight_filename", self.lora_weight_filename)
-        if (self.lora_adapter_name is None) != (self.lora_weight_filename is None):
-            raise InvalidRequestError(
-                "lora_adapter_name and lora_weight_filename belong together; give both or neither"
-            )
-        for name in ("safety_check", "apply_invisible_watermark", "crop_padding"):
-            optional(flag, name, getattr(self, name))
-        flag("raise_if_filtered", self.raise_if_filtered)
+    def _check_edit(self, prompt: str) -> None:
+        self._check(prompt)
+        as_input(self.picture)  # refuses what is none
+        optional(flag, "crop_padding", self.crop_padding)
         for name in ("step_schedule_start", "step_schedule_end"):
             optional(number, name, getattr(self, name), most=1.0)
-        check_extra(self.extra_body, [each.name for each in fields(self)])
-        self._headers()
 
-    def _headers(self) -> tuple[tuple[str, str], ...]:
-        return form_headers(self.accept, self.jpeg_quality, self.json_image, self.samples)
+    @property
+    def picture(self) -> InputLike:
+        """The picture that is sent along."""
+        picture: InputLike = getattr(self, self.part)
+        return picture
 
-    def _fields(self) -> dict[str, Any]:
-        """Return what is sent as fields, as far as it is given."""
-        own = {each.name: getattr(self, each.name) for each in fields(self)}
-        given = {name: value for name, value in own.items() if name not in _NOT_SENT}
-        return {**given, **(self.extra_body or {})}
+    def to_request(self, picture: FormPart) -> WireRequest:
+        """
+        Return the request with its picture; can be sent any number of times.
 
-
-_NOT_SENT = frozenset(
-    {
-        "_", "accept", "control_image", "deadline", "extra_body", "image", "init_image",
-        "jpeg_quality", "json_image", "model", "raise_if_filtered", "tag",
-    }
-)  # fmt: skip
+        Args:
+            picture: The part that the picture was made into.
+        """
+        return _form_request(self, self._fields(), self._headers(), picture)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -175,8 +131,7 @@ class ImageToImage(_Edit):
     part: ClassVar[str] = "init_image"
 
     def __post_init__(self) -> None:
-        self._check(self.prompt)
-        as_input(self.init_image)  # refuses what is none
+        self._check_edit(self.prompt)
         check_one_of("init_image_mode", self.init_image_mode, ("IMAGE_STRENGTH", "STEP_SCHEDULE"))
         optional(number, "image_strength", self.image_strength, most=1.0)
         if self.init_image_mode == "STEP_SCHEDULE":
@@ -189,20 +144,6 @@ class ImageToImage(_Edit):
                 "image_strength is needed, from 0 to 1: how much of init_image stays; or give "
                 "init_image_mode='STEP_SCHEDULE'"
             )
-
-    @property
-    def picture(self) -> InputLike:
-        """The picture that is sent along."""
-        return self.init_image
-
-    def to_request(self, picture: FormPart) -> WireRequest:
-        """
-        Return the request with its picture; can be sent any number of times.
-
-        Args:
-            picture: The part that the picture was made into.
-        """
-        return _form_request(self, self._fields(), self._headers(), picture)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -254,26 +195,11 @@ class ControlNet(_Edit):
     part: ClassVar[str] = "control_image"
 
     def __post_init__(self) -> None:
-        self._check(self.prompt)
-        as_input(self.control_image)  # refuses what is none
+        self._check_edit(self.prompt)
         check_text("control_net_name", self.control_net_name)
         if not self.control_net_name:
             raise InvalidRequestError("control_net_name must name a network, for instance 'canny'")
         optional(number, "conditioning_scale", self.conditioning_scale)
-
-    @property
-    def picture(self) -> InputLike:
-        """The picture that is sent along."""
-        return self.control_image
-
-    def to_request(self, picture: FormPart) -> WireRequest:
-        """
-        Return the request with its picture; can be sent any number of times.
-
-        Args:
-            picture: The part that the picture was made into.
-        """
-        return _form_request(self, self._fields(), self._headers(), picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +259,7 @@ class CannyEdgeDetection:
         Args:
             picture: The part that the picture was made into.
         """
-        given = {"min_val": self.min_val, "max_val": self.max_val, **(self.extra_body or {})}
+        given = {"min_val": self.min_val, "max_val": self.max_val}
         return _form_request(self, given, accept_headers(self.accept, None, None), picture)
 
 
@@ -394,7 +320,7 @@ PictureOrder = ImageToImage | ControlNet | CannyEdgeDetection
 
 
 def _form_request(
-    order: PictureOrder,
+    order: _Edit | CannyEdgeDetection,
     given: Mapping[str, Any],
     headers: tuple[tuple[str, str], ...],
     picture: FormPart,
@@ -402,6 +328,7 @@ def _form_request(
     sent = FormPart(
         order.part, picture.filename, picture.content_type, picture.source, picture.size
     )
+    given = {**given, **(order.extra_body or {})}
     plain = [_plain_part(name, value) for name, value in given.items() if value is not None]
     return WireRequest(
         "POST",

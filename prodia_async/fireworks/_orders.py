@@ -153,8 +153,75 @@ class TextToImage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Generate:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SDXLOrder:
+    """What the requests to the older image_generation endpoint share; see `Generate`."""
+
+    model: str
+    negative_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    cfg_scale: float | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    samples: int = 1
+    safety_check: bool | None = None
+    style_preset: str | None = None
+    lora_adapter_name: str | None = None
+    lora_weight_filename: str | None = None
+    apply_invisible_watermark: bool | None = None
+    accept: Format | str | None = None
+    jpeg_quality: int | None = None
+    json_image: ImageType | None = None
+    raise_if_filtered: bool = True
+    deadline: float | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
+    tag: Any = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return shown_order(self)
+
+    def _check(self, prompt: str) -> None:
+        check_common(prompt, self.model, self.seed, self.deadline)
+        check_size(self.width, self.height)
+        optional(number, "cfg_scale", self.cfg_scale, least=-LARGEST, most=LARGEST)
+        check_one_of("sampler", self.sampler, SAMPLERS)
+        optional(integer, "steps", self.steps, least=1)
+        integer("samples", self.samples, least=1)
+        for name in (
+            *("negative_prompt", "style_preset"),
+            *("lora_adapter_name", "lora_weight_filename"),
+        ):
+            check_text(name, getattr(self, name))
+        if (self.lora_adapter_name is None) != (self.lora_weight_filename is None):
+            raise InvalidRequestError(
+                "lora_adapter_name and lora_weight_filename belong together; give both or neither"
+            )
+        for name in ("safety_check", "apply_invisible_watermark", "raise_if_filtered"):
+            optional(flag, name, getattr(self, name))
+        check_extra(self.extra_body, [each.name for each in fields(self)])
+        self._headers()
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        return form_headers(self.accept, self.jpeg_quality, self.json_image, self.samples)
+
+    def _fields(self) -> dict[str, Any]:
+        """Return what is sent as fields of the request; those that are ``None`` are not given."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in own.items() if name not in _NOT_SENT}
+
+
+_NOT_SENT = frozenset(
+    {
+        "accept", "control_image", "deadline", "extra_body", "init_image", "jpeg_quality",
+        "json_image", "model", "raise_if_filtered", "tag",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Generate(SDXLOrder):
     """
     Pictures from a prompt, on the older image_generation endpoint, which serves the SDXL models.
 
@@ -187,80 +254,17 @@ class Generate:
     """
 
     prompt: str
-    _: KW_ONLY
-    model: str
-    width: int | None = None
-    height: int | None = None
-    negative_prompt: str | None = None
-    cfg_scale: float | None = None
-    sampler: str | None = None
-    steps: int | None = None
-    seed: int | None = None
-    samples: int = 1
-    safety_check: bool | None = None
-    style_preset: str | None = None
-    lora_adapter_name: str | None = None
-    lora_weight_filename: str | None = None
-    apply_invisible_watermark: bool | None = None
-    accept: Format | str | None = None
-    jpeg_quality: int | None = None
-    json_image: ImageType | None = None
-    raise_if_filtered: bool = True
-    deadline: float | None = None
-    extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
-    tag: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_common(self.prompt, self.model, self.seed, self.deadline)
-        problem = size_problem(self.width, self.height)
-        if problem:
-            raise InvalidRequestError(problem)
-        optional(number, "cfg_scale", self.cfg_scale, least=-LARGEST, most=LARGEST)
-        check_one_of("sampler", self.sampler, SAMPLERS)
-        optional(integer, "steps", self.steps, least=1)
-        integer("samples", self.samples, least=1)
-        for name in (
-            *("negative_prompt", "style_preset"),
-            *("lora_adapter_name", "lora_weight_filename"),
-        ):
-            check_text(name, getattr(self, name))
-        if (self.lora_adapter_name is None) != (self.lora_weight_filename is None):
-            raise InvalidRequestError(
-                "lora_adapter_name and lora_weight_filename belong together; give both or neither"
-            )
-        for name in ("safety_check", "apply_invisible_watermark", "raise_if_filtered"):
-            optional(flag, name, getattr(self, name))
-        check_extra(self.extra_body, [each.name for each in fields(self)])
-        self._accept_headers()
-
-    def __repr__(self) -> str:
-        return shown_order(self)
-
-    def _accept_headers(self) -> tuple[tuple[str, str], ...]:
-        return form_headers(self.accept, self.jpeg_quality, self.json_image, self.samples)
+        self._check(self.prompt)
 
     def to_request(self) -> WireRequest:
         """Return the request; can be sent any number of times."""
         return post(
             f"/image_generation/{model_path(self.model)}",
-            {
-                "prompt": self.prompt,
-                "negative_prompt": self.negative_prompt,
-                "width": self.width,
-                "height": self.height,
-                "cfg_scale": self.cfg_scale,
-                "sampler": self.sampler,
-                "steps": self.steps,
-                "seed": self.seed,
-                "samples": self.samples,
-                "safety_check": self.safety_check,
-                "style_preset": self.style_preset,
-                "lora_adapter_name": self.lora_adapter_name,
-                "lora_weight_filename": self.lora_weight_filename,
-                "apply_invisible_watermark": self.apply_invisible_watermark,
-            },
+            self._fields(),
             self.model,
-            self._accept_headers(),
+            self._headers(),
             self.extra_body,
         )
 
@@ -525,15 +529,19 @@ def form_headers(
     return headers
 
 
-def size_problem(width: object, height: object) -> str | None:
-    """Say what is wrong with a size of the older endpoint, if something is."""
-    if (width, height) in {(None, None), *SIZES}:
-        return None
-    pairs = ", ".join(f"{across}x{down}" for across, down in SIZES)
-    return (
-        f"width and height must be one of {pairs}, or both be left out, not "
-        f"{shown(width)} and {shown(height)}"
-    )
+def check_size(width: object, height: object) -> None:
+    """
+    Check a size of the older endpoint.
+
+    Raises:
+        InvalidRequestError: It is none of `SIZES`.
+    """
+    if (width, height) not in {(None, None), *SIZES}:
+        pairs = ", ".join(f"{across}x{down}" for across, down in SIZES)
+        raise InvalidRequestError(
+            f"width and height must be one of {pairs}, or both be left out, not "
+            f"{shown(width)} and {shown(height)}"
+        )
 
 
 def check_extra(extra: object, own: Sequence[str]) -> None:
