@@ -413,13 +413,17 @@ def _report(
     ] = False,
 ) -> int:
     """Write a page about a batch: finished, crashed, or while it runs."""
+    from ..batch._report import write_report  # noqa: PLC0415  (only this needs it)
+    from ..batch._sheet import write_sheet  # noqa: PLC0415  (only this needs it)
 
     def work(record: BatchRecord) -> int:
-        path = record.write_report(out)
-        typer.echo(str(record.summary()))
-        typer.echo(path.absolute().as_uri())
-        if sheet:
-            typer.echo(str(record.contact_sheet()))
+        # Page, line and sheet are of one moment, though the run may go on.
+        with record.snapshot() as snapshot:
+            path = write_report(snapshot, Path(out) if out else folder / "report.html")
+            typer.echo(str(snapshot.summary()))
+            typer.echo(path.absolute().as_uri())
+            if sheet:
+                typer.echo(str(write_sheet(snapshot, folder / "contact-sheet.jpg")))
         return 0
 
     return _with_record(folder, work)

@@ -27,7 +27,7 @@ extra ``batch``.
 # `_standing`           where a run stands; `_ends`, `_watch` and `_submissions` look at it
 # `_planning`           what a run would do
 # `_progress`           the live line
-# `_reader`             a record read: rows, sums, verification
+# `_reader`             a record read: rows, sums, verification; `_snapshot`, at one moment
 # `_batch_record`       its public face; behind it `_export`, manifests, and:
 # `_report`, `_sheet`   the page and the pictures for people (`_figures`, `_pictures`: what
 #                       is counted, plotted and made small for them)

@@ -38,10 +38,11 @@ class BatchRecord(RecordReader):
             super().__init__(Path(path))
 
     def _repr_html_(self) -> str:
-        return (
-            f"<p><b>{escape(self.folder.name)}</b>: {escape(str(self.summary()))}</p>"
-            f"{self.strip_html()}"
-        )
+        from ._report import strip  # noqa: PLC0415  (what only reports need)
+
+        with self.snapshot() as snapshot:
+            told = escape(str(snapshot.summary()))
+            return f"<p><b>{escape(self.folder.name)}</b>: {told}</p>{strip(snapshot, 12)}"
 
     def strip_html(self, most: int = 12) -> str:
         """
@@ -52,7 +53,8 @@ class BatchRecord(RecordReader):
         """
         from ._report import strip  # noqa: PLC0415  (what only reports need)
 
-        return strip(self, most)
+        with self.snapshot() as snapshot:
+            return strip(snapshot, most)
 
     def export(self, path: str | os.PathLike[str], *, failures: bool | None = None) -> int:
         """
@@ -73,7 +75,8 @@ class BatchRecord(RecordReader):
         """
         from ._export import export  # noqa: PLC0415  (what only exports need)
 
-        return export(self, Path(path), failures)
+        with self.snapshot() as snapshot:
+            return export(snapshot, Path(path), failures)
 
     def write_report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """
@@ -92,7 +95,8 @@ class BatchRecord(RecordReader):
         """
         from ._report import write_report  # noqa: PLC0415  (what only reports need)
 
-        return write_report(self, Path(path) if path else self.folder / "report.html")
+        with self.snapshot() as snapshot:
+            return write_report(snapshot, Path(path) if path else self.folder / "report.html")
 
     def contact_sheet(self, path: str | os.PathLike[str] | None = None, most: int = 200) -> Path:
         """
@@ -107,7 +111,9 @@ class BatchRecord(RecordReader):
         """
         from ._sheet import write_sheet  # noqa: PLC0415  (what only reports need)
 
-        return write_sheet(self, Path(path) if path else self.folder / "contact-sheet.jpg", most)
+        target = Path(path) if path else self.folder / "contact-sheet.jpg"
+        with self.snapshot() as snapshot:
+            return write_sheet(snapshot, target, most)
 
     def grid(self, rows: str, columns: str) -> Any:
         """
@@ -122,4 +128,5 @@ class BatchRecord(RecordReader):
         """
         from ._report import grid_table  # noqa: PLC0415  (what only reports need)
 
-        return grid_table(self, rows, columns)
+        with self.snapshot() as snapshot:
+            return grid_table(snapshot, rows, columns)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from ._reader import RecordReader
+    from ._snapshot import Snapshot
     from ._values import Row
 
 COLUMNS = (
@@ -23,7 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def export(record: RecordReader, path: Path, failures: bool | None) -> int:
+def export(record: Snapshot, path: Path, failures: bool | None) -> int:
     """Write a manifest, whole or not at all."""
     writers: dict[str, Callable[[Path, Iterator[dict[str, Any]]], int]] = {
         ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet,
@@ -52,7 +52,7 @@ def manifest_line(row: Row) -> dict[str, Any]:
     return line
 
 
-def _failures(record: RecordReader) -> Iterator[dict[str, Any]]:
+def _failures(record: Snapshot) -> Iterator[dict[str, Any]]:
     for rows in (record.failures(), record.in_doubt()):
         for row in rows:
             if row.request is not None and "invalid" not in row.request:

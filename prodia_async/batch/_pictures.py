@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._values import BatchError
 
 if TYPE_CHECKING:
-    from ._reader import RecordReader
+    from ._snapshot import Snapshot
     from ._values import Row
 
 SIDE = 192
@@ -30,7 +30,7 @@ def pillow() -> Any:
     return Image
 
 
-def thumbnail(record: RecordReader, row: Row, side: int = SIDE) -> Any:
+def thumbnail(record: Snapshot, row: Row, side: int = SIDE) -> Any:
     """Return a row's output as a small picture; ``None`` when it is none, or is not there."""
     image = pillow()
     try:
@@ -49,7 +49,7 @@ def data_uri(picture: Any, quality: int = 72) -> str:
     return f"data:image/webp;base64,{b64encode(encoded.getvalue()).decode()}"
 
 
-def evenly(record: RecordReader, most: int) -> list[Row]:
+def evenly(record: Snapshot, most: int) -> list[Row]:
     """Return rows that are done, evenly over the run, at most so many."""
     with record.reading() as connection:
         (highest,) = connection.execute("SELECT ifnull(max(i), -1) FROM job").fetchone()
@@ -66,7 +66,7 @@ def evenly(record: RecordReader, most: int) -> list[Row]:
     return record.pick(list(found)) if found else []
 
 
-def extremes(record: RecordReader, each: int) -> dict[str, list[Row]]:
+def extremes(record: Snapshot, each: int) -> dict[str, list[Row]]:
     """Return the slowest, largest and smallest rows."""
     with record.reading() as connection:
         numbers = {

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import socket
-import sqlite3
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._errors import InvalidRequestError
-from ._arrivals import find, last_arrived
-from ._decide import NANO, State
-from ._folder import FLIGHT, Lock, boot_id, marks_of
-from ._opening import RECORD, is_same_boot, money
-from ._outputs import open_store, relative
-from ._record import connect, get, unpacked_id
+from ._folder import Lock
+from ._opening import RECORD
+from ._outputs import open_store
+from ._record import connect
+from ._snapshot import Snapshot, read_output
 from ._values import BatchSummary, RecordDamagedError, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import sqlite3
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-_STATES = {
-    State.DONE: "done",
-    State.FAILED: "failed",
-    State.IN_DOUBT: "in doubt",
-    State.DUPLICATE: "duplicate",
-    State.INVALID: "failed",
-}
-
-_SELECT = (
-    "SELECT job.i, k, state, id, session, attempts, refusals, again, at, ms, job_id, seed, "
-    "job.price, shard, off, bytes, sha256, ext, error, request.line "
-    "FROM job LEFT JOIN request ON request.i = job.i"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +78,17 @@ class RecordReader:
         return connect(self.folder / RECORD, read_only=True)
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> Iterator[Snapshot]:
         """
-        Give a connection that reads the record, for a block; what SQLite raises is ours.
+        Give the record as it stands at this moment, for a block.
+
+        What is read of it is of one piece, whatever a run writes meanwhile.
 
         Raises:
-            RecordDamagedError: In the block: the record cannot be read.
+            RecordDamagedError: It cannot be read.
         """
-        connection = self.connect()
-        try:
-            yield connection
-        except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError) as error:
-            # The last two are a value of another kind than its column holds.
-            raise RecordDamagedError(f"the record in {self.folder} is damaged: {error}") from error
-        finally:
-            connection.close()
+        with closing(self.connect()) as connection:
+            yield Snapshot(self.folder, connection)
 
     def setting(self, name: str) -> Any:
         """
@@ -120,83 +97,33 @@ class RecordReader:
         Args:
             name: Of the setting, as the record has it.
         """
-        with self.reading() as connection:
-            return get(connection, name)
+        with self.snapshot() as snapshot:
+            return snapshot.setting(name)
 
     def is_running(self) -> bool:
         """Return whether a process of this machine holds the folder now, as far as can be told."""
-        lease = self.setting("lease") or {}
-        if lease.get("released") or lease.get("host") != socket.gethostname():
-            return False
-        if lease.get("boot") != boot_id():
-            return False
-        try:
-            os.kill(int(lease["pid"]), 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        with self.snapshot() as snapshot:
+            return snapshot.is_running
 
     def summary(self) -> BatchSummary:
         """Add up all rows of the folder, all its runs together."""
-        with self.reading() as connection:
-            states = dict(
-                connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
-            )
-            doubtful_rows = [row for row in self._open_rows(connection) if row.state == "in doubt"]
-            told, doubtful = money(connection)
-            expected = dict(connection.execute("SELECT i, ifnull(expected, 0) FROM open"))
-            flying = sum(expected.get(row.row, 0) for row in doubtful_rows)
-            (again,) = connection.execute("SELECT ifnull(sum(again), 0) FROM job").fetchone()
-            (seconds,) = connection.execute("SELECT sum(ended - began) FROM session").fetchone()
-            last = connection.execute(
-                "SELECT ended, stopped FROM session ORDER BY s DESC LIMIT 1"
-            ).fetchone()
-            duplicates = states.get(State.DUPLICATE, 0)
-            of_done = 0
-            if duplicates:
-                (of_done,) = connection.execute(
-                    "SELECT count(*) FROM job AS d WHERE d.state=5 AND EXISTS "
-                    "(SELECT 1 FROM job AS p WHERE p.k=d.k AND p.state=2)"
-                ).fetchone()
-            (sampled,) = connection.execute(
-                "SELECT ifnull(sum(t), 0) FROM (SELECT max(t) AS t FROM sample GROUP BY s)"
-            ).fetchone()
-        running = self.is_running()
-        stopped = None
-        if last is not None and not running:
-            stopped = last[1] if last[0] is not None else "the process ended without a word"
-        return BatchSummary(
-            done=states.get(State.DONE, 0) + of_done,
-            failed=states.get(State.FAILED, 0) + states.get(State.INVALID, 0),
-            in_doubt=states.get(State.IN_DOUBT, 0) + len(doubtful_rows),
-            left=0,
-            duplicates=duplicates,
-            dollars=told / NANO,
-            doubtful_dollars=(doubtful + flying) / NANO,
-            paid_again=again,
-            seconds=float(seconds or sampled),
-            stopped=stopped,
-        )
+        with self.snapshot() as snapshot:
+            return snapshot.summary()
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, by its number; what is under way last."""
-        with self.reading() as connection:
-            yield from self._rows(connection, f"{_SELECT} ORDER BY job.i")
-            yield from self._open_rows(connection)
+        with self.snapshot() as snapshot:
+            yield from snapshot.rows()
 
     def failures(self) -> Iterator[Row]:
         """Yield the rows that failed, by their numbers."""
-        with self.reading() as connection:
-            yield from self._rows(connection, f"{_SELECT} WHERE state IN (3, 6) ORDER BY job.i")
+        with self.snapshot() as snapshot:
+            yield from snapshot.failures()
 
     def in_doubt(self) -> Iterator[Row]:
         """Yield the rows that may have been paid and whose output nobody has."""
-        with self.reading() as connection:
-            yield from self._rows(connection, f"{_SELECT} WHERE state=4 ORDER BY job.i")
-            if not self.is_running():
-                yield from (row for row in self._open_rows(connection) if row.state == "in doubt")
+        with self.snapshot() as snapshot:
+            yield from snapshot.in_doubt()
 
     def pick(self, numbers: Sequence[int]) -> list[Row]:
         """
@@ -205,83 +132,8 @@ class RecordReader:
         Args:
             numbers: As `Row.row` has them; what there is no row of is left out.
         """
-        marks = ",".join("?" * len(numbers))
-        with self.reading() as connection:
-            query = f"{_SELECT} WHERE job.i IN ({marks}) ORDER BY job.i"
-            return list(self._rows(connection, query, numbers))
-
-    def _rows(
-        self, connection: sqlite3.Connection, query: str, arguments: Sequence[object] = ()
-    ) -> Iterator[Row]:
-        made_with = get(connection, "made with") or {}
-        epoch = float(get(connection, "began") or 0)
-        for values in connection.execute(query, arguments):
-            yield self._row(connection, values, made_with, epoch)
-
-    def _row(
-        self,
-        connection: sqlite3.Connection,
-        values: tuple[Any, ...],
-        made_with: Mapping[str, Any],
-        epoch: float,
-    ) -> Row:
-        i, k, state, id_ = values[:4]
-        of = values
-        if state == State.DUPLICATE:
-            found = connection.execute(f"{_SELECT} WHERE k=? AND state<>5 LIMIT 1", (k,)).fetchone()
-            of = found or values
-        (n, _, _, _, _, attempts, refusals, again, at, ms, job_id, seed, price, shard, off,
-         size, sha256, ext, error, line) = of  # fmt: skip
-        paths = self._paths(connection, n, k, ext, made_with) if size is not None else ()
-        return Row(
-            row=i, id=id_, key=k.hex(), state=_STATES[State(state)],
-            path=paths[0] if paths else None, paths=paths,
-            shard=f"shards/shard-{shard:05}.tar" if shard is not None else None, offset=off,
-            bytes=size, sha256=sha256.hex() if sha256 else None, job_id=unpacked_id(job_id),
-            seed=seed, seconds=ms / 1000 if ms is not None else None, attempts=attempts or 0,
-            refusals=refusals or 0, paid_again=again or 0,
-            dollars=price / NANO if price is not None else None, error=error,
-            request=json.loads(line) if line else None,
-            finished_at=epoch + at / 1000 if at is not None else None,
-        )  # fmt: skip
-
-    def _paths(
-        self,
-        connection: sqlite3.Connection,
-        i: int,
-        k: bytes,
-        ext: str,
-        made_with: Mapping[str, Any],
-    ) -> tuple[str, ...]:
-        base = made_with.get("outputs")
-        tar = made_with.get("layout") == "tar"
-        prefix = "" if tar else f"{base.rstrip('/')}/" if base else "out/"
-        more = connection.execute(
-            "SELECT n, path FROM output WHERE i=? ORDER BY n", (i,)
-        ).fetchall()
-        names = {0: relative(i, k, ext), **dict(more)}
-        return tuple(f"{prefix}{name}" for _, name in sorted(names.items()))
-
-    def _open_rows(self, connection: sqlite3.Connection) -> Iterator[Row]:
-        running = self.is_running()
-        marks = marks_of(self.folder)
-        arrived = {} if running else last_arrived(connection, self.folder)
-        are_exact = is_same_boot(get(connection, "lease")) and (self.folder / FLIGHT).is_file()
-        for i, k, id_, sent, known, line in connection.execute(
-            "SELECT i, k, id, sent, job_id, request FROM open ORDER BY i"
-        ):
-            mark = marks.get(i)
-            job_id = known or (mark.job_id if mark is not None else None)
-            end = arrived.get(i)
-            is_here = end is not None and end.k == k and find(self.folder, end) is not None
-            job_id = job_id or (end.job_id if end is not None and is_here else None)
-            if mark is None and job_id is None and not is_here and (are_exact or sent is None):
-                continue  # it was taken, and never left
-            # What is with the server or has arrived, the next run takes in.
-            is_known = running or is_here or job_id is not None
-            state = "in flight" if is_known else "in doubt"
-            request = json.loads(line)
-            yield Row(row=i, id=id_, key=k.hex(), state=state, job_id=job_id, request=request)
+        with self.snapshot() as snapshot:
+            return snapshot.pick(numbers)
 
     def read(self, row: Row) -> bytes:
         """
@@ -294,9 +146,7 @@ class RecordReader:
             OSError: It is not there.
             InvalidRequestError: The row has none.
         """
-        if row.path is None:
-            raise InvalidRequestError(f"row {row.row} has no output: it is {row.state}")
-        return self.read_path(row.path, row)
+        return read_output(self.folder, row)
 
     def read_path(self, path: str, row: Row) -> bytes:
         """
@@ -309,14 +159,7 @@ class RecordReader:
         Raises:
             OSError: It is not there.
         """
-        if row.shard is not None and path == row.path:
-            with (self.folder / row.shard).open("rb") as file:
-                file.seek(row.offset or 0)
-                return file.read(row.bytes or 0)
-        if "://" in path:
-            fs, inner = open_store(path)
-            return bytes(fs.cat_file(inner))
-        return (self.folder / path).read_bytes()
+        return read_output(self.folder, row, path)
 
     def verify(self, hashes: bool = False) -> Verification:
         """

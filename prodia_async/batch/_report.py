@@ -26,7 +26,7 @@ from ._values import BatchError, dollars_text, seconds_text
 
 if TYPE_CHECKING:
     from ._figures import Figures
-    from ._reader import RecordReader
+    from ._snapshot import Snapshot
     from ._values import BatchSummary, Row
 
 MOST_PICTURES, EXTREMES = 200, 8
@@ -46,7 +46,7 @@ _VARIABLES = {
 }
 
 
-def write_report(record: RecordReader, path: Path) -> Path:
+def write_report(record: Snapshot, path: Path) -> Path:
     """Write the page, whole or not at all."""
     page = report(record, path.parent)
     with written_whole(path) as temporary:
@@ -54,12 +54,12 @@ def write_report(record: RecordReader, path: Path) -> Path:
     return path
 
 
-def report(record: RecordReader, base: Path) -> str:
+def report(record: Snapshot, base: Path) -> str:
     """
     Return the page.
 
     Args:
-        record: The record.
+        record: The record, at one moment.
         base: The folder that its links are relative to.
     """
     try:
@@ -72,7 +72,7 @@ def report(record: RecordReader, base: Path) -> str:
         found = figures(connection, lost)
         began = connection.execute("SELECT min(began), max(ended) FROM session").fetchone()
         sessions = connection.execute("SELECT count(*) FROM session").fetchone()[0]
-    running = record.is_running()
+    running = record.is_running
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     rows = evenly(record, MOST_PICTURES)
@@ -153,7 +153,7 @@ def _tiles(summary: BatchSummary, found: Figures) -> list[tuple[str, str, str]]:
 
 
 def _pictures(
-    record: RecordReader, rows: list[Row], base: Path, budget: list[int]
+    record: Snapshot, rows: list[Row], base: Path, budget: list[int]
 ) -> list[dict[str, Any]]:
     found = []
     for row in rows:
@@ -187,7 +187,7 @@ def facts(row: Row) -> str:
     return " · ".join(each for each in known if each)
 
 
-def link(record: RecordReader, row: Row, base: Path) -> str:
+def link(record: Snapshot, row: Row, base: Path) -> str:
     """Return where a row's output lies, as a link from a folder."""
     if row.path is None:
         return ""
@@ -298,7 +298,7 @@ def latency_svg(found: Figures) -> str:
 # Notebooks.
 
 
-def strip(record: RecordReader, most: int) -> str:
+def strip(record: Snapshot, most: int) -> str:
     """Return some pictures as HTML; empty where Pillow is missing."""
     try:
         rows = evenly(record, most)
@@ -329,7 +329,7 @@ MOST_CELLS = 2000
 """Of a grid. Chosen: some 6 MB of HTML."""
 
 
-def grid_table(record: RecordReader, rows: str, columns: str) -> GridTable:
+def grid_table(record: Snapshot, rows: str, columns: str) -> GridTable:
     """Return what two settings make of each other."""
     cells: dict[tuple[str, str], Row] = {}
     down: dict[str, None] = {}
@@ -353,7 +353,7 @@ def grid_table(record: RecordReader, rows: str, columns: str) -> GridTable:
     return GridTable(f"<table><tr><th>{escape(rows)}</th>{head}</tr>{body}</table>")
 
 
-def _cell(record: RecordReader, row: Row | None) -> str:
+def _cell(record: Snapshot, row: Row | None) -> str:
     if row is None:
         return "<td></td>"
     picture = thumbnail(record, row)

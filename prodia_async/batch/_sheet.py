@@ -12,14 +12,14 @@ from ._values import BatchError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ._reader import RecordReader
+    from ._snapshot import Snapshot
 
 CELL, GAP = 144, 4
 """Pixels. Chosen: twenty across are a picture that a phone shows and a screen fits."""
 
 
-def write_sheet(record: RecordReader, path: Path, most: int) -> Path:
-    """Write it."""
+def write_sheet(record: Snapshot, path: Path, most: int = 200) -> Path:
+    """Write it, with so many pictures at most."""
     image = pillow()
     pictures = [
         picture

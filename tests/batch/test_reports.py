@@ -370,6 +370,74 @@ async def test_a_record_is_read_while_it_is_written(tmp_path: Path) -> None:
             assert not batch.record.is_running()
 
 
+def finish_one(folder: Path) -> None:
+    """Have one more row end, as a run that goes on does while somebody reads."""
+    with sqlite3.connect(folder / "run.sqlite") as connection:
+        names = [
+            name for _, name, *_ in connection.execute("PRAGMA table_info(job)") if name != "i"
+        ]
+        columns = ",".join(names)
+        connection.execute(
+            f"INSERT INTO job(i, {columns}) SELECT (SELECT max(i) FROM job) + 1, {columns} "
+            "FROM job WHERE state=2 ORDER BY i LIMIT 1"
+        )
+        i, k = connection.execute("SELECT i, k FROM job ORDER BY i").fetchone()
+        connection.execute(
+            "INSERT INTO output(i, n, path) SELECT max(i), 0, ? FROM job", (relative(i, k, "jpg"),)
+        )
+    connection.close()
+
+
+@pytest.mark.parametrize("place", ["money", "_is_alive", "figures", "evenly", "extremes"])
+async def test_what_is_shown_is_of_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A row that ends while a page is written is on all of it or on nothing of it."""
+    from prodia_async.batch import _report, _snapshot
+
+    folder = tmp_path / "run"
+    record = await made(folder, grid(JOB, prompt=["a fox"], seed=range(6)))
+    owner: Any = _snapshot if hasattr(_snapshot, place) else _report
+    call = getattr(owner, place)
+
+    def meanwhile(*args: Any) -> Any:
+        finish_one(folder)
+        return call(*args)
+
+    monkeypatch.setattr(owner, place, meanwhile)
+    page = record.write_report().read_text(encoding="utf-8")
+    count = 7 if place == "_is_alive" else 6  # which is asked before the moment
+    assert f"<b>{count} / {count}</b>" in page
+    assert page.count('src="data:image/webp') == count
+    assert f"All {count} " in page
+    shown = record._repr_html_()
+    assert f": {shown.count('<img')} done" in shown
+
+
+def test_a_row_that_ends_while_rows_are_read_is_read_once(tmp_path: Path) -> None:
+    """As it was when the first was read: neither twice nor not at all."""
+    from prodia_async.batch._record import Finish, Record
+
+    record = Record(tmp_path / "run.sqlite", notify=lambda *_: None)
+    connection = record.connection
+    connection.execute("INSERT INTO session(s, began, settings) VALUES(1, 0, '{}')")
+    for i in range(4):
+        connection.execute(
+            "INSERT INTO open(i, k, type, again, sent, request) VALUES(?,?,'a',0,1.0,'{}')",
+            (i, bytes([i]) * 16),
+        )
+    record.finish(connection, Finish(0, bytes(16), State.DONE, None, 1, "a"))
+    rows = BatchRecord(tmp_path).rows()
+    first = next(rows)
+    record.finish(connection, Finish(1, bytes([1]) * 16, State.DONE, None, 1, "a"))
+    assert [(row.row, row.state) for row in (first, *rows)] == [
+        (0, "done"), (1, "in doubt"), (2, "in doubt"), (3, "in doubt"),
+    ]  # fmt: skip
+    again = [(row.row, row.state) for row in BatchRecord(tmp_path).rows()]
+    assert again[:2] == [(0, "done"), (1, "done")]
+    record.close()
+
+
 def test_a_record_with_a_row_that_is_damaged(tmp_path: Path) -> None:
     """What cannot be read is an error of ours, never a wrong row."""
     from prodia_async.batch._record import Record
@@ -381,3 +449,25 @@ def test_a_record_with_a_row_that_is_damaged(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(RecordDamagedError):
         list(BatchRecord(tmp_path).rows())
+
+
+def test_a_run_that_begins_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies beside the record is of the run that the record knows of."""
+    from prodia_async.batch import _snapshot
+    from prodia_async.batch._record import Record, put
+
+    record = Record(tmp_path / "run.sqlite", notify=lambda *_: None)
+    put(record.connection, "lease", {"token": "old"})
+    looks: list[str] = []
+
+    def begin(folder: Path) -> dict[int, Any]:
+        looks.append(folder.name)
+        put(record.connection, "lease", {"token": "new", "released": True})
+        return {}
+
+    monkeypatch.setattr(_snapshot, "marks_of", begin)
+    assert list(BatchRecord(tmp_path).rows()) == []
+    assert len(looks) == 2
+    record.close()

@@ -1,0 +1,287 @@
+"""A record as it stood at one moment, whatever a run writes meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .._errors import InvalidRequestError
+from ._arrivals import find, last_arrived
+from ._decide import NANO, State
+from ._folder import FLIGHT, boot_id, marks_of
+from ._opening import is_same_boot, money
+from ._outputs import open_store, relative
+from ._record import get, unpacked_id
+from ._values import BatchSummary, RecordDamagedError, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_STATES = {
+    State.DONE: "done",
+    State.FAILED: "failed",
+    State.IN_DOUBT: "in doubt",
+    State.DUPLICATE: "duplicate",
+    State.INVALID: "failed",
+}
+
+_SELECT = (
+    "SELECT job.i, k, state, id, session, attempts, refusals, again, at, ms, job_id, seed, "
+    "job.price, shard, off, bytes, sha256, ext, error, request.line "
+    "FROM job LEFT JOIN request ON request.i = job.i"
+)
+
+
+class Snapshot:
+    """
+    Reads what a folder held at one moment: all of it in one read transaction.
+
+    What lies beside the record, in memory that outlives its process, is read
+    just before, so that it says nothing of a run that the record does not know of.
+
+    Args:
+        folder: The run's.
+        connection: That reads the record, and is in no transaction.
+
+    Attributes:
+        folder: The run's.
+        is_running: Whether a process of this machine held the folder then, as far as can be told.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        with self.reading():
+            while not self._look(connection):  # a run has begun between two looks
+                connection.execute("ROLLBACK")
+            self._made_with: Mapping[str, Any] = get(connection, "made with") or {}
+            self._epoch = float(get(connection, "began") or 0)
+
+    def _look(self, connection: sqlite3.Connection) -> bool:
+        """Look at what lies beside the record, and then take the record as it stands."""
+        before = get(connection, "lease") or {}
+        is_alive = _is_alive(before)
+        self._marks = marks_of(self.folder)
+        self._are_marks_there = (self.folder / FLIGHT).is_file()
+        self._arrived = {} if is_alive else last_arrived(connection, self.folder)
+        connection.execute("BEGIN")
+        self._lease = get(connection, "lease") or {}
+        self.is_running = is_alive and not self._lease.get("released")
+        return bool(self._lease.get("token") == before.get("token"))
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of {str(self.folder)!r}>"
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """
+        Give the connection, for a block; what SQLite raises in it is ours.
+
+        Raises:
+            RecordDamagedError: In the block: the record cannot be read.
+        """
+        try:
+            yield self._connection
+        except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError) as error:
+            # The last two are a value of another kind than its column holds.
+            raise RecordDamagedError(f"the record in {self.folder} is damaged: {error}") from error
+
+    def setting(self, name: str) -> Any:
+        """
+        Return one of the run's settings, or ``None``.
+
+        Args:
+            name: Of the setting, as the record has it.
+        """
+        with self.reading() as connection:
+            return get(connection, name)
+
+    def summary(self) -> BatchSummary:
+        """Add up all rows of the folder, all its runs together."""
+        with self.reading() as connection:
+            states = dict(
+                connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+            )
+            under_way = connection.execute(
+                "SELECT i, state, ifnull(open.expected, 0) FROM open LEFT JOIN job USING(i)"
+            ).fetchall()
+            in_doubt = flying = 0
+            for i, state, expected in under_way:
+                row = self._open.get(i)
+                if row is None:
+                    continue
+                if state is not None:
+                    states[state] -= 1  # what it was before, it is no more
+                if row.state == "in doubt":
+                    in_doubt += 1
+                    flying += expected
+            told, doubtful = money(connection)
+            (again,) = connection.execute("SELECT ifnull(sum(again), 0) FROM job").fetchone()
+            (seconds,) = connection.execute(
+                "SELECT sum(ifnull(max(0, ended - began), "
+                "(SELECT max(t) FROM sample WHERE sample.s=session.s))) FROM session"
+            ).fetchone()
+            last = connection.execute(
+                "SELECT ended, stopped FROM session ORDER BY s DESC LIMIT 1"
+            ).fetchone()
+            duplicates = states.get(State.DUPLICATE, 0)
+            of_done = 0
+            if duplicates:
+                (of_done,) = connection.execute(
+                    "SELECT count(*) FROM job AS d WHERE d.state=5 AND EXISTS "
+                    "(SELECT 1 FROM job AS p WHERE p.k=d.k AND p.state=2)"
+                ).fetchone()
+        stopped = None
+        if last is not None and not self.is_running:
+            stopped = last[1] if last[0] is not None else "the process ended without a word"
+        return BatchSummary(
+            done=states.get(State.DONE, 0) + of_done,
+            failed=states.get(State.FAILED, 0) + states.get(State.INVALID, 0),
+            in_doubt=states.get(State.IN_DOUBT, 0) + in_doubt,
+            left=0,
+            duplicates=duplicates,
+            dollars=told / NANO,
+            doubtful_dollars=(doubtful + flying) / NANO,
+            paid_again=again,
+            seconds=float(seconds or 0.0),
+            stopped=stopped,
+        )
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every row, by its number; what is under way last."""
+        yield from self._rows(f"{_SELECT} ORDER BY job.i")
+        yield from self._open.values()
+
+    def failures(self) -> Iterator[Row]:
+        """Yield the rows that failed, by their numbers."""
+        yield from self._rows(f"{_SELECT} WHERE state IN (3, 6) ORDER BY job.i")
+
+    def in_doubt(self) -> Iterator[Row]:
+        """Yield the rows that may have been paid and whose output nobody has."""
+        yield from self._rows(f"{_SELECT} WHERE state=4 ORDER BY job.i")
+        yield from (row for row in self._open.values() if row.state == "in doubt")
+
+    def pick(self, numbers: Sequence[int]) -> list[Row]:
+        """
+        Return the rows of some numbers, in the order of the input.
+
+        Args:
+            numbers: As `Row.row` has them; what there is no row of is left out.
+        """
+        marks = ",".join("?" * len(numbers))
+        return list(self._rows(f"{_SELECT} WHERE job.i IN ({marks}) ORDER BY job.i", numbers))
+
+    def _rows(self, query: str, arguments: Sequence[object] = ()) -> Iterator[Row]:
+        with self.reading() as connection:
+            for values in connection.execute(query, arguments):
+                if values[0] not in self._open:
+                    yield self._row(values)
+
+    def _row(self, values: tuple[Any, ...]) -> Row:
+        i, k, state, id_ = values[:4]
+        of = values
+        if state == State.DUPLICATE:
+            found = self._connection.execute(
+                f"{_SELECT} WHERE k=? AND state<>5 LIMIT 1", (k,)
+            ).fetchone()
+            of = found or values
+        (n, _, _, _, _, attempts, refusals, again, at, ms, job_id, seed, price, shard, off,
+         size, sha256, ext, error, line) = of  # fmt: skip
+        paths = self._paths(n, k, ext) if size is not None else ()
+        return Row(
+            row=i, id=id_, key=k.hex(), state=_STATES[State(state)],
+            path=paths[0] if paths else None, paths=paths,
+            shard=f"shards/shard-{shard:05}.tar" if shard is not None else None, offset=off,
+            bytes=size, sha256=sha256.hex() if sha256 else None, job_id=unpacked_id(job_id),
+            seed=seed, seconds=ms / 1000 if ms is not None else None, attempts=attempts or 0,
+            refusals=refusals or 0, paid_again=again or 0,
+            dollars=price / NANO if price is not None else None, error=error,
+            request=json.loads(line) if line else None,
+            finished_at=self._epoch + at / 1000 if at is not None else None,
+        )  # fmt: skip
+
+    def _paths(self, i: int, k: bytes, ext: str) -> tuple[str, ...]:
+        base = self._made_with.get("outputs")
+        tar = self._made_with.get("layout") == "tar"
+        prefix = "" if tar else f"{base.rstrip('/')}/" if base else "out/"
+        more = self._connection.execute(
+            "SELECT n, path FROM output WHERE i=? ORDER BY n", (i,)
+        ).fetchall()
+        names = {0: relative(i, k, ext), **dict(more)}
+        return tuple(f"{prefix}{name}" for _, name in sorted(names.items()))
+
+    @cached_property
+    def _open(self) -> dict[int, Row]:
+        """The rows that are under way; what the record said of them before holds no more."""
+        with self.reading() as connection:
+            return {row.row: row for row in self._open_rows(connection)}
+
+    def _open_rows(self, connection: sqlite3.Connection) -> Iterator[Row]:
+        are_exact = is_same_boot(self._lease) and self._are_marks_there
+        for i, k, id_, sent, known, line in connection.execute(
+            "SELECT i, k, id, sent, job_id, request FROM open ORDER BY i"
+        ):
+            mark = self._marks.get(i)
+            job_id = known or (mark.job_id if mark is not None else None)
+            end = None if self.is_running else self._arrived.get(i)
+            is_here = end is not None and end.k == k and find(self.folder, end) is not None
+            job_id = job_id or (end.job_id if end is not None and is_here else None)
+            if mark is None and job_id is None and not is_here and (are_exact or sent is None):
+                continue  # it was taken, and never left
+            # What is with the server or has arrived, the next run takes in.
+            is_known = self.is_running or is_here or job_id is not None
+            state = "in flight" if is_known else "in doubt"
+            request = json.loads(line)
+            yield Row(row=i, id=id_, key=k.hex(), state=state, job_id=job_id, request=request)
+
+    def read(self, row: Row) -> bytes:
+        """Return the bytes of a row's first output; as `read_output` does."""
+        return read_output(self.folder, row)
+
+
+def _is_alive(lease: Mapping[str, Any]) -> bool:
+    """Return whether the process of a lease is one of this machine, and lives."""
+    if lease.get("released") or lease.get("host") != socket.gethostname():
+        return False
+    if lease.get("boot") != boot_id():
+        return False
+    try:
+        os.kill(int(lease["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_output(folder: Path, row: Row, path: str | None = None) -> bytes:
+    """
+    Return the bytes of one of a row's outputs.
+
+    Args:
+        folder: The run's.
+        row: Of its record.
+        path: One of `Row.paths`; by default its first.
+
+    Raises:
+        OSError: It is not there.
+        InvalidRequestError: The row has none.
+    """
+    if path is None:
+        path = row.path
+    if path is None:
+        raise InvalidRequestError(f"row {row.row} has no output: it is {row.state}")
+    if row.shard is not None and path == row.path:
+        with (folder / row.shard).open("rb") as file:
+            file.seek(row.offset or 0)
+            return file.read(row.bytes or 0)
+    if "://" in path:
+        fs, inner = open_store(path)
+        return bytes(fs.cat_file(inner))
+    return (folder / path).read_bytes()
