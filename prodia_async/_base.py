@@ -17,7 +17,9 @@ from ._engine import Engine, Unfinished
 from ._errors import InvalidRequestError
 from ._exchange import Sender, check_client, check_transport
 from ._map import Outcomes
+from ._models import Failed, Succeeded
 from ._notebook import show_lists
+from ._progress import MapProgress, progress_of
 from ._retry import RetryPolicy
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._secret import Secret
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from ._source import Source
 
 Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
+Outcome = TypeVar("Outcome", bound=Succeeded[Any, Any] | Failed[Any])
 
 TokenSource: TypeAlias = str | Callable[[], Awaitable[str]]
 """A credential, or a function that returns one, awaited for each attempt."""
@@ -284,25 +286,17 @@ class BaseClient:
         single: str,
         ordered: bool,
         buffer: int,
-        job_type_of: Callable[[Item], str | None] | None = None,
-        on_leave: Callable[[], None] | None = None,
+        job_type_of: Callable[[Item], str | None],
+        progress: bool | Callable[[MapProgress], None],
     ) -> Outcomes[Item, Outcome]:
         """
-        Run many at once.
+        Run many at once; options are as ``map`` takes them.
 
-        Args:
-            items: What was given to ``map``.
-            run: Runs one item to its outcome.
-            alone: Types that can be iterated and are a single item all the same.
-            many: What the items are.
-            single: What to call with a single one.
-            ordered: As ``map`` takes it.
-            buffer: As ``map`` takes it.
-            job_type_of: Tells an item's job type, if it has one.
-            on_leave: Called when the block is left.
+        For messages ``many`` says what the items are, ``single`` what to call with one, and
+        ``alone`` of which types one is, though it could be iterated.
 
         Raises:
-            InvalidRequestError: It is not iterable, or a single item; `buffer` is negative.
+            InvalidRequestError: Something is not as ``map`` takes it.
         """
         if isinstance(items, (str, bytes, Mapping, *alone)) or not isinstance(
             items, Iterable | AsyncIterable
@@ -311,15 +305,24 @@ class BaseClient:
                 f"map takes an iterable of {many}, not {type(items).__name__}; for one: {single}"
             )
         integer("buffer", buffer)
+        shows = progress_of(progress, items)
+
+        async def run_and_tell(index: int, item: Item, source: Source) -> Outcome:
+            outcome = await run(index, item, source)
+            assert shows is not None  # noqa: S101  (else nobody calls this)
+            paid = None if outcome.response is None else outcome.response.dollars
+            shows.ended(failed=outcome.error is not None, dollars=paid or 0.0)
+            return outcome
+
         return Outcomes(
             items,
-            run=run,
+            run=run if shows is None else run_and_tell,
             open_source=self._open_source,
             concurrency=self._max_concurrency,
             ordered=ordered,
             buffer=buffer,
             job_type_of=job_type_of,
-            on_leave=on_leave,
+            on_leave=None if shows is None else shows.close,
         )
 
     def _open_source(self) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,6 @@ from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
 from ._options import ACCOUNT, ClientOptions, JobLike, JobOptions, Options, Validate, shows_options
 from ._polling import EndedJobs, count
-from ._progress import MapProgress, Progress, Teller, bar
 from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job
 from ._requests import extra_headers as checked_headers
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from ._hooks import AttemptHook
     from ._map import Outcomes
     from ._models import InputLike, Raised
+    from ._progress import MapProgress
     from ._retry import RetryPolicy
     from ._source import Source
     from ._vocabulary import Finished, Terms
@@ -383,22 +383,11 @@ class AsyncProdia(BaseClient):
         accept_header(accept, multipart=True)
         if price is not None:
             flag("price", price)
-        shows: Progress | None = None
-        total = len(jobs) if isinstance(jobs, Sized) else None
-        if callable(progress):
-            shows = Teller(total, progress)
-        elif flag("progress", progress):
-            shows = bar(total)
 
         async def run(index: int, item: JobLike | JobRequest, source: Source) -> JobOutcome:
             request = item if isinstance(item, JobRequest) else JobRequest(item)
             request = _with_defaults(request, accept=accept, price=price, via=via)
-            outcome = await self._run_one_of_many(index, request, source)
-            if shows is not None:
-                failed = outcome.error is not None
-                paid = outcome.response.dollars if outcome.response is not None else None
-                shows.ended(failed=failed, dollars=paid or 0.0)
-            return outcome
+            return await self._run_one_of_many(index, request, source)
 
         return self._outcomes(
             jobs,
@@ -409,7 +398,7 @@ class AsyncProdia(BaseClient):
             ordered=ordered,
             buffer=buffer,
             job_type_of=_job_type_of,
-            on_leave=None if shows is None else shows.close,
+            progress=progress,
         )
 
     async def grid(

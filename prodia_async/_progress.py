@@ -6,10 +6,12 @@ import contextlib
 import logging
 import sys
 import warnings
+from collections.abc import Sized
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from ._checks import flag
 from ._errors import InvalidRequestError
 from ._hooks import log, logger
 from ._show import words_of
@@ -187,3 +189,11 @@ def bar(total: int | None) -> Bar:
             "progress=True needs tqdm: pip install 'prodia-async[notebook]'"
         ) from None
     return Bar(total, tqdm, _log_stream())
+
+
+def progress_of(wanted: bool | Callable[[MapProgress], None], items: object) -> Progress | None:
+    """Return what is told of each job of a ``map`` as it ends, if that was asked for."""
+    total = len(items) if isinstance(items, Sized) else None
+    if callable(wanted):
+        return Teller(total, wanted)
+    return bar(total) if flag("progress", wanted) else None

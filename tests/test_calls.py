@@ -418,34 +418,43 @@ async def test_many_that_are_left_with_the_server(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_a_map_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its options, or their defaults; a bar that is closed when the block is left."""
-    bars: list[Any] = []
+    """Its options, or their defaults."""
 
     def note(_: AsyncProdia, jobs: Any, run: Any, **given: Any) -> Any:
         assert callable(run)
         return jobs, given
 
+    monkeypatch.setattr(AsyncProdia, "_outcomes", note)
+    prodia: Any = client()
+    words = {
+        "alone": (Job, JobRequest), "many": "jobs", "single": "job(...)",
+        "job_type_of": _job_type_of,
+    }  # fmt: skip
+    jobs = [PING] * 3
+    assert prodia.map(jobs) == (
+        jobs, {**words, "ordered": False, "buffer": 0, "progress": False},
+    )  # fmt: skip
+    _, given = prodia.map(jobs, ordered=True, buffer=7, progress=True, accept="multipart/form-data")
+    assert given == {**words, "ordered": True, "buffer": 7, "progress": True}
+
+
+def test_a_bar_is_for_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows how many, where that is known, and is closed when the block is left."""
+    bars: list[Any] = []
+
     def bar(total: int | None) -> Any:
         bars.append((total, SimpleNamespace(close=object())))
         return bars[-1][1]
 
-    monkeypatch.setattr(AsyncProdia, "_outcomes", note)
-    monkeypatch.setattr(client_module, "bar", bar)
+    monkeypatch.setattr("prodia_async._progress.bar", bar)
     prodia: Any = client()
-    words = {"alone": (Job, JobRequest), "many": "jobs", "single": "job(...)"}
-    jobs = [PING] * 3
-    assert prodia.map(jobs) == (
-        jobs,
-        {**words, "ordered": False, "buffer": 0, "job_type_of": _job_type_of, "on_leave": None},
-    )
+    assert prodia.map([PING] * 3)._on_leave is None
     assert bars == []
-    _, given = prodia.map(jobs, ordered=True, buffer=7, progress=True, accept="multipart/form-data")
+    outcomes = prodia.map([PING] * 3, progress=True)
     ((total, made),) = bars
     assert total == 3
-    assert given == {
-        **words, "ordered": True, "buffer": 7, "job_type_of": _job_type_of, "on_leave": made.close,
-    }  # fmt: skip
-    prodia.map(iter(jobs), progress=True)
+    assert outcomes._on_leave is made.close
+    prodia.map(iter([PING]), progress=True)
     assert bars[-1][0] is None
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from .. import _waiting
-from .._checks import flag
 from .._checks import seconds as check_seconds
 from .._models import Timing
-from .._progress import MapProgress, Progress, Teller, bar
 from .._wire import MAX_RESPONSE_BYTES
 from ._answers import ImageOutcome, ImageResponse
 from ._edits import (
@@ -46,6 +43,7 @@ if TYPE_CHECKING:
     from .._hooks import AttemptHook
     from .._map import Outcomes
     from .._models import InputLike
+    from .._progress import MapProgress
     from .._retry import RetryPolicy
     from .._source import Source
 
@@ -655,19 +653,9 @@ class AsyncFireworks(Runner):
                 one; `buffer` is negative; another option is out of its range.
         """
         accept_headers(accept, None, None)
-        shows: Progress | None = None
-        total = len(requests) if isinstance(requests, Sized) else None
-        if callable(progress):
-            shows = Teller(total, progress)
-        elif flag("progress", progress):
-            shows = bar(total)
 
         async def run(index: int, item: OrderLike, source: Source) -> ImageOutcome:
-            outcome = await self._run_one_of_many(index, item, source, accept)
-            if shows is not None:
-                paid = outcome.response.dollars if outcome.response is not None else None
-                shows.ended(failed=outcome.error is not None, dollars=paid or 0.0)
-            return outcome
+            return await self._run_one_of_many(index, item, source, accept)
 
         return self._outcomes(
             requests,
@@ -678,7 +666,7 @@ class AsyncFireworks(Runner):
             ordered=ordered,
             buffer=buffer,
             job_type_of=_model_of,
-            on_leave=None if shows is None else shows.close,
+            progress=progress,
         )
 
 
