@@ -17,7 +17,7 @@ from ._checks import flag
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
 from ._formats import accept_header
 from ._grid import Grid, axis, fill, requests_of
-from ._hooks import JobDetails, log, tell
+from ._hooks import log, told_as_one
 from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
 from ._options import ACCOUNT, ClientOptions, JobLike, JobOptions, Options, Validate, shows_options
@@ -484,45 +484,21 @@ class AsyncProdia(BaseClient):
         self, request: JobRequest, source: Source | None, index: int | None
     ) -> JobResponse:
         began = _waiting.current_time()
-        details = JobDetails(
-            event="queued",
+        with told_as_one(
+            self._hook,
             job_type=_job_type_of(request) or "",
-            number=0,
-            attempt=None,
-            seconds_queued=0.0,
             index=index,
             tag=request.tag,
             key=id(request),
-        )
-        if self._hook is not None:
-            tell(self._hook, details)
-        response: JobResponse | None = None
-        error: BaseException | None = None
-        try:
+        ) as told:
             submitted = await self._submit(request, source, index)
             # The deadline is one for both: what the submission took is gone.
             deadline = self._deadline if request.deadline is None else request.deadline
             left = None if deadline is None else began + deadline - _waiting.current_time()
             response = await self._result(submitted, None if left is None else max(left, 0.001))
-        except BaseException as raised:
-            error = raised
-            raise
-        else:
+            told.attempts = response.attempts
+            told.dollars = max(0.0, response.dollars or 0.0)
             return response
-        finally:
-            if self._hook is not None:
-                attempts = response.attempts if response else getattr(error, "attempts", ())
-                ended = replace(
-                    details,
-                    event="finished",
-                    number=len(attempts),
-                    attempt=attempts[-1] if attempts else None,
-                    dollars=max(0.0, (response.dollars or 0.0) if response else 0.0),
-                    error=error,
-                    seconds=_waiting.current_time() - began,
-                )
-                tell(self._hook, ended)
-            del error  # its traceback refers to this frame
 
     async def _result(self, submitted: AsyncJob, deadline: float | None) -> JobResponse:
         try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from . import _waiting
 from ._show import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ._attempts import Attempt
 
@@ -111,3 +112,52 @@ def tell(hook: AttemptHook, details: AttemptDetails) -> None:
     except Exception:
         with contextlib.suppress(Exception):
             logger.exception("the hook %r failed on %r", hook, details.event)
+
+
+class OneJob:
+    """What a hook shall be told at the end of a job of several requests, as far as is known."""
+
+    attempts: Sequence[Attempt] = ()
+    """Those that may have been paid for; without any, those of the error that ended it."""
+    dollars: float = 0.0
+
+
+@contextlib.contextmanager
+def told_as_one(
+    hook: AttemptHook | None, *, job_type: str, index: int | None, tag: object, key: int
+) -> Iterator[OneJob]:
+    """Tell a hook of the beginning and the end of the block, as of one job."""
+    began = _waiting.current_time()
+    queued = JobDetails(
+        event="queued",
+        job_type=job_type,
+        number=0,
+        attempt=None,
+        seconds_queued=0.0,
+        index=index,
+        tag=tag,
+        key=key,
+    )
+    if hook is not None:
+        tell(hook, queued)
+    job = OneJob()
+    error: BaseException | None = None
+    try:
+        yield job
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if hook is not None:
+            attempts = job.attempts or getattr(error, "attempts", ())
+            ended = replace(
+                queued,
+                event="finished",
+                number=len(attempts),
+                attempt=attempts[-1] if attempts else None,
+                dollars=job.dollars,
+                error=error,
+                seconds=_waiting.current_time() - began,
+            )
+            tell(hook, ended)
+        del error  # its traceback refers to this frame

@@ -677,7 +677,7 @@ async def test_one_deadline_for_all_of_it(
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(_waiting, "current_time", lambda: clock.now)
 
-    response: Any = SimpleNamespace(attempts=())
+    response: Any = SimpleNamespace(attempts=(), dollars=None)
 
     async def answer() -> Any:
         return response

@@ -19,7 +19,7 @@ from .. import _waiting
 from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._cache import AnswerCache
 from .._errors import DeadlineExceededError, ProdiaError
-from .._hooks import JobDetails, log, tell
+from .._hooks import OneJob, log, told_as_one
 from .._keys import Digester
 from .._map import own_error
 from .._models import Failed, Succeeded, Timing, as_input
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
         Mapping,
     )  # fmt: skip
 
-    from .._attempts import Attempt
     from .._engine import Finished, Terms
     from .._formats import Format
     from .._models import Raised
@@ -176,13 +175,13 @@ class Runner(BaseClient):
 
     async def _run_kontext(self, order: Kontext, terms: Terms) -> ImageResponse:
         began = _waiting.current_time()
-        with self._counting(order, terms) as tries:
+        with self._counting(order, terms) as told:
             reading = partial(picture_text, order.input_image)
             wire = order.to_request(await self._within(terms.deadline, reading))
             wire = with_headers(wire, self._headers)
             step = replace(terms, counted=False, spent=_waiting.current_time() - began)
             task_id, finished = await self._engine.run(wire, submission(), step)
-            tries.extend(finished.attempts)
+            told.attempts = finished.attempts
             # If whoever waits is cut off, this is the one place that knows what was paid for.
             log(logging.INFO, "%s: submitted as %s", order.model, one_line(task_id))
             try:
@@ -211,42 +210,21 @@ class Runner(BaseClient):
         )
 
     @contextmanager
-    def _counting(self, order: Kontext | None, terms: Terms) -> Iterator[list[Attempt]]:
+    def _counting(self, order: Kontext | None, terms: Terms) -> Iterator[OneJob]:
         """Count what is one job in several requests, and tell the hook of it as of one."""
-        began = _waiting.current_time()
-        details = JobDetails(
-            event="queued",
+        with told_as_one(
+            terms.hook,
             job_type=order.model if order is not None else KONTEXT_PRO,
-            number=0,
-            attempt=None,
-            seconds_queued=0.0,
             index=terms.index,
             tag=terms.tag,
             key=id(terms),
-        )
-        tries: list[Attempt] = []
-
-        def ended(error: BaseException | None) -> None:
-            cancelled = error is not None and not isinstance(error, Exception)
-            count(self._engine, completed=error is None, cancelled=cancelled)
-            if terms.hook is not None:
-                made = tries or list(getattr(error, "attempts", ()))
-                last = made[-1] if made else None
-                seconds = _waiting.current_time() - began
-                tell(
-                    terms.hook,
-                    replace(details, event="finished", number=len(made), attempt=last, error=error,
-                            seconds=seconds),
-                )  # fmt: skip
-
-        if terms.hook is not None:
-            tell(terms.hook, details)
-        try:
-            yield tries
-        except BaseException as error:
-            ended(error)
-            raise
-        ended(None)
+        ) as told:
+            try:
+                yield told
+            except BaseException as error:
+                count(self._engine, cancelled=not isinstance(error, Exception))
+                raise
+            count(self._engine, completed=True)
 
     async def _picture(
         self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms, *, spent: float
