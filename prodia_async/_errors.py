@@ -457,7 +457,8 @@ class JobFailedError(ProdiaError):
         self.status_code = status_code
 
 
-class JobRefusedError(JobFailedError, BadRequestError):
+# In this order: it has a status in any case, and is made as what has one.
+class JobRefusedError(BadRequestError, JobFailedError):
     """
     A 4xx with a job result of state ``failed``: the server says what is wrong with the job.
 
@@ -468,23 +469,3 @@ class JobRefusedError(JobFailedError, BadRequestError):
     _fate: ClassVar[Fate] = "refused"
 
     status_code: int
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int,
-        body: bytes = b"",
-        headers: Mapping[str, str] = _NO_HEADERS,
-        retry_after: float | None = None,
-        **facts: Unpack[Facts],
-    ) -> None:
-        BadRequestError.__init__(
-            self,
-            message,
-            status_code=status_code,
-            body=body,
-            headers=headers,
-            retry_after=retry_after,
-            **facts,
-        )
