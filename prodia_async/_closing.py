@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -53,3 +54,16 @@ class Exits:
                 for scope in list(self._scopes):
                     scope.cancel()
                 await anyio.lowlevel.checkpoint()
+
+
+async def until_over(task: asyncio.Task[Any]) -> None:
+    """Wait for a task of asyncio's, however often the one who waits is cancelled meanwhile."""
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({task})
+        except asyncio.CancelledError as error:  # by other means than anyio's
+            cancellation = error
+    if cancellation is not None:
+        raise cancellation

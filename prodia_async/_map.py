@@ -22,6 +22,7 @@ tasks: there it is a nursery, and what trio says of nurseries in generators hold
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -29,10 +30,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 import anyio.lowlevel
 
+from ._closing import until_over
 from ._source import AHEAD, Source
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
@@ -216,7 +217,9 @@ class Outcomes(Generic[Item, Outcome]):
         self._scope.cancel()
         try:
             if self._host is not None:
-                await _join(self._host)
+                await until_over(self._host)
+                if not self._host.cancelled():
+                    self._host.result()
             else:
                 assert self._nursery is not None  # noqa: S101  (it is either of the two)
                 # The block's own error, if there is one, goes through as it is: told
@@ -483,7 +486,7 @@ def _must_go_on(error: BaseException) -> bool:
     """Whether it ends this very task: it is being cancelled, or thrown away with its loop."""
     if isinstance(error, Exception | KeyboardInterrupt | SystemExit):
         return False
-    if not _is_asyncio_cancellation(error):
+    if not isinstance(error, asyncio.CancelledError):
         return True
     task = _asyncio_task()
     return task is not None and task.cancelling() > 0
@@ -491,7 +494,7 @@ def _must_go_on(error: BaseException) -> bool:
 
 def _as_raised(error: BaseException, who: str) -> BaseException:
     """Return what a reader can be told: no cancellation of somebody else, no false end."""
-    if _is_asyncio_cancellation(error):
+    if isinstance(error, asyncio.CancelledError):
         return _from(error, f"{who} awaited something that was cancelled; it was not itself")
     if isinstance(error, StopIteration | StopAsyncIteration):
         return _from(error, f"{who} raised {type(error).__name__}, which is not its way to end")
@@ -504,37 +507,9 @@ def _from(error: BaseException, message: str) -> RuntimeError:
     return other
 
 
-# The whole package imports this module, and asyncio takes longer than all the rest of it.
-
-
-def _is_asyncio_cancellation(error: BaseException) -> bool:
-    import asyncio  # noqa: PLC0415  (only this needs it)
-
-    return isinstance(error, asyncio.CancelledError)
-
-
 def _asyncio_task() -> asyncio.Task[Any] | None:
-    import asyncio  # noqa: PLC0415  (only this needs it)
-
     # In trio's guest mode asyncio's loop runs as well, but none of its tasks.
     try:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-
-async def _join(host: asyncio.Task[None]) -> None:
-    """Wait for it, however often the one who waits is cancelled meanwhile."""
-    import asyncio  # noqa: PLC0415  (only this needs it)
-
-    cancellation: asyncio.CancelledError | None = None
-    while not host.done():
-        try:
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([host])
-        except asyncio.CancelledError as error:
-            cancellation = error
-    if cancellation is not None:
-        raise cancellation
-    if not host.cancelled():
-        host.result()

@@ -7,11 +7,10 @@ import functools
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
-import anyio
 import httpx
 from aiohttp import ClientSession as ClientSession  # noqa: PLC0414  (others ask here)
 
-from .._closing import ClosedError, Exits
+from .._closing import ClosedError, Exits, until_over
 from ._tls import shared_ssl_context
 
 if TYPE_CHECKING:
@@ -273,16 +272,10 @@ class _Upload(httpx.AsyncByteStream):
     async def stop(self) -> None:
         """Have no more pieces made; when this returns, none is being made."""
         self._is_stopped = True
-        cancellation: asyncio.CancelledError | None = None
         if self._making is not None:
             self._making.cancel()
-            while not self._making.done():
-                try:
-                    with anyio.CancelScope(shield=True):
-                        await asyncio.wait({self._making})
-                except asyncio.CancelledError as exc:  # by other means than anyio's
-                    cancellation = exc
-            if not self._making.cancelled():
-                self._making.exception()  # seen, or asyncio complains that nobody looked
-        if cancellation is not None:
-            raise cancellation
+            try:
+                await until_over(self._making)
+            finally:
+                if not self._making.cancelled():
+                    self._making.exception()  # seen, or asyncio complains that nobody looked
