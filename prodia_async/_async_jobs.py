@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from . import _notebook, _waiting
 from ._answers import OutputData, OutputFinished, OutputStarted, error_for, failure_of, make_output
+from ._checks import optional
 from ._checks import seconds as check_seconds
 from ._errors import (
     DeadlineExceededError,
@@ -351,8 +352,7 @@ class AsyncJob:
             raise
 
     async def _within(self, deadline: float | None, step: Callable[[], Awaitable[T]]) -> T:
-        if deadline is not None:
-            check_seconds("deadline", deadline)
+        optional(check_seconds, "deadline", deadline)
         own = self._calls.terms(deadline).deadline
         seconds = inf if own is None else own
         end = _waiting.current_time() + seconds

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import httpx
 
-from ._checks import flag, integer, seconds
+from ._checks import flag, integer, optional, seconds
 from ._engine import Engine, Unfinished
 from ._errors import InvalidRequestError
 from ._exchange import Sender, check_client, check_transport
@@ -86,14 +86,12 @@ class BaseOptions:
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise InvalidRequestError(f"retry must be a RetryPolicy(...), not {shown(self.retry)}")
         seconds("timeout", self.timeout)
-        if self.deadline is not None:
-            seconds("deadline", self.deadline)
+        optional(seconds, "deadline", self.deadline)
         if self.hook is not None and (
             not callable(self.hook) or inspect.iscoroutinefunction(self.hook)
         ):
             raise InvalidRequestError(f"hook must be a plain function, not {shown(self.hook)}")
-        if self.max_queued is not None:
-            integer("max_queued", self.max_queued)
+        optional(integer, "max_queued", self.max_queued)
 
     @property
     def credential(self) -> TokenSource | None:
@@ -233,8 +231,7 @@ class BaseClient:
         Raises:
             InvalidRequestError: `timeout` is no number of seconds above 0.
         """
-        if timeout is not None:
-            seconds("timeout", timeout)
+        optional(seconds, "timeout", timeout)
         return await self._engine.drain(timeout)
 
     @property

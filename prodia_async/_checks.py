@@ -8,9 +8,24 @@ from __future__ import annotations
 
 import math
 import os
+from typing import TYPE_CHECKING
 
 from ._errors import InvalidRequestError
 from ._show import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def optional(check: Callable[..., object], what: str, value: object, **limits: float) -> None:
+    """
+    Check a value that may be left out.
+
+    Raises:
+        InvalidRequestError: It is there, and out of its range.
+    """
+    if value is not None:
+        check(what, value, **limits)
 
 
 def integer(what: str, value: object, *, least: int = 0, most: int | None = None) -> int:

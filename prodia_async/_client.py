@@ -13,7 +13,7 @@ from . import _waiting
 from ._async_jobs import AsyncJob
 from ._base import BaseClient, BaseOptions, TokenSource
 from ._cache import AnswerCache
-from ._checks import flag
+from ._checks import flag, optional
 from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
 from ._formats import accept_header
 from ._grid import Grid, axis, fill, requests_of
@@ -381,8 +381,7 @@ class AsyncProdia(BaseClient):
         if via not in {"sync", "async"}:
             raise InvalidRequestError(f'via must be "sync" or "async", not {shown(via)}')
         accept_header(accept, multipart=True)
-        if price is not None:
-            flag("price", price)
+        optional(flag, "price", price)
 
         async def run(index: int, item: JobLike | JobRequest, source: Source) -> JobOutcome:
             request = item if isinstance(item, JobRequest) else JobRequest(item)

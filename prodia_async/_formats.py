@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
-from ._checks import flag, integer
+from ._checks import flag, integer, optional
 from ._errors import InvalidRequestError
 from ._show import shown
 
@@ -28,16 +28,6 @@ JSON_TYPE = "application/json"
 _TCHARS = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_TYPE = re.compile(rf"(?P<type>{_TCHARS}/{_TCHARS})(?P<parameters>(\s*;[^;]*)*)")
 _BARE_PARAMETER = re.compile(rf"\s*(?P<name>{_TCHARS})\s*=\s*(?P<value>{_TCHARS}|\"[^\"\\]*\")\s*")
-
-
-def _check_integer(what: str, value: object, least: int, most: int) -> None:
-    if value is not None:
-        integer(what, value, least=least, most=most)
-
-
-def _check_flag(what: str, value: object) -> None:
-    if value is not None:
-        flag(what, value)
 
 
 class Format:
@@ -84,9 +74,9 @@ class JPEG(Format):
     subsampling: Subsampling | None = None
 
     def __post_init__(self) -> None:
-        _check_integer("JPEG quality", self.quality, 0, 95)
-        _check_flag("JPEG optimize", self.optimize)
-        _check_flag("JPEG progressive", self.progressive)
+        optional(integer, "JPEG quality", self.quality, least=0, most=95)
+        optional(flag, "JPEG optimize", self.optimize)
+        optional(flag, "JPEG progressive", self.progressive)
         if self.subsampling is not None and self.subsampling not in get_args(Subsampling):
             allowed = ", ".join(repr(choice) for choice in get_args(Subsampling))
             raise InvalidRequestError(
@@ -113,8 +103,8 @@ class PNG(Format):
     optimize: bool | None = None
 
     def __post_init__(self) -> None:
-        _check_integer("PNG compress_level", self.compress_level, 0, 9)
-        _check_flag("PNG optimize", self.optimize)
+        optional(integer, "PNG compress_level", self.compress_level, least=0, most=9)
+        optional(flag, "PNG optimize", self.optimize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +130,10 @@ class WebP(Format):
     method: int | None = None
 
     def __post_init__(self) -> None:
-        _check_integer("WebP quality", self.quality, 0, 100)
-        _check_flag("WebP lossless", self.lossless)
-        _check_integer("WebP alpha_quality", self.alpha_quality, 0, 100)
-        _check_integer("WebP method", self.method, 0, 6)
+        optional(integer, "WebP quality", self.quality, least=0, most=100)
+        optional(flag, "WebP lossless", self.lossless)
+        optional(integer, "WebP alpha_quality", self.alpha_quality, least=0, most=100)
+        optional(integer, "WebP method", self.method, least=0, most=6)
 
 
 _TYPED: dict[str, type[JPEG | PNG | WebP]] = {kind.media_type: kind for kind in (JPEG, PNG, WebP)}

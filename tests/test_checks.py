@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prodia_async._checks import flag, integer, number, path, seconds, string
+from prodia_async._checks import flag, integer, number, optional, path, seconds, string
 from prodia_async._errors import InvalidRequestError
 from prodia_async._show import shown
 
@@ -110,3 +110,11 @@ def test_no_path(value: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"^it must be a path, not "):
         path("it", value)
     assert path("it", Path("a/b")) == str(Path("a/b"))
+
+
+def test_what_may_be_left_out() -> None:
+    """Nothing passes, and what is there is checked within its limits."""
+    optional(integer, "it", None, least=1)
+    optional(integer, "it", 1, least=1)
+    with pytest.raises(InvalidRequestError, match=r"^it must be an integer of at least 1, not 0"):
+        optional(integer, "it", 0, least=1)

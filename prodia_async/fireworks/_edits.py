@@ -11,7 +11,7 @@ import random
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from .._checks import flag, integer, number, seconds
+from .._checks import flag, integer, number, optional, seconds
 from .._errors import InvalidRequestError
 from .._models import as_input
 from .._requests import encode_json
@@ -31,7 +31,6 @@ from ._orders import (
     check_one_of,
     check_text,
     model_path,
-    optional,
     post,
 )
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 import anyio.to_thread
 
-from .._checks import flag, integer, number
-from .._checks import seconds as check_seconds
+from .._checks import flag, integer, number, optional, seconds
 from .._errors import InvalidRequestError
 from .._formats import JSON_TYPE, Format
 from .._media import SNIFF_BYTES, sniff
@@ -30,7 +29,7 @@ from .._uploads import BytesBody, chunks_of
 from .._wire import WireRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from .._models import InputLike
 
@@ -342,7 +341,7 @@ class Kontext:
             raise InvalidRequestError(
                 f"webhook_url must have 1 to 2083 characters, not {len(self.webhook_url)}"
             )
-        check_seconds("poll", self.poll)
+        seconds("poll", self.poll)
         check_extra(self.extra_body, [each.name for each in fields(self)])
 
     def __repr__(self) -> str:
@@ -581,23 +580,11 @@ def check_common(prompt: object, model: object, seed: object, deadline: float | 
         )
     check_model(model)
     optional(integer, "seed", seed, least=0)
-    if deadline is not None:
-        check_seconds("deadline", deadline)
+    optional(seconds, "deadline", deadline)
 
 
 LARGEST = 1e300
 """Largest number that is sent. Chosen: neither NaN nor what no float can hold."""
-
-
-def optional(check: Callable[..., object], what: str, value: object, **limits: float) -> None:
-    """
-    Check a value that may be left out.
-
-    Raises:
-        InvalidRequestError: It is there, and out of its range.
-    """
-    if value is not None:
-        check(what, value, **limits)
 
 
 def check_one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:

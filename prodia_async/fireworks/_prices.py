@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from .._checks import integer
-from ._orders import FLUX_SCHNELL, check_model, optional
+from .._checks import integer, optional
+from ._orders import FLUX_SCHNELL, check_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import httpx  # noqa: TC002  (in signatures that are public)
 
-from .._checks import integer, seconds
+from .._checks import integer, optional, seconds
 from .._errors import InvalidRequestError
 from ._direct import DirectTransport
 from ._network import is_under_asyncio
@@ -188,6 +188,5 @@ def http2_transport(
 
 def _check(max_connections: int, connect_timeout: float | None, idle_timeout: float) -> None:
     integer("max_connections", max_connections, least=1)
-    if connect_timeout is not None:
-        seconds("connect_timeout", connect_timeout)
+    optional(seconds, "connect_timeout", connect_timeout)
     seconds("idle_timeout", idle_timeout)
