@@ -449,6 +449,9 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "an upload nobody reads is given up": dict.fromkeys(
         [each for each in FOREIGN if "aiohttp" in each], "httpx-aiohttp has no limit for writing"
     ),
+    "an answer is looked for where an upload stalls": dict.fromkeys(
+        [*NOT_KEPT, "http2_transport"], "httpcore raises what the writing came to, and looks no more"
+    ),
     "silence is the job's own": {
         "http2_transport": "the clock of httpcore's HTTP/2 is the connection's",
     },
@@ -841,6 +844,25 @@ async def test_an_upload_that_nobody_reads(way: Way) -> None:
         server.over.set()
     assert type(error) is ConnectError
     assert not error.may_have_run
+
+
+@on_every_way
+async def test_an_answer_to_an_upload_that_is_not_read_to_its_end(way: Way) -> None:
+    """A server that ran the job on what it had, and takes no more, is paid once, and believed."""
+    if way.is_known_to("an answer is looked for where an upload stalls"):
+        pytest.skip("a deadline is all that ends it")
+
+    def reply(conversation: Conversation) -> None:
+        conversation.charge()
+        conversation.send(http())
+        deaf(conversation)
+
+    server = way.early_server(reply)
+    async with talking(way, server, timeout=0.5) as prodia:
+        response = await prodia.job(PING, inputs=[Input(bytes(30 * MEGABYTE), "a.bin")])
+        assert response.output.content == PICTURE
+        server.over.set()
+    assert (server.connections, server.charges) == (1, 1)
 
 
 def deaf(conversation: Conversation) -> None:

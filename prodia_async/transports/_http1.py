@@ -201,19 +201,18 @@ class Connection(Wire):
                     return self._give_up(sending)
         except StalledError as error:
             # The end of it is still here, and goes with the connection.
-            sending.may_have_run = False
-            raise httpx.WriteTimeout(str(error)) from None
+            return self._give_up(sending, httpx.WriteTimeout(str(error)))
         self.is_sent = True
         sending.stage = "running"
         return None
 
-    def _give_up(self, sending: Sending) -> None:
-        """Stop sending: the server has refused the rest, or gone."""
+    def _give_up(self, sending: Sending, error: Exception | None = None) -> None:
+        """Stop sending: the server takes no more, or has gone. What it answered before counts."""
         sending.may_have_run = False
         response = self.response
         assert response is not None  # noqa: S101  (an exchange is on)
         if not response.status:
-            raise self._broken(httpx.WriteError)
+            raise error or self._broken(httpx.WriteError)
 
     async def read(self, response: Response) -> bytes:
         """Return the next part of a body, empty at its end; what came before a close too."""

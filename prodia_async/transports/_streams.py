@@ -208,6 +208,11 @@ class ProvenStream(httpcore.AsyncNetworkStream):
             # Courtesies to a server that has gone must not cost what it said before.
             if not self._is_http2 or buffer[3:4] not in _COURTESIES:
                 raise
+        except httpcore.WriteTimeout as exc:
+            # After an error of this class httpcore looks for an answer, which may be a success.
+            if not self._is_http2 and self._stream.get_extra_info("is_readable"):
+                raise httpcore.WriteError(str(exc)) from exc
+            raise
 
     def settle(self) -> None:
         """Note that a response was read to its end."""

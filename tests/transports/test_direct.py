@@ -622,6 +622,24 @@ async def test_an_upload_that_nobody_reads(transport: DirectTransport) -> None:
         assert counts(transport) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("kind", [DirectTransport, ShardedTransport])
+async def test_an_answer_to_an_upload_that_is_not_taken_to_its_end(kind: type[Any]) -> None:
+    """A success that came before the network took no more is the answer; its connection goes."""
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a full transport
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await asyncio.Event().wait()
+
+    async with scripted(script) as server:
+        transport = kind()
+        assert await fetch(transport, server.url, bytes(30_000_000), write=0.05) == (200, b"ok")
+        # The next request meets another connection, with an answer of its own.
+        assert await fetch(transport, server.url) == (200, b"ok")
+        assert len(server.writers) == 2
+        await transport.aclose()
+
+
 @pytest.mark.parametrize("length", ["5", "15"])
 @pytest.mark.parametrize("kind", [DirectTransport, ShardedTransport])
 async def test_a_body_that_is_not_as_long_as_said(
