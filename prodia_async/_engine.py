@@ -609,7 +609,9 @@ class _Flight(Generic[T]):
         """Return the error for a deadline that passed; what was cut off is recorded already."""
         attempts = self._attempts
         last = attempts.last
-        stage, retry_after = self._stage, getattr(self._error_at_last, "retry_after", None)
+        # Between two steps of a reader's nothing has ended yet: the job ran all the same.
+        stage: Stage | None = "reading" if self._reply is not None else self._stage
+        retry_after = getattr(self._error_at_last, "retry_after", None)
         if stage is None:
             held = self._session.scheduler.held(self._request.kind, self._terms.credential)
             is_busy = held is not None and held.reason == "capacity"
@@ -624,7 +626,8 @@ class _Flight(Generic[T]):
             retry_after=retry_after,
             attempts=attempts.all,
             request_id=self._reply.request_id if self._reply else None,
-            may_have_run=attempts.may_have_run,
+            fate="ran" if stage == "reading" else last.fate if last and self._stage else None,
+            may_have_run=attempts.may_have_run or stage == "reading",
         )
         error.tell(**self._vocabulary.partial())
         self._vocabulary.forget()

@@ -1251,6 +1251,7 @@ async def test_a_deadline_that_passes_between_attempts(
     )
     assert [each.fate for each in error.attempts] == ([] if last is None else [last.fate])
     assert error.may_have_run is isinstance(last, ServerError)
+    assert error.fate == "refused"  # no attempt ended so
     assert error.request_id is None
 
 
@@ -1270,7 +1271,7 @@ async def test_a_deadline_that_passes_while_an_answer_is_read(
         error = await w.failure(words, deadline=0.05, free=True)
     assert (error.stage, error.retry_after) == ("reading", None)
     assert (error.job_id, error.request_id, error.may_have_run) == ("j-1", "r-1", True)
-    assert [each.fate for each in error.attempts] == ["ran"]
+    assert [each.fate for each in error.attempts] == [error.fate] == ["ran"]
     assert words.forgot >= 1
 
 
@@ -1293,7 +1294,7 @@ async def test_a_deadline_that_passes_in_an_attempt(
         error = await w.failure(deadline=0.05)
         assert w.counts() == (0, 1, 0, 0.25)  # it failed: nobody gave it up
     assert (error.stage, error.may_have_run) == (stage, handed_over)
-    assert [each.fate for each in error.attempts] == [fate]
+    assert [each.fate for each in error.attempts] == [error.fate] == [fate]
     assert told == [("released", False, False)]
 
 

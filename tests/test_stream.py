@@ -384,10 +384,17 @@ async def test_a_deadline_covers_reading() -> None:
             began = time.monotonic()
             with pytest.raises(DeadlineExceededError) as caught:
                 async with prodia.stream(VIDEO, deadline=0.4) as stream:
-                    await collect(stream)
+                    with pytest.raises(DeadlineExceededError) as inside:
+                        await collect(stream)
+                    # Whoever catches it in the block is told as much as whoever does outside.
+                    assert (inside.value.may_have_run, inside.value.stage) == (True, "reading")
+                    raise inside.value
             assert time.monotonic() - began < 0.4 + 0.1
             assert prodia.statistics().in_flight == 0
-    assert caught.value.may_have_run
+    error = caught.value
+    assert (error.may_have_run, error.stage, error.retry_after) == (True, "reading", None)
+    assert "its answer had begun" in error.message
+    assert [each.fate for each in error.attempts] == [error.fate] == ["ran"]
 
 
 @on_both_loops
