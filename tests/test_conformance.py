@@ -450,7 +450,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         [each for each in FOREIGN if "aiohttp" in each], "httpx-aiohttp has no limit for writing"
     ),
     "an answer is looked for where an upload stalls": dict.fromkeys(
-        [*NOT_KEPT, "http2_transport"], "httpcore raises what the writing came to, and looks no more"
+        [*NOT_KEPT, "http2_transport"], "httpcore raises what the writing came to at once"
     ),
     "silence is the job's own": {
         "http2_transport": "the clock of httpcore's HTTP/2 is the connection's",
