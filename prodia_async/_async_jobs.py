@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 from . import _notebook, _waiting
-from ._answers import OutputData, OutputFinished, OutputStarted, error_for, failure_of, make_output
+from ._answers import (
+    OutputData,
+    OutputFinished,
+    OutputStarted,
+    check_parts,
+    error_for,
+    failure_of,
+    make_output,
+)
 from ._checks import optional
 from ._checks import seconds as check_seconds
 from ._errors import (
@@ -33,7 +41,13 @@ from ._media import is_cut_short
 from ._models import JobResponse, Timing
 from ._polling import RESULT_SECONDS, Pace, Patience, ask, awaited, free
 from ._requests import ASYNC_PATH
-from ._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
+from ._results import (
+    FAILED_STATES,
+    SUCCEEDED_STATES,
+    dollars_of,
+    read_job_result,
+    state_word,
+)
 from ._secret import blotted_data
 from ._sessions import Unfinished
 from ._show import shown
@@ -45,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from ._answers import AnswerEvent
+    from ._answers import AnswerEvent, Collector
     from ._attempts import Attempt
     from ._engine import Engine, Exchange
     from ._exchange import Reply
@@ -127,6 +141,29 @@ def check_job_id(job_id: object) -> str:
     if _DOTS.fullmatch(job_id):
         raise InvalidRequestError(f"a job id must be more than dots, not {shown(job_id)}")
     return job_id
+
+
+def submitted_id(collected: Collector, finished: Finished) -> str:
+    """
+    Return the id that the answer to a submission tells.
+
+    Raises:
+        MalformedResponseError: It tells none, or one that nobody can ask about.
+    """
+    job = collected.job
+    told = job.id if job is not None else None
+    try:
+        return check_job_id(told)
+    except InvalidRequestError:
+        # What was asked is not to blame: the server took the job, and it may be charged.
+        came = "none" if told is None else f"{shown(told)}, which cannot stand in a URL"
+    raise MalformedResponseError(
+        f"the answer to a submission must bring the job's id, and has {came}",
+        attempts=finished.attempts,
+        request_id=finished.request_id,
+        outputs=collected.outputs,
+        job=job,
+    )
 
 
 def check_output_name(name: object) -> str:
@@ -386,7 +423,10 @@ class AsyncJob:
             above=POLL_JITTER,
         )
         known_at = _waiting.current_time()
-        while (meaning := judge(await self._state())) != "ended":
+        while True:
+            meaning = judge(await self._state())
+            if meaning == "ended" and (job := await self._final()) is not None:
+                return job
             now = _waiting.current_time()
             if meaning == "goes on":
                 known_at = now
@@ -398,18 +438,21 @@ class AsyncJob:
                     )
                 )
             await _waiting.sleep(pace.next())
-        return await self._final()
 
-    async def _final(self) -> JobResult:
-        """Fetch the job result of a job that has ended."""
+    async def _final(self) -> JobResult | None:
+        """Fetch the job result of a job that has ended; ``None`` if by that it goes on."""
         job = self.job = await self._ask("/job.json", _read_result, price=self._calls.price)
-        self._lifetime = lifetime_of(job)
+        broke_off = self._last_state in BROKE_OFF and not job.succeeded
         failure = failure_of(job)
-        if failure is None and self._last_state in FAILED_STATES:
+        if failure is None and broke_off and state_word(job) in GOES_ON:
+            return None
+        self._lifetime = lifetime_of(job)
+        if failure is None and (broke_off or self._last_state in FAILED_STATES):
             why = job.failure or "the server does not say why"
-            failure = JobFailedError(f"the job failed: {shown(why)}", job=job)
-        dollars = (job.price.dollars or 0.0) if job.price else 0.0
-        self._calls.ended(self.id, completed=failure is None, dollars=dollars)
+            failure = JobFailedError(
+                f"the job failed ({self._last_state}): {shown(why)}", reason=job.failure, job=job
+            )
+        self._calls.ended(self.id, completed=failure is None, dollars=dollars_of(job) or 0.0)
         if failure is not None:
             raise self._told(failure.tell(attempts=self.attempts))
         return job
@@ -424,6 +467,8 @@ class AsyncJob:
             collected.append(output)
             left -= len(output.content)
             request_id = finished.request_id
+        if (wrong := check_parts(job, collected, multipart=True)) is not None:
+            raise self._told(wrong)
         running = _waiting.current_time() - began
         timing = Timing(0.0, 0.0, running, running)
         if self._submitted is not None:

@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from . import _waiting
-from ._async_jobs import AsyncJob
+from ._async_jobs import AsyncJob, submitted_id
 from ._base import BaseClient, BaseOptions, TokenSource
 from ._cache import AnswerCache
 from ._checks import flag, optional
-from ._errors import DeadlineExceededError, InvalidRequestError, MalformedResponseError
+from ._errors import DeadlineExceededError, InvalidRequestError
 from ._formats import accept_header
 from ._grid import Grid, axis, fill, requests_of
 from ._hooks import log, told_as_one
@@ -26,7 +26,7 @@ from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job
 from ._requests import extra_headers as checked_headers
 from ._sessions import Unfinished
-from ._show import one_line, shown
+from ._show import shown
 from ._stream import JobStream, StreamBlock
 from ._wire import MAX_RESPONSE_BYTES
 
@@ -521,24 +521,16 @@ class AsyncProdia(BaseClient):
             collected, finished = await self._engine.run(
                 wire, answer, replace(terms, counted=False)
             )
+            job_id = submitted_id(collected, finished)
         except BaseException as error:
             count(self._engine, cancelled=not isinstance(error, Exception))
             raise
-        job = collected.job
-        if job is None or job.id is None:
-            raise MalformedResponseError(
-                "the answer to a submission must bring the job's id, and has none",
-                attempts=finished.attempts,
-                request_id=finished.request_id,
-                outputs=collected.outputs,
-                job=job,
-            )
         # If whoever waits is cut off, this is the one place that knows what was paid for.
-        extra = {"job_type": wire.kind, "job_id": job.id, "index": index, "tag": request.tag}
+        extra = {"job_type": wire.kind, "job_id": job_id, "index": index, "tag": request.tag}
         extra["request_id"] = finished.request_id
-        log(logging.INFO, "%s: submitted as %s", wire.kind, one_line(job.id), extra=extra)
-        left = Unfinished(wire.kind, index, request.tag, may_have_run=True, job_id=job.id)
-        return AsyncJob(job.id, _Calls(self), job=job, submitted=finished, left=left)
+        log(logging.INFO, "%s: submitted as %s", wire.kind, job_id, extra=extra)
+        left = Unfinished(wire.kind, index, request.tag, may_have_run=True, job_id=job_id)
+        return AsyncJob(job_id, _Calls(self), job=collected.job, submitted=finished, left=left)
 
     async def _prepare(
         self,

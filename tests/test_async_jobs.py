@@ -411,6 +411,26 @@ async def test_a_submission_that_is_not_taken(answer: bytes, kind: type[Exceptio
                 await prodia.submit(VIDEO)
 
 
+@pytest.mark.parametrize("job_id", ["job:7", "a/b", "..", "é", "x" * 201])
+@pytest.mark.parametrize("via", ["submit", "job"])
+@on_both_loops
+async def test_an_id_that_nobody_can_ask_about(via: str, job_id: str) -> None:
+    """The server took the job, so it is no mistake of the caller's; it may be charged."""
+    taken = JOB_JSON.replace(ID.encode(), job_id.encode()).replace(b"completed", b"processing")
+    accepted = http("201 Created", taken, content_type="application/json")
+    with JobServer(**{"async": [accepted]}) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError, match="cannot stand in a URL") as caught:
+                await (prodia.submit(VIDEO) if via == "submit" else prodia.job(VIDEO, via="async"))
+            counts = prodia.statistics()
+        assert server.charges == 1
+    error = caught.value
+    assert (error.may_have_run, error.job_id) == (True, job_id)
+    assert [each.fate for each in error.attempts] == ["succeeded"]
+    assert error.request_id is not None
+    assert (counts.failed, counts.completed, counts.cancelled) == (1, 0, 0)
+
+
 @on_both_loops
 async def test_a_deadline_ends_the_waiting_not_the_job() -> None:
     """A job that is not done in time is an error with its id, and can be waited for again."""

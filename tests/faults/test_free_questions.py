@@ -360,6 +360,52 @@ async def test_words_that_sound_like_an_end_are_looked_into(word: bytes) -> None
             assert (await prodia.async_job(ID).wait()).succeeded
 
 
+@pytest.mark.parametrize("word", [b"error", b"aborted"])
+@on_both_loops
+async def test_a_job_that_broke_off_is_no_success(word: bytes) -> None:
+    """Where the job result says no other, it failed: an empty answer would pass for a good one."""
+    for state in (b"", b'"state":{"current":"' + word + b'"},'):
+        broken = http(body=b'{"id":"x",' + state + b'"error":"out of memory"}', content_type=JSON)
+        nothing = [http(body=b"[]", content_type=JSON)]
+        with JobServer(state=[text(word)], json=[broken], output=nothing) as server:
+            async with client(server) as prodia:
+                with pytest.raises(JobFailedError, match="out of memory") as caught:
+                    await prodia.async_job(ID).result()
+                counts = prodia.statistics()
+        assert (caught.value.job_id, caught.value.reason) == (ID, "out of memory")
+        assert word.decode() in caught.value.message
+        assert caught.value.may_have_run
+        assert (counts.failed, counts.completed) == (1, 0)
+        assert server.asked("output") == 0
+
+
+@on_both_loops
+async def test_a_job_that_goes_on_behind_a_word_of_trouble_is_waited_for() -> None:
+    """As long as a word that nobody knows: whoever ran it again would pay twice."""
+    goes_on = http(body=JOB_JSON.replace(b'"completed"', b'"processing"'), content_type=JSON)
+    with JobServer(state=[text(b"error")], json=[goes_on, result()]) as server:
+        async with client(server) as prodia:
+            assert (await prodia.async_job(ID).wait(poll=0.01)).succeeded
+    with JobServer(state=[text(b"error")], json=[goes_on]) as server, skip_waiting():
+        async with client(server, timeout=60) as prodia:
+            with pytest.raises(MalformedResponseError, match="'error' for"):
+                await prodia.async_job(ID).wait()
+            assert prodia.statistics().failed == 0  # it may end well yet
+
+
+@on_both_loops
+async def test_an_end_without_outputs_is_one_only_if_the_job_result_says_so() -> None:
+    """As `job` judges: an answer that is not final, with nothing in it, is none."""
+    goes_on = http(body=JOB_JSON.replace(b'"completed"', b'"processing"'), content_type=JSON)
+    nothing = [http(body=b"[]", content_type=JSON)]
+    with JobServer(state=[text(b"processed")], json=[goes_on, result()], output=nothing) as server:
+        async with client(server) as prodia:
+            with pytest.raises(MalformedResponseError, match="must be final") as caught:
+                await prodia.async_job(ID).result()
+            assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
+            assert (await prodia.async_job(ID).result()).outputs == ()
+
+
 @on_both_loops
 async def test_the_id_is_in_the_log_when_the_caller_is_cut_off(
     caplog: pytest.LogCaptureFixture,
