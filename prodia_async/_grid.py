@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +72,8 @@ class Grid:
     @property
     def dollars(self) -> float:
         """What the answers told of their prices, added up."""
-        return sum(_dollars(each) for each in self.outcomes.values())
+        answers = (each.response for each in self.outcomes.values())
+        return sum(each.dollars or 0.0 for each in answers if each is not None)
 
     def summary(self) -> str:
         """Return how far it has come, in words."""
@@ -108,11 +108,6 @@ class Grid:
         names = [", ".join(f"{k} = {v}" for k, v in each.items()) for each in self.columns]
         rows = [", ".join(f"{k} = {v}" for k, v in each.items()) for each in self.rows]
         return _notebook.grid_html(self.summary(), rows, names, self._cells)
-
-
-def _dollars(outcome: JobOutcome) -> float:
-    job = outcome.response.job if outcome.response is not None else None
-    return (job.price.dollars or 0.0) if job is not None and job.price is not None else 0.0
 
 
 def axis(name: str, given: Mapping[str, Iterable[Any]] | None) -> list[dict[str, Any]]:
@@ -182,8 +177,7 @@ async def fill(
 
 def _display(grid: Grid) -> Callable[[], None]:
     """Show a grid where a notebook runs; return what renews it."""
-    ipython = sys.modules.get("IPython")
-    if ipython is None or ipython.get_ipython() is None:
+    if _notebook.running() is None:
         return lambda: None
     from IPython.display import display  # noqa: PLC0415  (it is here, since it runs)
 

@@ -233,11 +233,15 @@ def _dollars(value: Any) -> float:
     return getattr(price, "dollars", None) or 0.0
 
 
+def running() -> Any:
+    """Return IPython's shell where it runs, as it does in a notebook; else ``None``."""
+    ipython: Any = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
 def show_lists() -> None:
     """In a notebook, have lists of answers show themselves; elsewhere do nothing."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    formatter = getattr(shell, "display_formatter", None)
+    formatter = getattr(running(), "display_formatter", None)
     if formatter is not None:
         formatter.formatters["text/html"].for_type(list, list_html)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from ._checks import flag
 from ._errors import InvalidRequestError
 from ._hooks import log, logger
+from ._notebook import running
 from ._show import words_of
 
 if TYPE_CHECKING:
@@ -165,9 +166,7 @@ class Lines:
 
 def _log_stream() -> TextIO | None:
     """Return standard error where nobody sees a line fill in: no terminal, and no notebook."""
-    ipython: Any = sys.modules.get("IPython")
-    in_notebook = ipython is not None and ipython.get_ipython() is not None
-    if in_notebook or sys.stderr is None or sys.stderr.isatty():
+    if running() is not None or sys.stderr is None or sys.stderr.isatty():
         return None
     return sys.stderr
 
