@@ -17,13 +17,14 @@ from urllib.parse import quote
 
 from . import _notebook, _waiting
 from ._answers import (
+    Collector,
     OutputData,
     OutputFinished,
     OutputStarted,
     check_parts,
     error_for,
     failure_of,
-    make_output,
+    is_delimited,
 )
 from ._checks import optional
 from ._checks import seconds as check_seconds
@@ -51,6 +52,7 @@ from ._results import (
 from ._secret import blotted_data
 from ._sessions import Unfinished
 from ._show import shown
+from ._statuses import check_encoding
 from ._stream import JobStream, OutputPart, StreamBlock
 from ._vocabulary import Finished, Terms, Vocabulary
 from ._wire import WireRequest
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from ._answers import AnswerEvent, Collector
+    from ._answers import AnswerEvent
     from ._attempts import Attempt
     from ._engine import Engine, Exchange
     from ._exchange import Reply
@@ -581,14 +583,9 @@ class RawFeed:
     """One file as the body of a reply, in the events of an `AnswerFeed`."""
 
     def __init__(self, reply: Reply, name: str) -> None:
-        encoding = reply.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in {"", "identity"}:
-            raise MalformedResponseError(
-                f"the answer is encoded as {shown(encoding)}, which was not asked for"
-            )
+        check_encoding(reply.headers)
         self._reply = reply
-        self.is_proven = "content-length" in reply.headers or "transfer-encoding" in reply.headers
-        """Whether HTTP itself tells where the body ends, so that a cut cannot go unnoticed."""
+        self.is_proven = is_delimited(reply.headers)
         self._started = OutputStarted(name, reply.headers.get("content-type"))
         self._step = 0
         self.bytes_received = 0
@@ -640,20 +637,15 @@ class _Whole(_Asking["Output"]):
 
     async def read(self, reply: Reply) -> Output:
         feed = RawFeed(reply, self._name)
-        pieces: list[bytes | memoryview] = []
-        started = OutputStarted(self._name, None)
+        collector = Collector(max_bytes=self._left)
         while (events := await feed.next()) is not None:
-            for event in events:
-                if isinstance(event, OutputStarted):
-                    started = event
-                elif isinstance(event, OutputData):
-                    pieces.append(event.data)
             if feed.bytes_received > self._left:
                 raise ResponseTooLargeError(
                     f"the outputs up to {shown(self._name)} are larger than "
                     f"max_response_bytes={self._most} together; stream() has no such limit"
                 )
-        output = make_output(started, b"".join(pieces))
+            collector.add(events)
+        (output,) = collector.outputs
         if not feed.is_proven and is_cut_short(output.content, output.content_type):
             fault = TruncatedResponseError(
                 f"the output {shown(self._name)} is cut short: its last bytes are not an end"

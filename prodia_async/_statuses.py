@@ -16,6 +16,7 @@ from ._errors import (
     JobFailedError,
     JobNotFoundError,
     JobRefusedError,
+    MalformedResponseError,
     PayloadTooLargeError,
     PermissionDeniedError,
     ProdiaError,
@@ -125,6 +126,15 @@ def retry_after(headers: Headers) -> float | None:
         return None
     # Without the server's clock, ours has to do.
     return parse_retry_after(asked, date=headers.get("date"), now=datetime.now(UTC))
+
+
+def check_encoding(headers: Headers) -> None:
+    """Raise a `MalformedResponseError` for an answer that came encoded: nobody asked for that."""
+    encoding = encoding_of(headers)
+    if encoding:
+        raise MalformedResponseError(
+            f"the answer is encoded as {shown(encoding)}, which was not asked for"
+        )
 
 
 def encoding_of(headers: Headers) -> str:

@@ -32,7 +32,7 @@ from .._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
 from .._models import Failed, Succeeded, Timing
 from .._outputs import Output
 from .._show import MAX_SHOWN, one_line, shown
-from .._statuses import STATUS_ERRORS, encoding_of, status_error, text_of
+from .._statuses import STATUS_ERRORS, check_encoding, status_error, text_of
 from .._vocabulary import Vocabulary
 from ._edits import CannyEdgeDetection, Order, QRCode, SyncOrder
 from ._orders import Kontext
@@ -247,11 +247,7 @@ async def read_body(reply: Reply, max_bytes: int) -> bytes:
         TruncatedResponseError: It broke off.
         MalformedResponseError: It came in an encoding that was not asked for.
     """
-    encoding = encoding_of(reply.headers)
-    if encoding:
-        raise MalformedResponseError(
-            f"the answer is encoded as {shown(encoding)}, which was not asked for"
-        )
+    check_encoding(reply.headers)
     pieces: list[bytes] = []
     size = 0
     try:
