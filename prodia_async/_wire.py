@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from ._secret import MIN_SECRET, blotted
@@ -147,6 +147,7 @@ class Target(NamedTuple):
     """The whole, as it was given."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Order:
     """
     One request as a transport of ours takes it, with all that the attempt adds.
@@ -163,32 +164,16 @@ class Order:
         write: Seconds that the network may take nothing of it, or ``None``.
     """
 
-    __slots__ = (
-        "body", "connect", "headers", "length", "method", "read", "sending", "target", "write",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        method: str,
-        target: Target,
-        headers: Sequence[tuple[bytes, bytes]],
-        *,
-        body: bytes | AsyncIterable[bytes | memoryview] | None,
-        length: int | None,
-        sending: Sending,
-        connect: float | None,
-        read: float | None,
-        write: float | None,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self.length = length
-        self.sending = sending
-        self.connect = connect
-        self.read = read
-        self.write = write
+    method: str
+    target: Target
+    headers: Sequence[tuple[bytes, bytes]]
+    _: KW_ONLY
+    body: bytes | AsyncIterable[bytes | memoryview] | None
+    length: int | None
+    sending: Sending
+    connect: float | None
+    read: float | None
+    write: float | None
 
     def __repr__(self) -> str:
         # Without the headers: the token is among them.
