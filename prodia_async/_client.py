@@ -182,7 +182,7 @@ class AsyncProdia(BaseClient):
         """
         return self._view(overrides)
 
-    @shows_options
+    @shows_options(JobRequest, JobOptions)
     async def job(
         self,
         job: JobLike,
@@ -225,7 +225,7 @@ class AsyncProdia(BaseClient):
         """
         return await self._answer(JobRequest(job, via=via, **options))
 
-    @shows_options
+    @shows_options(JobRequest, JobOptions)
     async def submit(self, job: JobLike, **options: Unpack[JobOptions]) -> AsyncJob:
         """
         Leave a job with the server, to be collected later.
@@ -270,7 +270,7 @@ class AsyncProdia(BaseClient):
         """
         return AsyncJob(job_id, _Calls(self))
 
-    @shows_options
+    @shows_options(JobRequest, JobOptions)
     def stream(
         self, job: JobLike, **options: Unpack[JobOptions]
     ) -> AbstractAsyncContextManager[JobStream]:
