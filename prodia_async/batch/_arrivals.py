@@ -204,8 +204,8 @@ def take_in(record: Record, folder: Path) -> tuple[int, set[int]]:
         if files is None:
             damaged.add(i)
             continue
-        for path, name in files:
-            _sync(path)
+        for (path, name), one in zip(files, end.saved, strict=True):
+            _make_safe(path, one)
             if path != name:
                 path.replace(name)
         for above in {name.parent for _, name in files}:
@@ -216,9 +216,13 @@ def take_in(record: Record, folder: Path) -> tuple[int, set[int]]:
     return taken, damaged
 
 
-def _sync(path: Path) -> None:
+def _make_safe(path: Path, one: Saved) -> None:
+    """Write an output where it lies once more, and sync it: the last sync may have lost it."""
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        at, end = one.offset or 0, (one.offset or 0) + one.size
+        while at < end:
+            at += os.pwrite(file, os.pread(file, min(_PIECE, end - at), at), at)
         os.fsync(file)
     finally:
         os.close(file)

@@ -40,13 +40,16 @@ MOST_ENDED = 256
 
 @dataclass(slots=True)
 class Kept:
-    """A row's answer on its way to be safe; its slot is where it is noted that it has arrived."""
+    """A row's answer on its way to be safe."""
 
     row: Going
     made: Made
-    end: Finish
-    promise: Promise
-    slot: int | None = None
+    task: Task
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it could not be made safe for."""
+        return self.task.promise.error
 
 
 class Ends:
@@ -82,29 +85,30 @@ class Ends:
         end.job_id = made.job_id or row.job_id
         end.seed = made.seed
         end.price = None if made.dollars is None else to_nano(made.dollars)
-        kept = Kept(row, made, end, Promise())
+        task = Task(end, made.outputs, Promise(), row.line)
+        kept = Kept(row, made, task)
         if made.outputs:
             if self._run.savers.lands:
-                kept.slot = self._run.arrivals.take()
-            self._run.savers.put(Task(end, made.outputs, kept.promise, row.line, kept.slot))
+                task.slot = self._run.arrivals.take()
+            self._run.savers.put(task)
         else:
-            self._run.record.finished(end, kept.promise)
-        await kept.promise.change()
-        if not kept.promise.is_settled and self._run.arrivals.may_let_go():
+            self._run.record.finished(end, task.promise)
+        await task.promise.change()
+        if not task.promise.is_settled and self._run.arrivals.may_let_go():
             row.has_landed = True
             self._run.arrivals.let_go += 1
-            kept.promise.then = partial(self._landed_is_over, kept)
+            task.promise.then = partial(self._landed_is_over, kept)
         else:
             with suppress(Exception):  # which `_end_kept` looks at
-                await kept.promise.wait()
+                await task.promise.wait()
             await self._end_kept(kept)
         if self._run.outage.succeeded() or self.suspended:
             await self.end_suspended_as_failed()
 
     def _landed_is_over(self, kept: Kept) -> None:
         """A row that had landed is safe, or cannot be made so."""
-        if kept.promise.error is None:
-            self._count_kept(kept)
+        if kept.error is None:
+            self._count_kept(kept, State.DONE)
         else:
             self._unsafe.append(kept)
             self._is_unsafe.set()
@@ -132,32 +136,54 @@ class Ends:
         self._is_unsafe.set()
 
     async def _end_kept(self, kept: Kept) -> None:
-        if kept.promise.error is not None:  # it must not be lost, whatever it is
-            await self.keep_aside(kept.row, kept.end, kept.made, kept.promise.error)
-        self._count_kept(kept)
+        state: State | None = State.DONE
+        if kept.error is not None:  # it must not be lost, whatever it is
+            state = await self.keep_aside(kept, kept.error)
+        self._count_kept(kept, state)
 
-    def _count_kept(self, kept: Kept) -> None:
-        run, row, price = self._run, kept.row, kept.end.price
-        if kept.slot is not None:
-            run.arrivals.give_back(kept.slot)
-        if kept.promise.error is None:
+    def _count_kept(self, kept: Kept, state: State | None) -> None:
+        run, row, task = self._run, kept.row, kept.task
+        if kept.error is None:
             run.marks.clear(row.i)
+            if task.slot is not None:
+                run.arrivals.give_back(task.slot)
+        price = task.end.price
         if price is not None:
             run.purse.seen(row.type, price)
         # What no answer tells is taken to cost what was expected.
-        run.purse.told += row.expected if price is None else price
-        self.ended_with(row, State.DONE)
+        price = row.expected if price is None else price
+        if state == State.IN_DOUBT:
+            run.purse.doubtful += price
+        else:
+            run.purse.told += price
+        if state is None:
+            run.under_way.pop(row.key, None)
+        else:
+            self.ended_with(row, state)
         if row.has_landed:
             run.arrivals.let_go -= 1
             run.has_ended(row)
 
-    async def keep_aside(self, row: Going, end: Finish, made: Made, error: BaseException) -> None:
-        """The disk, the store or the record cannot take it: keep it where the next run finds it."""
+    async def keep_aside(self, kept: Kept, error: BaseException) -> State | None:
+        """
+        Keep what the disk, the store or the record cannot take where the next run finds it.
+
+        Returns:
+            What the row is then: done; in doubt, if nothing took it; ``None`` if its bytes lie
+            under a temporary name, and the next start takes them in.
+        """
+        row, opened, task = kept.row, self._run.opened, kept.task
         where = await anyio.to_thread.run_sync(
-            keep_aside, self._run.opened.reserve, end, row.line, made.outputs
+            keep_aside, opened.reserve, opened.place, task.end, row.line, task.outputs
         )
-        said = f"row {row.i} is kept in {where}" if where else f"row {row.i} is LOST"
+        state: State | None = State.DONE
+        said = f"row {row.i} is kept in {where}"
+        if where is None and task.is_noted:
+            state, said = None, f"row {row.i} is written and may not be safe from a power cut"
+        elif where is None:
+            state, said = State.IN_DOUBT, f"row {row.i} is LOST"
         self.break_off(error, said)
+        return state
 
     def break_off(self, error: BaseException, what: str = "") -> None:
         if self._run.broken is None:

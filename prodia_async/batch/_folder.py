@@ -32,7 +32,7 @@ from ._values import BatchError, FolderInUseError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ._outputs import Content
+    from ._outputs import Content, Place
     from ._record import Finish
 
 try:
@@ -238,27 +238,35 @@ class Reserve:
                 with contextlib.suppress(OSError, ValueError):
                     yield path, json.loads(path.read_text(encoding="utf-8"))
 
+    def rows(self) -> set[int]:
+        """Return which rows are kept."""
+        return {facts["i"] for _, facts in self.kept()}
 
-def keep_aside(reserve: Reserve, end: Finish, line: str, outputs: Sequence[Content]) -> Path | None:
+
+def keep_aside(
+    reserve: Reserve, place: Place, end: Finish, line: str, outputs: Sequence[Content]
+) -> Path | None:
     """
     Keep what the disk or the record cannot take, here or else in the system's temporary folder.
 
-    Blocks.
+    Blocks. What its place has of it under a temporary name goes only then.
 
     Returns:
         Where; ``None`` when nothing took it.
     """
     where = reserve.keep(end.i, end.to_json(), line, outputs)
-    if where is not None:
-        return where
     other = reserve.elsewhere
-    try:
-        other.mkdir(mode=0o700, exist_ok=True)
-    except OSError:
-        return None
-    if not _is_ours(other):
-        return None
-    return Reserve(other).keep(end.i, end.to_json(), line, outputs)
+    if where is None and _is_made(other):
+        where = Reserve(other).keep(end.i, end.to_json(), line, outputs)
+    if where is not None:
+        place.forget(end, outputs)
+    return where
+
+
+def _is_made(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return _is_ours(folder)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._show import shown
 from .._version import __version__
-from ._arrivals import ARRIVED, Arrivals, take_in
+from ._arrivals import ARRIVED, Arrivals, find, last_arrived, take_in
 from ._decide import State
 from ._folder import FLIGHT, Lock, Mark, Marks, Reserve, boot_id, refuse_network
 from ._outputs import Content, Files, Shards, Store, Task, relative
@@ -183,13 +183,16 @@ def _open(  # noqa: PLR0917  (all that a folder is)
     are_exact = is_same_boot(get(connection, "lease")) and marks.was_there
     put(connection, "lease", _lease(token, 0))
     epoch = float(get(connection, "began"))
+    kept = reserve.rows()
     arrived, damaged = take_in(record, folder)
     session = connection.execute(
         "INSERT INTO session(began, pid, host, settings) VALUES(?,?,?,?)",
         (wall(), os.getpid(), socket.gethostname(), json.dumps(settings, default=str)),
     ).lastrowid
     assert session is not None  # noqa: S101  (SQLite numbers rows)
-    collect = settle(record, marks.left, session, epoch, are_exact=are_exact, damaged=damaged)
+    collect = settle(
+        record, marks.left, session, epoch, are_exact=are_exact, damaged=damaged, kept=kept
+    )
     connection.execute("COMMIT")
     arrivals.start()
     marks.start()
@@ -293,6 +296,7 @@ def settle(
     *,
     are_exact: bool,
     damaged: Collection[int] = (),
+    kept: Collection[int] = (),
 ) -> list[ToCollect]:
     """
     Decide about every row that was under way when the last process ended.
@@ -309,6 +313,7 @@ def settle(
             marks are as they were at the last moment, and the record's own
             note of a job that was sent, and refused since, counts for nothing.
         damaged: Rows whose output had arrived, and is not what came any more.
+        kept: Rows whose output was kept aside; they are left alone.
 
     Returns:
         The jobs to collect.
@@ -320,6 +325,8 @@ def settle(
     ).fetchall()
     now = wall()
     for i, k, id_, job_type, expected, again, sent, times, known, expires, line in rows:
+        if i in kept:
+            continue
         job_id = known
         if known is None and i in marks and marks[i].job_id is not None:
             # The server's answer was here, and the record was some milliseconds late.
@@ -419,6 +426,17 @@ def _adopt(opened: Opened) -> None:
         path.unlink()
 
 
+def _arrived(opened: Opened) -> set[int]:
+    """Return the rows that were written and could be kept nowhere: the next start takes them in."""
+    connection = opened.record.connection
+    keys = dict(connection.execute("SELECT i, k FROM open"))
+    return {
+        i
+        for i, end in last_arrived(connection, opened.folder).items()
+        if keys.get(i) == end.k and find(opened.folder, end)
+    }
+
+
 def close_folder(opened: Opened, *, stopped: str | None, was_refused: bool = False) -> None:
     """
     Give a folder back. Blocks; the record's writer must have ended.
@@ -432,7 +450,10 @@ def close_folder(opened: Opened, *, stopped: str | None, was_refused: bool = Fal
     try:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("BEGIN IMMEDIATE")
-            settle(record, opened.marks.marked(), opened.session, opened.epoch, are_exact=True)
+            settle(
+                record, opened.marks.marked(), opened.session, opened.epoch,
+                are_exact=True, kept=opened.reserve.rows() | _arrived(opened),
+            )  # fmt: skip
             lease = get(connection, "lease")
             if lease is not None and lease.get("token") == opened.token:
                 put(connection, "lease", {**lease, "released": True})

@@ -86,6 +86,15 @@ class Place(Protocol):
             landed: Is told of each whose bytes have been written, and are not synced yet.
         """
 
+    def forget(self, end: Finish, outputs: Sequence[Content]) -> None:
+        """
+        Remove what lies under a temporary name, since something else holds it by now.
+
+        Args:
+            end: Of which row.
+            outputs: All that came of it.
+        """
+
     def close(self) -> None:
         """Finish what is open."""
 
@@ -101,6 +110,8 @@ class Task:
         promise: Is settled once the record has it.
         line: The request, for the layouts that keep it beside the outputs.
         slot: Where it is noted that it has arrived; ``None`` where that is of no use.
+        is_noted: Whether it stands there: from then on the bytes that were written are
+            what a killed process leaves, and stay until something else holds them.
     """
 
     end: Finish
@@ -108,6 +119,7 @@ class Task:
     promise: Promise
     line: str
     slot: int | None = None
+    is_noted: bool = False
 
 
 def stem(i: int, key: bytes) -> str:
@@ -156,7 +168,7 @@ class Files:
                 for number, output in enumerate(task.outputs):
                     digest = hashlib.sha256(output.content).digest()
                     name = relative(end.i, end.k, output.ext, number)
-                    written.append(self._open(name))
+                    written.append(self._open(name, is_there=task.is_noted))
                     _write(written[-1][0], output.content)
                     end.saved.append(
                         Saved(name if number else None, output.ext, digest, len(output.content))
@@ -167,21 +179,24 @@ class Files:
                     os.rename(temporary, path)  # noqa: PTH104  (as `_open`)
                     self._touched(os.path.dirname(path))  # noqa: PTH120  (likewise)
             except BaseException:
-                for _, temporary, _ in written:
-                    with contextlib.suppress(OSError):
-                        os.unlink(temporary)  # noqa: PTH108  (likewise)
+                end.saved = []  # whoever keeps it aside is to keep the bytes as well
+                if not task.is_noted:
+                    for _, temporary, _ in written:
+                        with contextlib.suppress(OSError):
+                            os.unlink(temporary)  # noqa: PTH108  (likewise)
                 raise
             finally:
                 for file, _, _ in written:
                     os.close(file)
 
-    def _open(self, name: str) -> tuple[int, str, str]:
+    def _open(self, name: str, *, is_there: bool) -> tuple[int, str, str]:
         path = os.path.join(self._folder, name)  # noqa: PTH118  (ten times as fast)
         folder = os.path.dirname(path)  # noqa: PTH120  (likewise)
         if folder not in self._made:
             self._make(Path(folder))
         temporary = f"{path}.part"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        # The same bytes are written over those that are there, which are never gone in between.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if is_there else os.O_TRUNC)
         return os.open(temporary, flags, 0o644), temporary, path
 
     def _make(self, folder: Path) -> None:
@@ -191,6 +206,13 @@ class Files:
             above = above.parent
             sync_folder(above)
         self._made.add(str(folder))
+
+    def forget(self, end: Finish, outputs: Sequence[Content]) -> None:
+        """Remove the files that were not named."""
+        for number, output in enumerate(outputs):
+            path = self._folder / relative(end.i, end.k, output.ext, number)
+            with contextlib.suppress(OSError):
+                part_of(path).unlink(missing_ok=True)
 
     def close(self) -> None:
         """There is nothing open."""
@@ -216,6 +238,7 @@ class Shards:
         self._shard = max((number for number, _, _ in ends), default=-1)
         self._file: int | None = None
         self._end = 0
+        self._failed: tuple[Sequence[Task], int, int] | None = None
         folder.mkdir(exist_ok=True)
         known = {path: size for _, path, size in ends}
         for path in folder.glob("*.tar"):
@@ -227,18 +250,22 @@ class Shards:
 
     def save(self, each: Sequence[Task], landed: Landed = _nobody) -> None:
         """Append all of them and sync once."""
-        end = self._end
+        self._open(0)
+        failed, self._failed = self._failed, None
+        if failed is not None and failed[0] is each and failed[1] == self._shard:
+            self._end = failed[2]  # over the same bytes, which are never gone in between
+        began = (each, self._shard, self._end)
         try:
             for task in each:
                 self._append(task)
                 landed(task)
-            if self._file is not None:
-                _sync(self._file)
+            _sync(self._open(0))
         except BaseException:
-            if self._file is not None and self._end >= end:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, end)
-                self._end = end
+            self._failed = began
+            for task in each:
+                task.end.saved = []  # whoever keeps it aside is to keep the bytes as well
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._open(0), self._end)  # behind the last that is whole
             raise
 
     def _append(self, task: Task) -> None:
@@ -282,7 +309,7 @@ class Shards:
             self._shard, self._end = number, end
             self._file = os.open(self._folder / path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if self._file is not None and self._end and self._end + size > SHARD_BYTES:
-            self.close()
+            self._end_shard(self._file)
         if self._file is None:
             self._shard += 1
             self._end = 0
@@ -291,14 +318,24 @@ class Shards:
             sync_folder(self._folder)
         return self._file
 
-    def close(self) -> None:
+    def _end_shard(self, file: int) -> None:
         """End the shard as a tar ends: readers complain else."""
+        os.pwrite(file, bytes(2 * _BLOCK), self._end)
+        _sync(file)
+        os.close(file)
+        self._file = None
+
+    def forget(self, end: Finish, outputs: Sequence[Content]) -> None:
+        """What lies in a shard and is not recorded, the next start cuts off."""
+
+    def close(self) -> None:
+        """End the shard; all that is recorded of it is safe."""
         if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.pwrite(self._file, bytes(2 * _BLOCK), self._end)
-                _sync(self._file)
-            os.close(self._file)
-            self._file = None
+            try:
+                self._end_shard(self._file)
+            except OSError:
+                os.close(self._file)
+                self._file = None
 
 
 def _member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
@@ -361,6 +398,9 @@ class Store:
             raise OSError(f"{path} cannot be put: {error!s:.300}") from error
         digest = hashlib.sha256(output.content).digest()
         return Saved(name if number else None, output.ext, digest, len(output.content))
+
+    def forget(self, end: Finish, outputs: Sequence[Content]) -> None:
+        """There are no temporary names."""
 
     def close(self) -> None:
         """There is nothing open."""
@@ -477,6 +517,7 @@ class Savers:
 
     def _landed(self, task: Task) -> None:
         if task.slot is not None and self._note(task.slot, task.end):
+            task.is_noted = True
             self._news.append(task.promise)
             if not self._is_told:
                 self._is_told = True

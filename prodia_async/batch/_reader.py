@@ -177,8 +177,8 @@ class RecordReader:
         wrong: list[int] = []
         checked = 0
         for row in self.rows():
-            if row.state != "done" or row.path is None:
-                continue
+            if row.state != "done" or row.path is None or row.bytes is None:
+                continue  # the last is kept aside, and no output yet
             checked += 1
             try:
                 size, sha256 = self._facts(row, hashes=hashes)

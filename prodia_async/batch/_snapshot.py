@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from .._errors import InvalidRequestError
 from ._arrivals import find, last_arrived
 from ._decide import NANO, State
-from ._folder import FLIGHT, boot_id, marks_of
+from ._folder import FLIGHT, Reserve, boot_id, marks_of
 from ._opening import is_same_boot, money
 from ._outputs import open_store, relative
-from ._record import get, unpacked_id
+from ._record import Finish, get, shard_name, unpacked_id
 from ._values import BatchSummary, RecordDamagedError, Row
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _STATES = {
     State.DUPLICATE: "duplicate",
     State.INVALID: "failed",
 }
+
+_OF = {"done": State.DONE, "in doubt": State.IN_DOUBT}  # of rows under way
 
 _SELECT = (
     "SELECT job.i, k, state, id, session, attempts, refusals, again, at, ms, job_id, seed, "
@@ -60,7 +62,10 @@ class Snapshot:
         with self.reading():
             while not self._look(connection):  # a run has begun between two looks
                 connection.execute("ROLLBACK")
-            self._made_with: Mapping[str, Any] = get(connection, "made with") or {}
+            made_with = get(connection, "made with") or {}
+            base = made_with.get("outputs")
+            is_tar = made_with.get("layout") == "tar"
+            self._prefix = "" if is_tar else f"{base.rstrip('/')}/" if base else "out/"
             self._epoch = float(get(connection, "began") or 0)
 
     def _look(self, connection: sqlite3.Connection) -> bool:
@@ -70,6 +75,9 @@ class Snapshot:
         self._marks = marks_of(self.folder)
         self._are_marks_there = (self.folder / FLIGHT).is_file()
         self._arrived = {} if is_alive else last_arrived(connection, self.folder)
+        self._kept = {
+            (facts["i"], facts["k"]): (path, facts) for path, facts in Reserve(self.folder).kept()
+        }
         connection.execute("BEGIN")
         self._lease = get(connection, "lease") or {}
         self.is_running = is_alive and not self._lease.get("released")
@@ -111,17 +119,17 @@ class Snapshot:
             under_way = connection.execute(
                 "SELECT i, state, ifnull(open.expected, 0) FROM open LEFT JOIN job USING(i)"
             ).fetchall()
-            in_doubt = flying = 0
-            for i, state, expected in under_way:
+            told, doubtful = money(connection)
+            for i, before, expected in under_way:
                 row = self._open.get(i)
                 if row is None:
                     continue
-                if state is not None:
-                    states[state] -= 1  # what it was before, it is no more
-                if row.state == "in doubt":
-                    in_doubt += 1
-                    flying += expected
-            told, doubtful = money(connection)
+                if before is not None:
+                    states[before] -= 1  # what it was, it is no more
+                state = _OF.get(row.state)
+                states[state] = states.get(state, 0) + 1
+                doubtful += expected * (state == State.IN_DOUBT)
+                told += round(NANO * (row.dollars or 0))
             (again,) = connection.execute("SELECT ifnull(sum(again), 0) FROM job").fetchone()
             (seconds,) = connection.execute(
                 "SELECT sum(ifnull(max(0, ended - began), "
@@ -143,11 +151,11 @@ class Snapshot:
         return BatchSummary(
             done=states.get(State.DONE, 0) + of_done,
             failed=states.get(State.FAILED, 0) + states.get(State.INVALID, 0),
-            in_doubt=states.get(State.IN_DOUBT, 0) + in_doubt,
+            in_doubt=states.get(State.IN_DOUBT, 0),
             left=0,
             duplicates=duplicates,
             dollars=told / NANO,
-            doubtful_dollars=(doubtful + flying) / NANO,
+            doubtful_dollars=doubtful / NANO,
             paid_again=again,
             seconds=float(seconds or 0.0),
             stopped=stopped,
@@ -207,14 +215,11 @@ class Snapshot:
         )  # fmt: skip
 
     def _paths(self, i: int, k: bytes, ext: str) -> tuple[str, ...]:
-        base = self._made_with.get("outputs")
-        tar = self._made_with.get("layout") == "tar"
-        prefix = "" if tar else f"{base.rstrip('/')}/" if base else "out/"
         more = self._connection.execute(
             "SELECT n, path FROM output WHERE i=? ORDER BY n", (i,)
         ).fetchall()
         names = {0: relative(i, k, ext), **dict(more)}
-        return tuple(f"{prefix}{name}" for _, name in sorted(names.items()))
+        return tuple(f"{self._prefix}{name}" for _, name in sorted(names.items()))
 
     @cached_property
     def _open(self) -> dict[int, Row]:
@@ -227,6 +232,10 @@ class Snapshot:
         for i, k, id_, sent, known, line in connection.execute(
             "SELECT i, k, id, sent, job_id, request FROM open ORDER BY i"
         ):
+            kept = self._kept.get((i, k.hex()))
+            if kept is not None:
+                yield self._kept_row(*kept, line)
+                continue
             mark = self._marks.get(i)
             job_id = known or (mark.job_id if mark is not None else None)
             end = None if self.is_running else self._arrived.get(i)
@@ -239,6 +248,32 @@ class Snapshot:
             state = "in flight" if is_known else "in doubt"
             request = json.loads(line)
             yield Row(row=i, id=id_, key=k.hex(), state=state, job_id=job_id, request=request)
+
+    def _kept_row(self, path: Path, facts: Mapping[str, Any], line: str) -> Row:
+        """Return a row that the record could not take, and that was kept aside."""
+        names = facts.get("files")
+        end = Finish.from_json({n: each for n, each in facts.items() if n not in {"files", "line"}})
+        if names is None:
+            paths = [
+                self._prefix + (one.path or relative(end.i, end.k, one.ext, n))
+                for n, one in enumerate(end.saved)
+            ]
+        else:
+            paths = [os.path.relpath(path.parent / name, self.folder) for name in names]
+        first = end.saved[0] if end.saved else None
+        number = None if first is None else first.shard
+        return Row(
+            row=end.i, id=end.id, key=end.k.hex(), state="done",
+            path=paths[0] if paths else None, paths=tuple(paths),
+            shard=None if number is None else f"shards/{shard_name(number)}",
+            offset=None if first is None else first.offset,
+            bytes=None if first is None else first.size,
+            sha256=None if first is None else first.sha256.hex(),
+            job_id=end.job_id, seed=end.seed, seconds=end.ms / 1000, attempts=end.attempts,
+            refusals=end.refusals, paid_again=end.again, request=json.loads(line),
+            dollars=None if end.price is None else end.price / NANO,
+            finished_at=self._epoch + end.at / 1000,
+        )  # fmt: skip
 
     def read(self, row: Row) -> bytes:
         """Return the bytes of a row's first output; as `read_output` does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import sqlite3
 import threading
@@ -19,7 +20,8 @@ from prodia_async.batch import Batch, BatchRecord, _outputs
 from prodia_async.batch._arrivals import ARRIVED, SLOT_BYTES, Arrivals, find, last_arrived, take_in
 from prodia_async.batch._decide import State
 from prodia_async.batch._opening import settle as settle_rows
-from prodia_async.batch._record import Finish, Record, Saved
+from prodia_async.batch._outputs import Content, Task
+from prodia_async.batch._record import Finish, Promise, Record, Saved
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -164,10 +166,15 @@ async def test_what_has_landed_counts_towards_the_limit(
     assert api.ledger.totals().received == BatchRecord(folder).summary().done == 6
 
 
+@pytest.mark.parametrize("layout", ["files", "tar"])
 async def test_what_has_landed_and_cannot_be_made_safe_is_kept_aside(
-    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch, layout: Any
 ) -> None:
-    """The disk takes the bytes and then fails to sync them: a stop, and nothing is paid again."""
+    """
+    The disk takes the bytes and then fails to sync them: a stop, and nothing is paid again.
+
+    What is kept is done, for the record as for the run that kept it.
+    """
 
     def broken(_: int) -> None:
         raise OSError(5, "Input/output error")
@@ -176,20 +183,70 @@ async def test_what_has_landed_and_cannot_be_made_safe_is_kept_aside(
     monkeypatch.setattr(_outputs, "_sync", broken)
     folder = tmp_path / "run"
     jobs = [fox(n) for n in range(30)]
+    settings: dict[str, Any] = {"progress": False, "signals": False, "layout": layout}
     async with AsyncProdia("any", base_url=api.base_url, max_concurrency=4) as client:
-        async with Batch(folder, client, progress=False, signals=False) as batch:
+        async with Batch(folder, client, **settings) as batch:
             first = await batch.run(jobs)
         assert first.exit_code == 3
         assert "Input/output error" in str(first.broken)
         paid = api.ledger.totals().charged
         assert 4 <= first.done == paid < 30
-        assert BatchRecord(folder).summary().done == 0
+        record = BatchRecord(folder)
+        found = record.summary()
+        assert (found.done, found.in_doubt, found.dollars) == (paid, 0, first.dollars)
+        assert [row.state for row in record.rows()] == ["done"] * paid
+        assert all(record.read(row)[:2] == b"\xff\xd8" for row in record.rows())
+        assert record.verify(hashes=True).checked == 0, "they are no outputs yet"
+        assert not list(folder.rglob("*.part")), "it is held twice"
         monkeypatch.setattr(_outputs, "_sync", sync)
-        async with Batch(folder, client, progress=False, signals=False) as batch:
+        async with Batch(folder, client, **settings) as batch:
             second = await batch.run(jobs)
     assert (second.done, second.done_before, second.paid_again) == (30, paid, 0)
     assert set(charges(api).values()) == {1}
-    assert BatchRecord(folder).verify(hashes=True).checked == 30
+    assert str(record.verify(hashes=True)) == "30 outputs are there and whole"
+    assert list((folder / "reserve").iterdir()) == []
+
+
+def test_a_shard_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in it is written over itself, and a full shard that is not safe is no end of it."""
+    wrong: list[int] = []
+
+    def sync(file: int) -> None:
+        if wrong:
+            raise OSError(wrong.pop(), "Input/output error")
+        os.fsync(file)
+
+    monkeypatch.setattr(_outputs, "_sync", sync)
+    shards = _outputs.Shards(tmp_path / "shards", [])
+    tasks = [
+        Task(arrived(i, saved=[]), [Content(bytes([i]) * 600, "jpg")], Promise(), "{}")
+        for i in range(3)
+    ]
+    where: list[tuple[Any, Any]] = []
+
+    def landed(task: Task) -> None:
+        (saved,) = task.end.saved
+        where.append((saved.shard, saved.offset))
+        path = tmp_path / "shards" / f"shard-{saved.shard:05}.tar"
+        content = path.read_bytes()
+        for i, (_, at) in enumerate(where):
+            assert content[at : at + 600] == bytes([i % 3]) * 600
+
+    wrong.append(5)
+    with pytest.raises(OSError, match="Input/output"):
+        shards.save(tasks, landed)
+    assert [task.end.saved for task in tasks] == [[], [], []]
+    shards.save(tasks, landed)
+    assert where[:3] == where[3:]
+    size = (tmp_path / "shards" / "shard-00000.tar").stat().st_size
+    monkeypatch.setattr(_outputs, "SHARD_BYTES", size + 100)
+    wrong.append(5)
+    with pytest.raises(OSError, match="Input/output"):
+        shards.save(tasks[:1])
+    shards.save(tasks[1:2])
+    assert tasks[1].end.saved[0].shard == 1
+    wrong.append(5)
+    shards.close()
 
 
 @pytest.mark.parametrize("why", ["full", "long"])
@@ -365,6 +422,30 @@ PLACES = {
 }
 
 
+FAILING = """
+from prodia_async.batch import _ends
+
+def fail(*_):
+    raise OSError(5, "Input/output error")
+
+def failing(number):
+    sync, count = _outputs._sync, [0]
+    def counted(file):
+        count[0] += 1
+        (fail if count[0] >= number else sync)(file)
+    _outputs._sync = counted
+
+failing(20)
+"""
+
+FAILED_PLACES = {
+    "written once more": "at(_outputs, '_sync', 24)",
+    "given up": "at(_ends, 'keep_aside', 1)",
+    "kept": "at(_ends, 'keep_aside', 1, after=True)",
+    "kept nowhere": "_ends.keep_aside = lambda *_: None",
+}
+
+
 def noted(folder: Path) -> dict[int, Finish]:
     connection = sqlite3.connect(folder / "run.sqlite")
     try:
@@ -407,6 +488,38 @@ def test_a_kill_takes_nothing_that_has_arrived(tmp_path: Path, api: Emulator, pl
         assert rows[i].request is not None
     assert BatchRecord(folder).summary().dollars == pytest.approx(60 * 0.0025)
     assert not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("submit", ["sync", "async"])
+@pytest.mark.parametrize("place", FAILED_PLACES)
+def test_a_sync_that_fails_takes_nothing_that_has_arrived(
+    tmp_path: Path, api: Emulator, place: str, submit: str
+) -> None:
+    """What was written stays until something else holds it, whether a kill comes between or not."""
+    folder = tmp_path / "run"
+    wanted = {
+        "folder": folder,
+        "jobs": 60,
+        "client": {"max_concurrency": 10},
+        "batch": {"submit": submit},
+    }
+    broken = Child(api, {**wanted, "first": AT + FAILING + FAILED_PLACES[place]})
+    assert broken.end() == (3 if place == "kept nowhere" else -signal.SIGKILL), broken.stderr
+    settle(api)
+    before = BatchRecord(folder)
+    came = set(noted(folder))
+    assert came, "nothing had arrived: this test shows nothing"
+    doubtful = {row.row for row in before.in_doubt()}
+    assert not doubtful & came, "what has arrived is in doubt"
+    told = before.summary()
+    assert told.in_doubt == len(doubtful)
+    if place == "kept nowhere":
+        assert told.done == broken.summary()["done"]
+    again = run(api, wanted)
+    assert again.process.returncode == 0, again.stderr
+    assert check_all_done(api, folder, 60) <= len(doubtful)
+    paid = charges(api)
+    assert {paid[i] for i in came} == {1}, "what had arrived was paid again"
 
 
 HELD = (
