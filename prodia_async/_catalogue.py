@@ -16,6 +16,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, assert_never, cast
 
+import anyio.to_thread
+
 from ._catalogue_data import job_types
 from ._show import shown
 
@@ -68,6 +70,12 @@ def read_catalogue() -> None:
 def catalogue_is_read() -> bool:
     """Return whether the next look-up costs nothing."""
     return _by_name.cache_info().currsize > 0
+
+
+async def load_catalogue() -> None:
+    """Have it read, if that was not done yet, and not on the event loop."""
+    if not catalogue_is_read():
+        await anyio.to_thread.run_sync(read_catalogue)
 
 
 def job_type(name: object) -> JobType | None:

@@ -22,12 +22,11 @@ import anyio.to_thread
 
 from ._catalogue import (
     SentInput,
-    catalogue_is_read,
     doubts,
     input_limit,
     limits_pixels,
+    load_catalogue,
     problems,
-    read_catalogue,
 )
 from ._checks import flag
 from ._errors import InvalidRequestError
@@ -202,14 +201,8 @@ def _sequence_of_inputs(inputs: object) -> Sequence[InputLike]:
         ) from None
 
 
-async def _load_catalogue() -> None:
-    """Have the catalogue read: some 10 ms (measured), so not on the event loop."""
-    if not catalogue_is_read():
-        await anyio.to_thread.run_sync(read_catalogue)
-
-
 async def _check_count(kind: str, count: int) -> None:
-    await _load_catalogue()
+    await load_catalogue()
     most = input_limit(kind)
     if most is not None and count > most:
         raise InvalidRequestError(f"{kind} takes at most {most} inputs, not {count}")
@@ -234,7 +227,7 @@ async def _sent(job: Mapping[str, Any], parts: Sequence[FormPart]) -> list[SentI
 
 async def _check_known(job: Mapping[str, Any], parts: Sequence[FormPart]) -> None:
     """Check the job against what is documented of its type, and report all problems at once."""
-    await _load_catalogue()
+    await load_catalogue()
     found = problems(job, await _sent(job, parts))
     if found:
         raise InvalidRequestError(f"{job['type']} refuses this job: {'; '.join(found)}")
@@ -242,7 +235,7 @@ async def _check_known(job: Mapping[str, Any], parts: Sequence[FormPart]) -> Non
 
 async def _warn_of_doubts(job: Mapping[str, Any], parts: Sequence[FormPart]) -> None:
     """Log what is wrong with the job, for certain or likely; it is sent all the same."""
-    await _load_catalogue()
+    await load_catalogue()
     sent = await _sent(job, parts)
     found = [*problems(job, sent), *doubts(job, sent)]
     names = [part.filename for part in parts]

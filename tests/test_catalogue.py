@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
-from prodia_async import InvalidRequestError, Job, JobRequest, _catalogue, _requests
+from prodia_async import AsyncProdia, InvalidRequestError, Job, JobRequest, _catalogue
 from prodia_async._catalogue import (
     SentInput,
     described,
@@ -35,6 +35,7 @@ from prodia_async._catalogue_data import (
     read_catalogue,
 )
 from prodia_async._requests import FILENAME_FIELDS, encode_job
+from prodia_async.batch._trade import ProdiaTrade
 from prodia_async.emulator import CATALOGUE
 
 FAST = "inference.flux-fast.schnell.txt2img.v1"
@@ -353,12 +354,19 @@ async def test_it_is_read_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) ->
         read()
 
     read = _catalogue.read_catalogue
-    monkeypatch.setattr(_requests, "read_catalogue", spy)
-    _catalogue._by_name.cache_clear()
-    for _ in range(2):
-        await encode_job(JobRequest(Job("t")), validate="known")
-    assert len(threads) == 1
-    assert threads != [threading.get_ident()]
+    monkeypatch.setattr(_catalogue, "read_catalogue", spy)
+    async with AsyncProdia("any", base_url="http://127.0.0.1:1") as client:
+        trade = ProdiaTrade(client)
+        for use in (
+            lambda: encode_job(JobRequest(Job("t")), validate="known"),
+            lambda: trade.asked(Job("t")),  # a batch, which asks what a job may cost
+        ):
+            threads.clear()
+            _catalogue._by_name.cache_clear()
+            for _ in range(2):
+                await use()
+            assert len(threads) == 1
+            assert threads != [threading.get_ident()]
 
 
 def test_the_limits_that_always_hold_are_the_catalogues() -> None:

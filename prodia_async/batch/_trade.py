@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .._catalogue import job_type as catalogued
+from .._catalogue import load_catalogue
 from .._client import AsyncProdia
 from .._errors import InvalidRequestError, ProdiaError
 from .._keys import Digester, canonical_accept, content_key
@@ -242,6 +243,7 @@ class ProdiaTrade:
         wire = wire_job(request.job)
         inputs = [as_input(each) for each in request.inputs]
         digests = await self._digester.inputs(inputs) if inputs else []
+        await load_catalogue()  # for `facts`
         # What an input is called in the request counts, where it has no name of its own.
         accept = canonical_accept(request.accept)
         key = content_key(wire, inputs=digests, accept=accept, sample=given.sample)
