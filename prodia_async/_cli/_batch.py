@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from ..batch._rows import JobReader
 
 _BROKEN = 3
+_OF_THE_FOLDER = frozenset({"layout", "outputs", "api"})
+"""What a folder is made with once and for all."""
 _LOOKED_AT = 10_000
 """How many failures are looked at for what they have in common. Chosen: a moment."""
 _CAUSES = 3
@@ -204,7 +208,10 @@ def _batch(
     from ..batch import BatchError  # noqa: PLC0415  (only this needs it)
 
     folder = Path(out)
-    before = _before(folder)
+    try:
+        before = _before(folder)
+    except BatchError as error:
+        return say_error(str(error), status=_BROKEN)
     made_with = before.get("made with") or {}
     options = before.get("options") or {}
     wanted = _Wanted(
@@ -257,21 +264,55 @@ def _reader(
 ) -> JobReader:
     from ..batch import read_jobs  # noqa: PLC0415  (only this needs it)
 
-    known = before.get("input")
+    known = before.get("input") or {}
+    base = None
     if jobs is None:
-        if known is None:
+        if not known:
             wrong("batch", f"needs a file of jobs: {out} has none to go on with")
-        jobs = str(known["path"])
+        path, base = Path(known["path"]), known.get("base")
+        moved = out / path.name
+        if not path.exists() and _is_kept(moved, out) and moved.exists():
+            path = moved
+        jobs = str(path)
+        given["config"] = {**(known.get("config") or {}), **(given["config"] or {})}
         for name, value in given.items():
             given[name] = value or known.get(name)
     elif jobs == "-" and not is_dry:
-        # Standard input comes once, and the run may have to go on without it.
-        out.mkdir(parents=True, exist_ok=True)
-        jobs = str(out / "input.txt")
-        with Path(jobs).open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        return read_jobs(jobs, sniff=True, **given)
-    return read_jobs(jobs, sniff=jobs.endswith("input.txt"), **given)
+        jobs, base = str(_keep_input(out)), str(Path.cwd())
+    reader = read_jobs(jobs, sniff=_is_kept(Path(jobs), out), **given)
+    if base is not None:
+        # Files that rows name are looked for where it was given, not where it is kept.
+        reader.options["base"] = base
+        reader._defaults = replace(reader._defaults, base=Path(base))  # noqa: SLF001  (our own)
+    return reader
+
+
+def _keep_input(folder: Path) -> Path:
+    """
+    Keep standard input in a run's folder: it comes once, and the run may have to go on without it.
+
+    It is named by its content, so what a run that goes on there has got, or one
+    that is refused now has left to go on with, stays as it is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".input-{os.getpid()}.part"
+    digest = blake2b(digest_size=8)
+    try:
+        with temporary.open("wb") as file:
+            while piece := sys.stdin.buffer.read(1 << 20):
+                digest.update(piece)
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary.replace(folder / f"input-{digest.hexdigest()}.txt")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_kept(path: Path, folder: Path) -> bool:
+    """Return whether a file is what standard input once was: its first line tells what it is."""
+    is_in = path.parent.absolute() == folder.absolute()
+    return is_in and re.fullmatch(r"input(-[0-9a-f]{16})?\.txt", path.name) is not None
 
 
 async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
@@ -325,6 +366,8 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
             )
             return await _work(out, batch(float(price)), reader, wanted, float(price))
         except BatchChangedError as error:
+            if {each.partition(" ")[0] for each in error.differences} <= _OF_THE_FOLDER:
+                raise  # which says so itself: nothing can be added to it
             for each in error.differences:
                 typer.echo(f"different: {each}", err=True)
             raise InvalidRequestError(

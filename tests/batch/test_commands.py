@@ -148,6 +148,85 @@ def test_standard_input_is_kept_to_go_on_with(
     assert api.ledger.totals().ran == before + 1
 
 
+def test_standard_input_that_is_refused_takes_nothing_away(
+    api: Emulator, run_here: Here, tmp_path: Path
+) -> None:
+    """Other jobs on standard input, for the same folder: what was there goes on, moved too."""
+    folder = tmp_path / "run"
+    ask = ("batch", "-", "-o", folder, "--type", SCHNELL, *SMALL)
+    first = run(api, *ask, "--max-cost", 0.003, stdin="prompt,seed\na fox,1\na fox,2\n")
+    assert first.stdout.startswith("1 done, 0 failed, 0 in doubt, 1 left"), first.stderr
+    refused = run(api, *ask, stdin="prompt,seed\nan owl,1\nan owl,2\n")
+    assert refused.returncode == 2
+    assert "different: config.prompt was 'a fox' and is 'an owl'" in refused.stderr
+    moved = folder.rename(tmp_path / "moved")
+    again = run_here("batch", "-o", moved, "--max-cost", 1)
+    assert again.stdout.startswith("2 done (1 before)"), again.stderr
+    assert not list(moved.glob("*.part"))
+
+
+def test_files_that_standard_input_names_are_those_of_the_working_folder(
+    api: Emulator, tmp_path: Path
+) -> None:
+    """A path in a row is relative to where the command was given; when it goes on as well."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("prompt,input\na fox,a.png\nan owl,a.png\n", encoding="utf-8")
+    env = os.environ | variables(api) | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "prodia_async", "batch", "-o", "run"]
+    ask = [*command, "-", "-t", "flux-2.klein.4b.img2img.v1", "--max-cost", "0.003"]
+    told = []
+    for each, where in ((ask, tmp_path), ([*command, "--max-cost", "1"], tmp_path)):
+        with rows.open("rb") as stdin:
+            done = subprocess.run(
+                each, cwd=where, env=env, stdin=stdin, capture_output=True, text=True, timeout=60,
+                check=False,
+            )  # fmt: skip
+        told.append(done.stdout + done.stderr)
+    assert told[0].startswith("1 done, 0 failed, 0 in doubt, 1 left"), told
+    assert told[1].startswith("2 done (1 before), 0 failed"), told
+
+
+def test_a_prompt_file_of_that_name_is_none_of_standard_input(
+    api: Emulator, run_here: Here, tmp_path: Path
+) -> None:
+    """``input.txt`` elsewhere is a prompt a line, whatever its first line looks like."""
+    prompts = tmp_path / "input.txt"
+    prompts.write_text("prompt, painted\n{a brace\n", encoding="utf-8")
+    done = run_here("batch", prompts, "-o", tmp_path / "run", "-t", SCHNELL, *SMALL)
+    assert done.stdout.startswith("2 done, 0 failed"), done.stderr
+    more = run_here("batch", "-o", tmp_path / "run", "-c", "steps=2", "--also", "--dry-run")
+    assert '"width": 256' in more.stdout, "a setting on top of the folder's own"
+    assert '"steps": 2' in more.stdout
+
+
+def test_what_a_folder_is_made_with_cannot_be_added_to(
+    api: Emulator, run_here: Here, tmp_path: Path
+) -> None:
+    """Another layout is no other job: ``--also`` would not help, so it is not advised."""
+    prompts = tmp_path / "one.txt"
+    prompts.write_text("a fox\n", encoding="utf-8")
+    ask = ("batch", prompts, "-o", tmp_path / "run", "-t", SCHNELL, *SMALL)
+    assert run_here(*ask).returncode == 0
+    refused = run_here(*ask, "--layout", "tar")
+    assert refused.returncode == 2
+    assert "layout was 'files' and is 'tar'. Give what it was made with" in refused.stderr
+    assert "--also" not in refused.stderr
+
+
+def test_a_damaged_record_is_a_promise_that_cannot_be_kept(
+    api: Emulator, run_here: Here, tmp_path: Path
+) -> None:
+    """Exit status 3, of every command on the folder."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.sqlite").write_bytes(b"no record at all" * 100)
+    for command in (("batch", "-o", folder), ("report", folder), ("verify", folder)):
+        done = run_here(*command)
+        assert done.returncode == 3, command
+        assert "is damaged" in done.stderr
+
+
 def test_money_is_a_question_before_the_run(api: Emulator, run_here: Here, tmp_path: Path) -> None:
     """A price that nobody knows is asked for, not guessed; the limit is kept; 2 is work left."""
     file = tmp_path / "pings.jsonl"
