@@ -27,7 +27,7 @@ import logging
 import warnings
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
 
@@ -36,7 +36,7 @@ from ._errors import CapacityError, ConnectError, DeadlineExceededError, ProdiaE
 from ._hooks import AttemptDetails, JobDetails, log, logger, tell
 from ._retry import Decision, RetryBudget, retrying
 from ._secret import Secret, blotted_data
-from ._sessions import FreeTicket, Session, Sessions, UnderWay, Unfinished
+from ._sessions import FreeTicket, Session, Sessions, UnderWay, Unfinished, goes_on, left_of
 from ._verdicts import (
     STAGES,
     WHY_HELD,
@@ -81,10 +81,7 @@ REFUSED = (
 )
 
 DRAIN_LOOK_SECONDS = 0.02
-"""
-How often somebody who drains looks whether all have come to their ends; and fifty times at
-most whether those that were not sent have heard of it: other threads are slow. Chosen.
-"""
+"""How often a drain looks for ends, fifty times of what was not sent (threads are slow). Chosen."""
 
 Event = Literal["started", "finished", "waiting"]
 
@@ -99,7 +96,7 @@ class Engine:
 
     Attributes:
         budget: What retries of faults draw from.
-        under_way: The jobs, and the submissions of such, that have not ended.
+        under_way: The jobs, and the submissions of such, that have not ended, and whose they are.
         is_draining: Whether no new jobs are taken.
     """
 
@@ -108,8 +105,9 @@ class Engine:
     ) -> None:
         self._sessions = Sessions(make_sender=make_sender, make_scheduler=make_scheduler)
         self.budget = RetryBudget()
-        self.under_way: dict[UnderWay, None] = {}
+        self.under_way: dict[UnderWay, Session | None] = {}
         self.is_draining = False
+        self._left: tuple[Unfinished, ...] = ()
 
     def __del__(self) -> None:
         # Half made, it has no sessions.
@@ -199,23 +197,25 @@ class Engine:
             return ()
         self.is_draining = True
         self.session().scheduler.stop_sources()
-        await self._until_none(lambda each: each.was_sent, timeout)
-        left = tuple(each.unfinished() for each in list(self.under_way) if each.was_sent)
-        self.session().scheduler.close()  # whoever waits to be sent is told so now
-        await self._until_none(lambda each: not each.was_sent, 50 * DRAIN_LOOK_SECONDS)
-        await self.aclose()
-        return left
+        await self._until_none(timeout, was_sent=True)
+        if not self.closed:  # by another drain, or by somebody who would not wait
+            self._left = left_of(self.under_way)
+            self.session().scheduler.close()  # whoever waits to be sent is told so now
+            await self._until_none(50 * DRAIN_LOOK_SECONDS, was_sent=False)
+            await self.aclose()
+        return self._left
 
-    async def _until_none(self, which: Callable[[Any], bool], seconds: float | None) -> None:
+    async def _until_none(self, seconds: float | None, *, was_sent: bool) -> None:
         with anyio.move_on_after(seconds):
             # Looked at rather than told, since they may be other threads' jobs.
-            while any(which(each) for each in list(self.under_way)):  # noqa: ASYNC110  (see above)
+            while goes_on(self.under_way, was_sent=was_sent):  # noqa: ASYNC110  (see above)
                 await anyio.sleep(DRAIN_LOOK_SECONDS)
 
     async def aclose(self) -> None:
         """Close the connections, for good."""
         if self.closed:
             return
+        self._left = self._left or left_of(self.under_way)
         mine, others = self._sessions.close()
         try:
             if mine is not None:
@@ -314,7 +314,7 @@ class _Flight(Generic[T]):
         self._gave_back = False
         self.was_sent = False
         if not terms.free:
-            engine.under_way[self] = None
+            engine.under_way[self] = session
         if terms.counted and terms.hook is not None:
             tell(terms.hook, self._as_job("queued"))
 

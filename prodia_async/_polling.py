@@ -257,7 +257,7 @@ async def ask(
 def awaited(engine: Engine, told: Unfinished) -> Iterator[None]:
     """Have a drain wait for a job that is left with the server, while the block asks about it."""
     job = Awaited(told)
-    engine.under_way[job] = None
+    engine.under_way[job] = None if engine.closed else engine.session()
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ from ._show import Told
 from ._waiting import clock_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from ._admission import Trouble
     from ._exchange import Sender
@@ -299,6 +299,31 @@ class Awaited:
     def unfinished(self) -> Unfinished:
         """Tell what it is, for whoever closes the client before it has ended."""
         return self._told
+
+
+def goes_on(under_way: Mapping[UnderWay, Session | None], *, was_sent: bool) -> bool:
+    """
+    Return whether any job is under way yet, where one can come to its end.
+
+    Nothing comes of those whose loop was closed over them, or that belong to the
+    process that this one was forked from.
+
+    Args:
+        under_way: Jobs, and whose they are.
+        was_sent: Whether those count that were sent, or those that were not.
+    """
+    each = list(under_way.items())
+    gone = {session for _, session in each if session is not None and session.is_gone()}
+    return any(job.was_sent is was_sent and session not in gone for job, session in each)
+
+
+def left_of(under_way: Mapping[UnderWay, Session | None]) -> tuple[Unfinished, ...]:
+    """Tell the jobs of this process that were sent and not answered."""
+    return tuple(
+        job.unfinished()
+        for job, session in list(under_way.items())
+        if job.was_sent and (session is None or session.pid == os.getpid())
+    )
 
 
 NOW = frozenset({"in_flight", "queued", "waiting"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -130,6 +131,7 @@ async def test_a_kontext_picture_that_is_cut_off_is_told_with_its_id(api: Emulat
     async with anyio.create_task_group() as group:
         group.start_soon(tried, found, lambda: client.kontext("a fox", poll=0.2))
         await until(lambda: api.ledger.totals().answered == 2)
+        await anyio.sleep(0.05)  # its answer has been read, and the next look is not due
         await client.aclose()
     (error,) = found
     assert isinstance(error, ConnectionLostError)
@@ -199,3 +201,45 @@ async def test_a_client_that_is_closed_while_a_job_looks_at_its_input(
     assert api.ledger.totals().received == 0
     with pytest.raises(RuntimeError, match="closed"):
         await client.job(FOX)
+
+
+@on_both_loops
+async def test_two_drains_at_once(api: Emulator) -> None:
+    """As where SIGTERM comes twice: both wait, and both tell what was left; neither fails."""
+    for seconds in (8.0, 0.1):
+        found: list[object] = []
+        left: list[object] = []
+        client = AsyncProdia("t", base_url=api.base_url)
+
+        async def drain(client: AsyncProdia, seconds: float, left: list[object]) -> None:
+            left.append(await client.drain(timeout=seconds))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(tried, found, partial(client.job, FOX))
+            await until(lambda client=client: client.statistics().in_flight == 1)  # type: ignore[misc]
+            await anyio.sleep(0.1)
+            for _ in range(2):
+                group.start_soon(drain, client, seconds, left)
+        lost = (Unfinished(TYPE, None, None, may_have_run=True),)
+        assert left == [() if seconds == 8.0 else lost] * 2
+        assert isinstance(found[0], JobResponse if seconds == 8.0 else ConnectionLostError)
+
+
+@on_both_loops
+async def test_a_client_that_is_closed_while_it_drains(api: Emulator) -> None:
+    """Whoever leaves `async with` meanwhile ends the drain, which tells what was cut off by it."""
+    found: list[object] = []
+    left: list[object] = []
+
+    async def drain() -> None:
+        left.append(await client.drain())
+
+    async with anyio.create_task_group() as group:
+        async with AsyncProdia("t", base_url=api.base_url) as client:
+            group.start_soon(tried, found, lambda: client.job(FOX))
+            await until(lambda: client.statistics().in_flight == 1)
+            await anyio.sleep(0.1)
+            group.start_soon(drain)
+            await anyio.sleep(0.05)
+    assert left == [(Unfinished(TYPE, None, None, may_have_run=True),)]
+    assert isinstance(found[0], ConnectionLostError)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from conftest import open_sockets
-from raw_server import PICTURE, Conversation, RawServer
+from raw_server import PICTURE, Conversation, RawServer, http
 
 from prodia_async import AsyncProdia
+from prodia_async.types import Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,3 +143,75 @@ def test_a_forked_child_has_its_own_connections() -> None:
         assert (done.returncode, done.stderr) == (0, "")
         by_connection = [request.connection for request in server.requests]
     assert by_connection == [1, 2, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_does_not_wait_for_the_jobs_of_its_parent() -> None:
+    """They are in its copy of memory, and never come to an end there; nor are they its own."""
+    script = """
+        import asyncio, os, sys
+        from prodia_async import AsyncProdia
+
+        client = AsyncProdia("t", base_url=sys.argv[1])
+
+        async def drain():
+            async with asyncio.timeout(5):
+                assert await client.drain() == ()
+
+        async def fork():
+            job = asyncio.ensure_future(client.job({"type": "inference.ping.v1"}))
+            while not client.statistics().in_flight:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            child = os.fork()
+            if child == 0:
+                asyncio._set_running_loop(None)
+                try:
+                    asyncio.run(drain())
+                except TimeoutError:
+                    os._exit(3)
+                os._exit(0)
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            assert status == 0, status
+            assert await client.drain() == ()
+            await job
+
+        asyncio.run(fork())
+    """
+
+    def slow(conversation: Conversation) -> None:
+        conversation.server.over.wait(1.0)
+        conversation.send(http())
+
+    with RawServer([slow]) as server:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(script), server.url],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(server.requests) == 1
+
+
+def test_a_drain_does_not_wait_for_a_loop_that_was_closed() -> None:
+    """Its jobs were sent and never answered, which is told; nobody waits for them for ever."""
+
+    def stall(conversation: Conversation) -> None:
+        conversation.stall()
+
+    async def drain() -> tuple[Unfinished, ...]:
+        async with asyncio.timeout(5):
+            return await client.drain()
+
+    with RawServer([stall]) as server:
+        client = AsyncProdia("t", base_url=server.url)
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(client.job(PING))
+        while not server.requests:
+            loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()  # over its head
+        left = asyncio.run(drain())
+        coroutine = task.get_coro()
+        assert coroutine is not None
+        coroutine.close()  # or asyncio complains that nobody ended it
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    assert left == (Unfinished("inference.ping.v1", None, None, may_have_run=True),)

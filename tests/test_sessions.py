@@ -29,6 +29,8 @@ from prodia_async._sessions import (
     Sessions,
     Unfinished,
     add_up,
+    goes_on,
+    left_of,
 )
 
 if TYPE_CHECKING:
@@ -379,3 +381,42 @@ def test_many_threads_with_short_loops_lose_no_count() -> None:
         asyncio.run(client.aclose())
     assert failures == []
     assert client.statistics().completed == threads * rounds == server.charges
+
+
+class Of:
+    """A job under way."""
+
+    def __init__(self, name: str, *, was_sent: bool) -> None:
+        self.name = name
+        self.was_sent = was_sent
+
+    def unfinished(self) -> Any:
+        return self.name
+
+
+def test_what_is_waited_for_and_what_is_left() -> None:
+    """Only what can end is waited for; what is told is all of this process that was sent."""
+
+    class Whose:
+        def __init__(self, *, here: bool, gone: bool) -> None:
+            self.pid = os.getpid() - (not here)
+            self.gone = gone
+
+        def is_gone(self) -> bool:
+            return self.gone
+
+    here, closed, parents = (
+        Whose(here=True, gone=False), Whose(here=True, gone=True), Whose(here=False, gone=True),
+    )  # fmt: skip
+    for owner, waited_for, told in [
+        (here, True, True), (closed, False, True), (parents, False, False), (None, True, True),
+    ]:  # fmt: skip
+        for was_sent in (True, False):
+            each: Any = {Of("a", was_sent=was_sent): owner}
+            assert goes_on(each, was_sent=was_sent) is waited_for
+            assert not goes_on(each, was_sent=not was_sent)
+            assert list[Any](left_of(each)) == (["a"] if told and was_sent else [])
+    both: Any = {Of("a", was_sent=True): closed, Of("b", was_sent=True): here}
+    assert goes_on(both, was_sent=True)
+    assert list[Any](left_of(both)) == ["a", "b"]
+    assert not goes_on({}, was_sent=True)
