@@ -113,9 +113,7 @@ def _collect(
     as_json: options.JsonFlag = False,
 ) -> None:
     """Wait for submitted jobs, and write what they made. Asking and fetching cost nothing."""
-    if as_json and out == "-":
-        wrong("--json", "needs standard output for itself; give -o a file or a folder")
-    target = Target(out)
+    target = Target(out, as_json=as_json)
     if len(ids) > 1 and (target.file is not None or target.is_standard_output):
         wrong("-o", "must be a folder for several jobs; end it in /")
     failures: list[ProdiaError | OSError] = []
@@ -124,10 +122,10 @@ def _collect(
     async def fetch(job: AsyncJob) -> None:
         try:
             response = await job.result(poll=poll)
-            show = partial(show_response, response, target, as_json=as_json)
+            show = partial(show_response, response, target)
         except ProdiaError as error:
             failures.append(error)
-            show = partial(show_rest, error, target, as_json=as_json)
+            show = partial(show_rest, error, target)
         async with told:  # one at a time, so that their lines stay together
             try:
                 await anyio.to_thread.run_sync(show)

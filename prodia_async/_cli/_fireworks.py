@@ -27,7 +27,7 @@ from . import _options as options
 from ._app import InterruptedJobError, app, named, wrong
 from ._config import media_of, read_config, read_setting, read_text
 from ._job import show_all, show_rest
-from ._show import spinner
+from ._show import effort, spinner
 from ._target import Target
 
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ def _fireworks(
     The key is taken from the environment variable FIREWORKS_API_KEY, for the
     reason that the token of the other API is.
     """
-    if as_json and out == "-":
-        wrong("--json", "needs standard output for itself; give -o a file or a folder")
-    target = Target(out)
+    target = Target(out, as_json=as_json)
     order: Order | None = None
     if task is None:
         order = make_order(
@@ -187,10 +185,10 @@ def _fireworks(
         ) from None
     except ProdiaError as error:
         if not isinstance(error, ContentFilteredError):
-            show_rest(error, target, as_json=as_json)
+            show_rest(error, target)
         raise
     facts = json.dumps(_facts(response), indent=2) if as_json else None
-    show_all(target, response.images, _summary(response), facts, as_json=as_json)
+    show_all(target, response.images, _summary(response), facts)
 
 
 def make_order(
@@ -326,12 +324,7 @@ def _summary(response: ImageResponse) -> Iterator[str]:
         yield f"seed      {', '.join(seeds)}"
     if any(each.is_filtered for each in response.images):
         yield "filtered  the service says that it filtered what it made"
-    timing = response.timing
-    waited = timing.queued + timing.backoff
-    waiting = f", {waited:.2f} s of it waiting" if waited >= 0.005 else ""
-    yield f"time      {timing.total:.2f} s{waiting}"
-    if response.attempts:
-        yield f"attempts  {len(response.attempts)} ({', '.join(map(str, response.attempts))})"
+    yield from effort(response)
     if facts["dollars"] is not None:
         yield f"price     ${facts['dollars']:g}, by the steps (no answer tells)"
 

@@ -51,12 +51,10 @@ def _job(
     """
     if as_json and direct:
         wrong("--json", "needs the job result, which --direct leaves out")
-    if as_json and out == "-":
-        wrong("--json", "needs standard output for itself; give -o a file or a folder")
     if price and direct:
         wrong("--price", "needs the job result, which --direct leaves out")
     job = make_job(job_type, job_file, config or [], has_inputs=bool(inputs))
-    target = Target(out)
+    target = Target(out, as_json=as_json)
     wanted = read_accept(accept, target.file, job)
     files = read_inputs(inputs or [])
 
@@ -76,20 +74,20 @@ def _job(
             "interrupted; a job that was under way may have run and been charged"
         ) from None
     except ProdiaError as error:
-        show_rest(error, target, as_json=as_json)
+        show_rest(error, target)
         raise
-    show_response(response, target, as_json=as_json)
+    show_response(response, target)
 
 
-def show_rest(error: ProdiaError, target: Target, *, as_json: bool) -> None:
+def show_rest(error: ProdiaError, target: Target) -> None:
     """Write what came whole before an error: it is paid for, and worth having."""
-    speaker = Speaker(stderr=as_json or target.is_standard_output)
+    speaker = Speaker(stderr=target.takes_standard_output)
     for output, path in target.write(error.outputs):
         speaker.say(wrote(output, path))
     speaker.check()
 
 
-def show_response(response: JobResponse, target: Target, *, as_json: bool) -> None:
+def show_response(response: JobResponse, target: Target) -> None:
     """
     Write what a job made, and tell about it.
 
@@ -100,8 +98,7 @@ def show_response(response: JobResponse, target: Target, *, as_json: bool) -> No
         target,
         response.outputs,
         summary(response),
-        result_json(response.job) if as_json and response.job is not None else None,
-        as_json=as_json,
+        result_json(response.job) if target.as_json and response.job is not None else None,
     )
 
 
@@ -110,8 +107,6 @@ def show_all(
     outputs: Sequence[Output],
     lines: Iterable[str],
     as_program: str | None,
-    *,
-    as_json: bool,
 ) -> None:
     """
     Write outputs, then lines for people and the one text for a program.
@@ -119,7 +114,7 @@ def show_all(
     Raises:
         OSError: Something could not be written where it was to go; all else was done.
     """
-    speaker = Speaker(stderr=as_json or target.is_standard_output)
+    speaker = Speaker(stderr=target.takes_standard_output)
     failure: OSError | None = None
     try:
         for output, path in target.write(outputs):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .._models import JobResponse
     from .._outputs import Output
     from .._results import JobResult
+    from ..fireworks import ImageResponse
 
 
 class Speaker:
@@ -81,19 +82,24 @@ def wrote(output: Output, path: Path | None) -> str:
     return f"wrote     {name} ({kind}, {len(output.content):,} bytes{promise})"
 
 
-def summary(response: JobResponse) -> Iterator[str]:
-    """Say what there is to say of a job besides its outputs."""
-    job, timing = response.job, response.timing
-    if not response.outputs:
-        yield "wrote     nothing: this job made no output"
-    if job is not None and (job.config or {}).get("seed") is not None:
-        yield f"seed      {one_line(str((job.config or {})['seed']))}"
+def effort(response: JobResponse | ImageResponse) -> Iterator[str]:
+    """Say how long it took, and in how many attempts."""
+    timing = response.timing
     waited = timing.queued + timing.backoff
     waiting = f", {waited:.2f} s of it waiting" if waited >= 0.005 else ""
     yield f"time      {timing.total:.2f} s{waiting}"
     if response.attempts:
-        tried = ", ".join(map(str, response.attempts))
-        yield f"attempts  {len(response.attempts)} ({tried})"
+        yield f"attempts  {len(response.attempts)} ({', '.join(map(str, response.attempts))})"
+
+
+def summary(response: JobResponse) -> Iterator[str]:
+    """Say what there is to say of a job besides its outputs."""
+    job = response.job
+    if not response.outputs:
+        yield "wrote     nothing: this job made no output"
+    if job is not None and (job.config or {}).get("seed") is not None:
+        yield f"seed      {one_line(str((job.config or {})['seed']))}"
+    yield from effort(response)
     if job is not None and job.price is not None and job.price.dollars is not None:
         yield f"price     ${job.price.dollars:g}"
 

@@ -29,10 +29,15 @@ class Target:
 
     Args:
         out: A file; a folder (it exists, or ends in a slash); ``-`` for standard output.
+        as_json: Standard output is for the job result, as JSON, and for nothing else.
     """
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str, *, as_json: bool = False) -> None:
         self.is_standard_output = out == "-"
+        self.as_json = as_json
+        self.takes_standard_output = as_json or self.is_standard_output
+        if as_json and self.is_standard_output:
+            wrong("--json", "needs standard output for itself; give -o a file or a folder")
         self._out = out
         self._path = Path(out)
         self._is_folder = is_folder_path(out)
