@@ -6,12 +6,13 @@ import inspect
 import os
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import httpx
 
+from ._cache import AnswerCache
 from ._checks import flag, integer, optional, seconds
 from ._engine import Engine, Unfinished
 from ._errors import InvalidRequestError
@@ -20,6 +21,7 @@ from ._map import Outcomes
 from ._models import Failed, Succeeded
 from ._notebook import show_lists
 from ._progress import MapProgress, progress_of
+from ._requests import extra_headers
 from ._retry import RetryPolicy
 from ._scheduler import Scheduler, SchedulerStatistics
 from ._secret import Secret
@@ -81,6 +83,8 @@ class BaseOptions:
     deadline: float | None = None
     hook: AttemptHook | None = None
     max_queued: int | None = None
+    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
+    cache: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
@@ -92,6 +96,7 @@ class BaseOptions:
         ):
             raise InvalidRequestError(f"hook must be a plain function, not {shown(self.hook)}")
         optional(integer, "max_queued", self.max_queued)
+        extra_headers(self.extra_headers)
 
     @property
     def credential(self) -> TokenSource | None:
@@ -179,6 +184,9 @@ class BaseClient:
         self._timeout = options.timeout
         self._deadline = options.deadline
         self._hook = options.hook
+        self._headers = extra_headers(options.extra_headers)
+        folder = options.cache
+        self._cache = None if folder is None else AnswerCache(folder, base_url=self._base_url)
 
     def __repr__(self) -> str:
         counts = self.statistics()

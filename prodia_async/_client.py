@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 from . import _waiting
 from ._async_jobs import AsyncJob, submitted_id
 from ._base import BaseClient, BaseOptions, TokenSource
-from ._cache import AnswerCache
 from ._checks import flag, optional
 from ._errors import DeadlineExceededError, InvalidRequestError
 from ._formats import accept_header
@@ -24,7 +23,6 @@ from ._options import ACCOUNT, ClientOptions, JobLike, JobOptions, Options, Vali
 from ._polling import EndedJobs, count
 from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job
-from ._requests import extra_headers as checked_headers
 from ._sessions import Unfinished
 from ._show import shown
 from ._stream import JobStream, StreamBlock
@@ -162,8 +160,6 @@ class AsyncProdia(BaseClient):
         super()._set_options(options)
         assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
         self._price = options.price
-        folder = options.cache
-        self._cache = None if folder is None else AnswerCache(folder, base_url=self._base_url)
 
     def with_options(self, **overrides: Unpack[Options]) -> AsyncProdia:
         """
@@ -598,7 +594,7 @@ class _Calls:
         self.terms = client._terms  # noqa: SLF001
         self.price = client._price  # noqa: SLF001
         self.max_response_bytes = client._max_response_bytes  # noqa: SLF001
-        self.headers = checked_headers(client._options.extra_headers)  # noqa: SLF001  (its other half)
+        self.headers = client._headers  # noqa: SLF001
         self._ended = client._ended  # noqa: SLF001
 
     def ended(

@@ -12,7 +12,6 @@ from ._checks import flag
 from ._errors import InvalidRequestError
 from ._formats import accept_header
 from ._models import Job
-from ._requests import extra_headers
 from ._show import shown
 
 if TYPE_CHECKING:
@@ -81,15 +80,12 @@ class ClientOptions(BaseOptions):
     token: TokenSource | None = field(default=None, repr=False)
     price: bool = False
     accept: Format | str | None = None
-    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
-    cache: str | os.PathLike[str] | None = None
     validate: Validate | None = None
 
     def __post_init__(self) -> None:
         BaseOptions.__post_init__(self)
         flag("price", self.price)
         accept_header(self.accept, multipart=True)
-        extra_headers(self.extra_headers)
         if self.validate not in {None, "off", "known", "warn"}:
             raise InvalidRequestError(
                 f'validate must be "off", "known", "warn" or None, not {shown(self.validate)}'

@@ -132,7 +132,8 @@ def test_what_a_client_is_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     )  # fmt: skip
     kept: list[Any] = []
     monkeypatch.setattr(
-        client_module, "AnswerCache", lambda folder, *, base_url: kept.append((folder, base_url))
+        "prodia_async._base.AnswerCache",
+        lambda folder, *, base_url: kept.append((folder, base_url)),
     )
     client(cache=tmp_path)
     assert kept == [(tmp_path, "http://localhost")]

@@ -17,14 +17,13 @@ from typing import (
 
 from .. import _waiting
 from .._base import Account, BaseClient, BaseOptions, TokenSource
-from .._cache import AnswerCache
 from .._errors import DeadlineExceededError, ProdiaError
 from .._hooks import OneJob, log, told_as_one
 from .._keys import Digester
 from .._map import own_error
 from .._models import Failed, Succeeded, Timing, as_input
 from .._polling import awaited, count
-from .._requests import extra_headers, input_parts
+from .._requests import input_parts
 from .._sessions import Unfinished
 from .._show import one_line, shown
 from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
@@ -46,12 +45,10 @@ from ._orders import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import (
         Awaitable,
         Callable,
         Iterator,
-        Mapping,
     )  # fmt: skip
 
     from .._engine import Finished, Terms
@@ -87,13 +84,10 @@ class ClientOptions(BaseOptions):
 
     api_key: TokenSource | None = field(default=None, repr=False)
     accept: Format | str | None = None
-    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
-    cache: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         BaseOptions.__post_init__(self)
         accept_headers(self.accept, None, None)
-        extra_headers(self.extra_headers)
 
     @property
     def credential(self) -> TokenSource | None:
@@ -110,9 +104,6 @@ class Runner(BaseClient):
         super()._set_options(options)
         assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
         self._accept = options.accept
-        self._headers = extra_headers(options.extra_headers)
-        folder = options.cache
-        self._cache = None if folder is None else AnswerCache(folder, base_url=self._base_url)
         self._digester = Digester()
 
     async def _run_one_of_many(
