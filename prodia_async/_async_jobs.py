@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote
 
 from . import _notebook, _waiting
@@ -40,7 +41,7 @@ from ._errors import (
 )
 from ._media import is_cut_short
 from ._models import JobResponse, Timing
-from ._polling import RESULT_SECONDS, Pace, Patience, ask, awaited, free
+from ._polling import RESULT_SECONDS, EndedJobs, Pace, Patience, ask, awaited, count, free
 from ._requests import ASYNC_PATH
 from ._results import (
     FAILED_STATES,
@@ -101,32 +102,33 @@ which says whether it is one. Chosen.
 _DOTS = re.compile(r"\.*")
 
 
-class Calls(Protocol):
-    """What an `AsyncJob` needs of the client that made it."""
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """
+    What an `AsyncJob` needs of the client that made it.
 
-    @property
-    def engine(self) -> Engine:
-        """Runs requests."""
+    Attributes:
+        engine: Runs requests.
+        terms: Returns the terms to run them on, for a deadline of the caller's.
+        price: Whether to ask for prices.
+        max_response_bytes: The most that is collected in memory for one job.
+        headers: Further ones for every request.
+        counted: The jobs whose end was counted.
+    """
 
-    def terms(self, deadline: float | None) -> Terms:
-        """Return the terms to run them on."""
-
-    @property
-    def price(self) -> bool:
-        """Whether to ask for prices."""
-
-    @property
-    def max_response_bytes(self) -> int:
-        """The most that is collected in memory for one job."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, str]]:
-        """Further headers for every request."""
+    engine: Engine
+    terms: Callable[[float | None], Terms]
+    price: bool
+    max_response_bytes: int
+    headers: Sequence[tuple[str, str]]
+    counted: EndedJobs
 
     def ended(
         self, job_id: str, *, completed: bool = False, cancelled: bool = False, dollars: float = 0.0
     ) -> None:
         """Count how a job ended; the first that is said of an id holds."""
+        if self.counted.add(job_id):
+            count(self.engine, completed=completed, cancelled=cancelled, dollars=dollars)
 
 
 def check_job_id(job_id: object) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from . import _waiting
-from ._async_jobs import AsyncJob, submitted_id
+from ._async_jobs import AsyncJob, Calls, submitted_id
 from ._base import BaseClient, BaseOptions, TokenSource
 from ._checks import flag, optional
 from ._errors import DeadlineExceededError, InvalidRequestError
@@ -264,7 +264,18 @@ class AsyncProdia(BaseClient):
         Raises:
             InvalidRequestError: `job_id` cannot be an id.
         """
-        return AsyncJob(job_id, _Calls(self))
+        return AsyncJob(job_id, self._calls())
+
+    def _calls(self) -> Calls:
+        """Return what an `AsyncJob` needs of its client."""
+        return Calls(
+            self._engine,
+            self._terms,
+            self._price,
+            self._max_response_bytes,
+            self._headers,
+            self._ended,
+        )
 
     @shows_options(JobRequest, JobOptions)
     def stream(
@@ -499,7 +510,7 @@ class AsyncProdia(BaseClient):
         try:
             return await submitted.result(deadline=deadline)
         except BaseException as error:
-            _Calls(self).ended(submitted.id, cancelled=not isinstance(error, Exception))
+            self._calls().ended(submitted.id, cancelled=not isinstance(error, Exception))
             raise
 
     def _with_own(self, request: JobRequest) -> JobRequest:
@@ -526,7 +537,7 @@ class AsyncProdia(BaseClient):
         extra["request_id"] = finished.request_id
         log(logging.INFO, "%s: submitted as %s", wire.kind, job_id, extra=extra)
         left = Unfinished(wire.kind, index, request.tag, may_have_run=True, job_id=job_id)
-        return AsyncJob(job_id, _Calls(self), job=collected.job, submitted=finished, left=left)
+        return AsyncJob(job_id, self._calls(), job=collected.job, submitted=finished, left=left)
 
     async def _prepare(
         self,
@@ -584,24 +595,6 @@ class AsyncProdia(BaseClient):
         answer.note(stream.job)
         # An error that the block swallowed counts all the same.
         await exchange.end(stream.error)
-
-
-class _Calls:
-    """What an `AsyncJob` needs of its client."""
-
-    def __init__(self, client: AsyncProdia) -> None:
-        self.engine = client._engine  # noqa: SLF001  (the client's own helper)
-        self.terms = client._terms  # noqa: SLF001
-        self.price = client._price  # noqa: SLF001
-        self.max_response_bytes = client._max_response_bytes  # noqa: SLF001
-        self.headers = client._headers  # noqa: SLF001
-        self._ended = client._ended  # noqa: SLF001
-
-    def ended(
-        self, job_id: str, *, completed: bool = False, cancelled: bool = False, dollars: float = 0.0
-    ) -> None:
-        if self._ended.add(job_id):
-            count(self.engine, completed=completed, cancelled=cancelled, dollars=dollars)
 
 
 def _with_defaults(

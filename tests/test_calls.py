@@ -37,7 +37,7 @@ from prodia_async import (
 from prodia_async import _client as client_module
 from prodia_async._attempts import Attempt
 from prodia_async._base import BaseClient
-from prodia_async._client import _Calls, _job_type_of, _response, _with_defaults
+from prodia_async._client import _job_type_of, _response, _with_defaults
 from prodia_async._reading import AnswerFeed, CollectedAnswer
 from prodia_async._requests import encode_job
 from prodia_async._sessions import Unfinished
@@ -617,7 +617,7 @@ async def test_a_submission_in_the_log(
 async def test_a_job_is_counted_once() -> None:
     """Whoever tells of its end first; and as that says."""
     async with client(extra_headers={"X-Team": "blue"}) as prodia:
-        calls = _Calls(prodia)
+        calls = prodia._calls()
         assert (calls.price, calls.max_response_bytes) == (False, MAX_RESPONSE_BYTES)
         assert calls.headers == [("x-team", "blue")]
         calls.ended("a", completed=True, dollars=0.25)
