@@ -42,6 +42,10 @@ MAX_LINES = 1024
 """So many job types a source, or a scheduler, remembers. Chosen: ten times as many as there are."""
 
 
+_IN_LINE = [int(state in {State.NEW, State.QUEUED}) for state in State]
+"""Whether a job counts for its line, by its ticket's state."""
+
+
 class Desk(Protocol):
     """
     A scheduler, as far as its sources are concerned.
@@ -240,10 +244,9 @@ class Source:
 
     def moved(self, line: Line[Any], before: State | None, state: State) -> None:
         """Note that a ticket came, or went from one state to another."""
-        # By identity: an enum's hash is slow, and this is done several times a job.
-        is_in_line = state is State.NEW or state is State.QUEUED
-        change = is_in_line - (before is State.NEW or before is State.QUEUED)
+        change = _IN_LINE[state]
         if before is not None:
+            change -= _IN_LINE[before]
             self.counts[before] -= 1
         self.counts[state] += 1
         if change:
@@ -252,4 +255,5 @@ class Source:
                 self._several = True
                 if len(self._lines) > MAX_LINES:
                     self._lines = {each: count for each, count in self._lines.items() if count}
-        self.tell()
+        if self._waiting:
+            self.tell()
