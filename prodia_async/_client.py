@@ -393,7 +393,11 @@ class AsyncProdia(BaseClient):
         async def run(index: int, item: JobLike | JobRequest, source: Source) -> JobOutcome:
             request = item if isinstance(item, JobRequest) else JobRequest(item)
             request = _with_defaults(request, accept=accept, price=price, via=via)
-            return await self._run_one_of_many(index, request, source)
+            try:
+                response = await self._answer(request, source, index)
+                return Succeeded(index, request, response, tag=request.tag)
+            except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
+                return Failed(index, request, None, cast("Raised", own_error(error)), request.tag)
 
         return self._outcomes(
             jobs,
@@ -449,13 +453,6 @@ class AsyncProdia(BaseClient):
         options = {"inputs": inputs, "accept": accept, "price": price, "deadline": deadline}
         jobs = requests_of(job, grid, options)
         return await fill(grid, lambda: self.map(jobs))
-
-    async def _run_one_of_many(self, index: int, request: JobRequest, source: Source) -> JobOutcome:
-        try:
-            response = await self._answer(request, source, index)
-            return Succeeded(index, request, response, tag=request.tag)
-        except BaseException as error:  # noqa: BLE001  (one failure never stops the rest)
-            return Failed(index, request, None, cast("Raised", own_error(error)), request.tag)
 
     async def _answer(
         self, request: JobRequest, source: Source | None = None, index: int | None = None
@@ -624,12 +621,10 @@ def _with_defaults(
 def _job_type_of(item: JobLike | JobRequest) -> str | None:
     """Tell the type of one job of many; ``None`` for what is none, as it will turn out."""
     job = item.job if isinstance(item, JobRequest) else item
-    job_type = job.type if isinstance(job, Job) else _as_mapping(job).get("type")
+    job_type = job.type if isinstance(job, Job) else None
+    if isinstance(job, Mapping):
+        job_type = job.get("type")
     return job_type if isinstance(job_type, str) else None
-
-
-def _as_mapping(job: object) -> Mapping[str, Any]:
-    return job if isinstance(job, Mapping) else {}
 
 
 def _response(collected: Collector, finished: Finished) -> JobResponse:
