@@ -178,7 +178,7 @@ class AsyncProdia(BaseClient):
         """
         return self._view(overrides)
 
-    @shows_options(JobRequest, JobOptions)
+    @shows_options
     async def job(
         self,
         job: JobLike,
@@ -221,7 +221,7 @@ class AsyncProdia(BaseClient):
         """
         return await self._answer(JobRequest(job, via=via, **options))
 
-    @shows_options(JobRequest, JobOptions)
+    @shows_options
     async def submit(self, job: JobLike, **options: Unpack[JobOptions]) -> AsyncJob:
         """
         Leave a job with the server, to be collected later.
@@ -277,7 +277,7 @@ class AsyncProdia(BaseClient):
             self._ended,
         )
 
-    @shows_options(JobRequest, JobOptions)
+    @shows_options
     def stream(
         self, job: JobLike, **options: Unpack[JobOptions]
     ) -> AbstractAsyncContextManager[JobStream]:

@@ -11,7 +11,7 @@ from ._base import Account, BaseOptions, TokenSource
 from ._checks import flag
 from ._errors import InvalidRequestError
 from ._formats import accept_header
-from ._models import Job
+from ._models import Job, JobRequest
 from ._show import shown
 
 if TYPE_CHECKING:
@@ -119,28 +119,18 @@ class JobOptions(TypedDict, total=False):
 Method = TypeVar("Method", bound="Callable[..., Any]")
 
 
-def shows_options(of: type, options: type) -> Callable[[Method], Method]:
-    """
-    Have ``help`` and an editor show each option of a method that takes some as keywords.
-
-    Args:
-        of: What has them as its fields, with their defaults.
-        options: The typed dictionary that names them.
-    """
-    fields = inspect.signature(of).parameters
-    wanted = [
-        fields[name].replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name in options.__annotations__
+def shows_options(method: Method) -> Method:
+    """Have ``help`` and an editor show each option of a method that takes `JobOptions`."""
+    signature = inspect.signature(method)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    wanted = inspect.signature(JobRequest).parameters
+    options = [
+        wanted[name].replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name in JobOptions.__annotations__
     ]
-
-    def decorate(method: Method) -> Method:
-        signature = inspect.signature(method)
-        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        before = [each for each in own if each.kind is not each.KEYWORD_ONLY]
-        after = [each for each in own if each.kind is each.KEYWORD_ONLY]
-        method.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*before, *wanted, *after]
-        )
-        return method
-
-    return decorate
+    before = [each for each in own if each.kind is not each.KEYWORD_ONLY]
+    after = [each for each in own if each.kind is each.KEYWORD_ONLY]
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*before, *options, *after]
+    )
+    return method

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from .. import _waiting
 from .._checks import seconds as check_seconds
 from .._models import Timing
-from .._options import shows_options
 from .._wire import MAX_RESPONSE_BYTES
 from ._answers import ImageOutcome, ImageResponse
 from ._edits import (
@@ -63,12 +62,13 @@ class Options(TypedDict, total=False):
     cache: str | os.PathLike[str] | None
 
 
-class SDXLOptions(TypedDict, total=False):
-    """What the older endpoint takes, whatever it is asked for."""
+class EditOptions(TypedDict, total=False):
+    """What `AsyncFireworks.image_to_image` and `control_net` take beside their own arguments."""
 
+    model: str
+    negative_prompt: str | None
     width: int | None
     height: int | None
-    negative_prompt: str | None
     cfg_scale: float | None
     sampler: str | None
     steps: int | None
@@ -79,27 +79,15 @@ class SDXLOptions(TypedDict, total=False):
     lora_adapter_name: str | None
     lora_weight_filename: str | None
     apply_invisible_watermark: bool | None
+    crop_padding: bool | None
+    step_schedule_start: float | None
+    step_schedule_end: float | None
     accept: Format | str | None
     jpeg_quality: int | None
     json_image: ImageType | None
     raise_if_filtered: bool
     deadline: float | None
     extra_body: Mapping[str, Any] | None
-
-
-class GenerateOptions(SDXLOptions, total=False):
-    """What `AsyncFireworks.generate` takes beside the prompt."""
-
-    model: Required[str]
-
-
-class EditOptions(SDXLOptions, total=False):
-    """What `AsyncFireworks.image_to_image` and `control_net` take beside their own arguments."""
-
-    model: str
-    crop_padding: bool | None
-    step_schedule_start: float | None
-    step_schedule_end: float | None
 
 
 class AsyncFireworks(Runner):
@@ -289,8 +277,31 @@ class AsyncFireworks(Runner):
             )
         )
 
-    @shows_options(Generate, GenerateOptions)
-    async def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> ImageResponse:
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        model: str,
+        width: int | None = None,
+        height: int | None = None,
+        negative_prompt: str | None = None,
+        cfg_scale: float | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        samples: int = 1,
+        safety_check: bool | None = None,
+        style_preset: str | None = None,
+        lora_adapter_name: str | None = None,
+        lora_weight_filename: str | None = None,
+        apply_invisible_watermark: bool | None = None,
+        accept: Format | str | None = None,
+        jpeg_quality: int | None = None,
+        json_image: ImageType | None = None,
+        raise_if_filtered: bool = True,
+        deadline: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> ImageResponse:
         """
         Make one picture or several on the older image_generation endpoint (the SDXL models).
 
@@ -323,7 +334,31 @@ class AsyncFireworks(Runner):
         Raises:
             ProdiaError: As `text_to_image` does.
         """
-        return await self._run(Generate(prompt, **options))
+        return await self._run(
+            Generate(
+                prompt,
+                model=model,
+                width=width,
+                height=height,
+                negative_prompt=negative_prompt,
+                cfg_scale=cfg_scale,
+                sampler=sampler,
+                steps=steps,
+                seed=seed,
+                samples=samples,
+                safety_check=safety_check,
+                style_preset=style_preset,
+                lora_adapter_name=lora_adapter_name,
+                lora_weight_filename=lora_weight_filename,
+                apply_invisible_watermark=apply_invisible_watermark,
+                accept=accept,
+                jpeg_quality=jpeg_quality,
+                json_image=json_image,
+                raise_if_filtered=raise_if_filtered,
+                deadline=deadline,
+                extra_body=extra_body,
+            )
+        )
 
     async def image_to_image(
         self,
