@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from typing import TYPE_CHECKING
 
 from ._errors import InvalidRequestError
@@ -15,6 +16,18 @@ from ._show import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# What would contradict the request that is built.
+_OWN_HEADERS = frozenset(
+    {
+        "accept", "accept-encoding", "authorization", "connection", "content-encoding",
+        "content-length", "content-type", "expect", "host", "keep-alive", "proxy-connection",
+        "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+"""What a header's value may be."""
 
 
 def optional(check: Callable[..., object], what: str, value: object, **limits: float) -> None:
@@ -110,6 +123,28 @@ def string(what: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidRequestError(f"{what} must be a string that is not empty, not {shown(value)}")
     return value
+
+
+def header(where: str, name: object, value: object) -> tuple[str, str]:
+    """
+    Check a header of the caller's own; returned as it is sent.
+
+    Args:
+        where: What it stands in.
+        name: In any case.
+        value: Perhaps a secret, so no message shows it.
+
+    Raises:
+        InvalidRequestError: It cannot be sent, or is the client's own.
+    """
+    if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        raise InvalidRequestError(f"{shown(name)} in {where} is no header name")
+    if name.lower() in _OWN_HEADERS:
+        raise InvalidRequestError(f"{name!r} cannot be set by {where}; the client does")
+    if not isinstance(value, str) or not HEADER_VALUE.fullmatch(value):
+        raise InvalidRequestError(f"the value of {name!r} in {where} must be plain ASCII")
+    # Blanks around a value are no part of it, and h11 refuses them.
+    return name.lower(), value.strip(" \t")
 
 
 def path(what: str, value: object) -> str:

@@ -33,7 +33,7 @@ import anyio
 
 from ._attempts import Attempts
 from ._errors import CapacityError, ConnectError, DeadlineExceededError, ProdiaError, Stage
-from ._hooks import AttemptDetails, JobDetails, log, logger, tell
+from ._hooks import AttemptDetails, JobDetails, headers_of, log, logger, tell
 from ._retry import Decision, RetryBudget, retrying
 from ._secret import Secret, blotted_data
 from ._sessions import FreeTicket, Session, Sessions, UnderWay, Unfinished, goes_on, left_of
@@ -668,8 +668,8 @@ class _Flight(Generic[T]):
                 key=id(self),
             )
             tell(self._terms.hook, details)
-            if details.headers:
-                more = tuple(details.headers.items())
+            if event == "started" and details.headers:
+                more = headers_of(details)
                 return replace(self._request, headers=(*self._request.headers, *more))
         return self._request
 

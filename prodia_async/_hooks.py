@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import _waiting
+from ._checks import header
+from ._errors import InvalidRequestError
 from ._show import Told
 
 if TYPE_CHECKING:
@@ -43,7 +45,10 @@ class AttemptDetails(Told):
     key: int = 0
     """The same in all that is told of one job, and of no other while it goes on."""
     headers: dict[str, str] = field(default_factory=dict, repr=False)
-    """What is put here when it has ``"started"`` is sent with the attempt."""
+    """
+    What is put here when it has ``"started"`` is sent with the attempt. What cannot be sent, or is
+    the client's own, is logged and left out.
+    """
 
     @property
     def request_id(self) -> str | None:
@@ -105,13 +110,36 @@ def log(
         logger.log(level, message, *arguments, extra=extra)
 
 
+def headers_of(details: AttemptDetails) -> list[tuple[str, str]]:
+    """Return the headers that a hook added, as they are sent; log those that cannot be."""
+    kept = []
+    for name, value in details.headers.items():
+        try:
+            kept.append(header("the headers of a hook", name, value))
+        except InvalidRequestError as error:
+            log(logging.WARNING, "%s: %s; it is left out", details.job_type, error.message)
+    return kept
+
+
 def tell(hook: AttemptHook, details: AttemptDetails) -> None:
     """Call a hook; log what it raises."""
     try:
         hook(details)
-    except Exception:
+    except BaseException as error:
+        if not is_its_own(error):
+            raise
         with contextlib.suppress(Exception):
             logger.exception("the hook %r failed on %r", hook, details.event)
+
+
+def is_its_own(error: BaseException) -> bool:
+    """
+    Return whether a plain function of the caller's failed by itself.
+
+    No task can be cancelled in one, so a cancellation that it raises is of a
+    future whose result it asked for.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "CancelledError"
 
 
 class OneJob:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from ._checks import flag
 from ._errors import InvalidRequestError
-from ._hooks import log, logger
+from ._hooks import is_its_own, log, logger
 from ._notebook import running
 from ._show import words_of
 
@@ -78,7 +78,9 @@ class Teller:
         )
         try:
             self._tell(self._told)
-        except Exception:  # noqa: BLE001  (logged)
+        except BaseException as error:
+            if not is_its_own(error):
+                raise
             with contextlib.suppress(Exception):
                 logger.exception("the progress function %r failed", self._tell)
 

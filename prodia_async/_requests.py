@@ -28,7 +28,7 @@ from ._catalogue import (
     load_catalogue,
     problems,
 )
-from ._checks import flag
+from ._checks import HEADER_VALUE, flag, header
 from ._errors import InvalidRequestError
 from ._files import numbered
 from ._formats import JSON_TYPE, accept_header
@@ -55,16 +55,6 @@ FILENAME_FIELDS = (
 )  # fmt: skip
 """Config fields whose values name inputs. Documented: the job types' pages, format "filename"."""
 
-# What would contradict the request that is built here.
-_OWN_HEADERS = frozenset(
-    {
-        "accept", "accept-encoding", "authorization", "connection", "content-encoding",
-        "content-length", "content-type", "expect", "host", "keep-alive", "proxy-connection",
-        "te", "trailer", "transfer-encoding", "upgrade",
-    }
-)  # fmt: skip
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _BAD_IN_FILENAME = re.compile(r'["/\\\x00-\x1f\x7f\ud800-\udfff]')
 
 
@@ -303,7 +293,7 @@ async def _input_part(
         or type_of_name(name or suggested or "")
         or OCTET_STREAM
     )
-    if not _HEADER_VALUE.fullmatch(content_type):
+    if not HEADER_VALUE.fullmatch(content_type):
         raise InvalidRequestError(
             f"an input's content_type must be plain ASCII, not {shown(content_type)}"
         )
@@ -392,15 +382,6 @@ def extra_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
     Raises:
         InvalidRequestError: One cannot be sent, or is the client's own.
     """
-    checked = []
-    for name, value in _items("extra_headers", headers):
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidRequestError(f"{shown(name)} in extra_headers is no header name")
-        if name.lower() in _OWN_HEADERS:
-            raise InvalidRequestError(f"{name!r} cannot be set by extra_headers; the client does")
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-            # The value may be a secret, so it is not shown.
-            raise InvalidRequestError(f"the value of {name!r} in extra_headers must be plain ASCII")
-        # Blanks around a value are no part of it, and h11 refuses them.
-        checked.append((name.lower(), value.strip(" \t")))
-    return checked
+    return [
+        header("extra_headers", name, value) for name, value in _items("extra_headers", headers)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -50,6 +51,7 @@ from prodia_async import (
     TruncatedResponseError,
 )
 from prodia_async import _engine as engine_module
+from prodia_async._hooks import tell
 from prodia_async._retry import RetryBudget
 from prodia_async._scheduler import Scheduler
 from prodia_async._verdicts import fate_of, stage_of_attempt, trouble_of
@@ -743,6 +745,70 @@ async def test_a_hook_may_send_headers_along() -> None:
         async with client(server, hook=hook) as prodia:
             await prodia.job(PING)
     assert [each.header("x-trace") for each in server.requests] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-user", "Jos\u00e9"), ("x-number", 5), ("x-lines", "a\r\nb: c"), (7, "qqq"),
+        ("a b", "qqq"),
+        ("Authorization", "Bearer other"), ("Host", "elsewhere"), ("content-length", "3"),
+        ("Transfer-Encoding", "chunked"), ("accept-encoding", "gzip"),
+    ],
+)  # fmt: skip
+@on_both_loops
+async def test_a_header_that_a_hook_may_not_send(
+    name: Any, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged and left out: a broken trace costs no job, and contradicts no request."""
+
+    def hook(details: AttemptDetails) -> None:
+        details.headers.update({name: value, "X-Good": " kept "})
+
+    with RawServer() as server:
+        async with client(server, hook=hook) as prodia:
+            assert (await prodia.job(PING)).output.content == PICTURE
+        host = server.url.removeprefix("http://")
+    (request,) = server.requests
+    assert request.header("x-good") == "kept"
+    assert request.header("authorization") == "Bearer secret-token-of-many-letters"
+    assert request.header("host") == host
+    assert request.header("accept-encoding") == "identity"
+    assert request.header("transfer-encoding") is None
+    assert request.head.lower().count("content-length") == 1
+    assert "x-user" not in request.head
+    (said,) = ours(caplog)
+    assert said.startswith("inference.ping.v1: ")
+    assert "the headers of a hook" in said
+    assert "it is left out" in said
+    assert str(value) not in said
+
+
+@on_both_loops
+async def test_a_hook_that_asks_for_a_cancelled_future(caplog: pytest.LogCaptureFixture) -> None:
+    """Its error is logged as any other: nobody was cancelled, and the answer is paid for."""
+
+    def hook(details: AttemptDetails) -> None:
+        future: asyncio.Future[None] = asyncio.Future(loop=loop)
+        future.cancel()
+        future.result()
+
+    loop = asyncio.new_event_loop()
+    with RawServer() as server:
+        async with client(server, hook=hook) as prodia:
+            assert (await prodia.job(PING)).output.content == PICTURE
+            assert prodia.statistics().completed == 1
+    loop.close()
+    assert "failed on 'finished'" in caplog.text
+
+    def interrupted(details: AttemptDetails) -> None:
+        raise KeyboardInterrupt
+
+    details = AttemptDetails(
+        event="started", job_type="x", number=1, attempt=None, seconds_queued=0.0
+    )
+    with pytest.raises(KeyboardInterrupt):
+        tell(interrupted, details)
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import subprocess
@@ -193,3 +194,18 @@ def test_a_function_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> No
     each.close()
     assert told[-1] == MapProgress(total=None, done=2, failed=1, dollars=0.75)
     assert caplog.text.count("the progress function") == 2
+
+
+def test_a_function_that_asks_for_a_cancelled_future(caplog: pytest.LogCaptureFixture) -> None:
+    """It costs no answer either; but Ctrl-C goes through."""
+    error: BaseException = asyncio.CancelledError()
+
+    def tell(_: MapProgress) -> None:
+        raise error
+
+    teller = Teller(None, tell)
+    teller.ended(failed=False, dollars=0.0)
+    assert caplog.text.count("the progress function") == 1
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        teller.ended(failed=False, dollars=0.0)
