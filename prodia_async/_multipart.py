@@ -45,13 +45,16 @@ from ._errors import (
 from ._part_headers import PartStarted, parse_boundary, parse_part
 
 MAX_PARTS = 1000
-"""Chosen: a job has a handful of outputs. Go and Django stop at 1,000 parts, too."""
+"""Most parts. Chosen: a job has a handful of outputs. Go and Django stop at 1,000 parts, too."""
 
 MAX_PART_HEADER_BYTES = 16 * 1024
-"""Chosen: what Node takes for all headers of a message; encoders write a few hundred bytes."""
+"""
+Most bytes of a part's headers, with their line ends and the blank line. Chosen: what Node takes
+for all headers of a message; encoders write a few hundred bytes.
+"""
 
 MAX_PART_HEADERS = 32
-"""Chosen: encoders write one to three (measured); proxies may add some."""
+"""Most headers of a part. Chosen: encoders write one to three (measured); proxies may add some."""
 
 _PLACEHOLDER = b"\0"
 """Stands for payload that the parser is not shown; never part of a delimiter."""
@@ -105,7 +108,7 @@ class MultipartDecoder:
     when there are none). `error` tells without waiting for that call. From
     then on every call raises that same error.
 
-    At most `max_part_header_bytes` are kept between calls, and nothing is held
+    At most `MAX_PART_HEADER_BYTES` are kept between calls, and nothing is held
     back but what may be the start of a delimiter. Fastest with chunks of 32 KiB
     or more (measured; a call costs about 2 µs, and CPython's ``find`` has a bad
     case below 30,000 bytes).
@@ -124,9 +127,6 @@ class MultipartDecoder:
         "_in_part",
         "_lead",
         "_line_start",
-        "_max_part_header_bytes",
-        "_max_part_headers",
-        "_max_parts",
         "_needle",
         "_padded",
         "_parser",
@@ -139,31 +139,17 @@ class MultipartDecoder:
         "finished",
     )
 
-    def __init__(
-        self,
-        content_type: str,
-        *,
-        max_parts: int = MAX_PARTS,
-        max_part_header_bytes: int = MAX_PART_HEADER_BYTES,
-        max_part_headers: int = MAX_PART_HEADERS,
-    ) -> None:
+    def __init__(self, content_type: str) -> None:
         """
         Begin a body.
 
         Args:
             content_type: The response's Content-Type, with the boundary.
-            max_parts: How many parts may come.
-            max_part_header_bytes: How many bytes the headers of one part may
-                have, with their line ends and the blank line.
-            max_part_headers: How many headers one part may have.
 
         Raises:
             MalformedResponseError: Not multipart/form-data, or no usable boundary.
         """
         boundary = parse_boundary(content_type)
-        self._max_parts = max_parts
-        self._max_part_header_bytes = max_part_header_bytes
-        self._max_part_headers = max_part_headers
         self.finished = False
         self.bytes_received = 0
         self.error: ResponseError | None = None
@@ -282,9 +268,9 @@ class MultipartDecoder:
                 position = self._scan(data, position)
 
     def _start_headers(self) -> None:
-        if self._parts == self._max_parts:
+        if self._parts == MAX_PARTS:
             raise ResponseTooLargeError(
-                f"the body must have at most {self._max_parts} parts, but another one begins"
+                f"the body must have at most {MAX_PARTS} parts, but another one begins"
             )
         self._parts += 1
         self._header_block = bytearray(b"\r\n")
@@ -292,7 +278,7 @@ class MultipartDecoder:
     def _read_headers(self, data: bytes, position: int, block: bytearray) -> int:
         """Collect the header block; return the position behind it, or the end of the data."""
         before = len(block)
-        limit = self._max_part_header_bytes
+        limit = MAX_PART_HEADER_BYTES
         stop = min(len(data), position + 2 + limit - before)
         blank_line = data.find(b"\r\n\r\n", position, stop)
         block += data[position : stop if blank_line == -1 else blank_line + 4]
@@ -306,9 +292,9 @@ class MultipartDecoder:
                 )
             return stop
         started = parse_part(bytes(block[2:end]))
-        if len(started.headers) > self._max_part_headers:
+        if len(started.headers) > MAX_PART_HEADERS:
             raise ResponseTooLargeError(
-                f"a part must have at most {self._max_part_headers} headers; "
+                f"a part must have at most {MAX_PART_HEADERS} headers; "
                 f"part {self._parts} has {len(started.headers)}"
             )
         self._header_block = None

@@ -76,9 +76,9 @@ class Decoded:
                     assert_never(event)
 
 
-def decode(chunks: Iterable[bytes], content_type: str = TYPE_B, **limits: int) -> Decoded:
+def decode(chunks: Iterable[bytes], content_type: str = TYPE_B) -> Decoded:
     result = Decoded()
-    decoder = MultipartDecoder(content_type, **limits)
+    decoder = MultipartDecoder(content_type)
     try:
         for chunk in chunks:
             result.take(decoder.receive_data(chunk))
@@ -479,11 +479,12 @@ def test_repr() -> None:
 
 @pytest.mark.parametrize("excess", [0, 1])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_header_bytes(excess: int, chunked: bool) -> None:
+def test_header_bytes(excess: int, chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers may have exactly the limit, blank line included, and not a byte more."""
     block = b"a: " + b"x" * (93 + excess)
     body = b"--B\r\n" + block + b"\r\n\r\n\r\n--B--"
-    result = decode(bytewise(body) if chunked else [body], max_part_header_bytes=100)
+    monkeypatch.setattr("prodia_async._multipart.MAX_PART_HEADER_BYTES", 100)
+    result = decode(bytewise(body) if chunked else [body])
     assert result.error is (ResponseTooLargeError if excess else None)
     assert len(result.parts) == 1 - excess
 

@@ -237,7 +237,6 @@ async def dial(
     *,
     tls: ssl.SSLContext | None = None,
     local_address: str | None = None,
-    options: tuple[SocketOption, ...] = SOCKET_OPTIONS,
 ) -> W:
     """
     Open a connection on the running loop; of several addresses the first that answers.
@@ -248,8 +247,6 @@ async def dial(
         port: The port.
         tls: Whom to trust, for TLS.
         local_address: The address to come from.
-        options: Arguments of `socket.setsockopt`. TCP_NODELAY is set in any
-            case, by asyncio.
 
     Raises:
         OSError: No such name, nobody answers there, or no TLS.
@@ -274,7 +271,7 @@ async def dial(
     try:
         assert wire.transport is not None  # noqa: S101  (it is connected)
         sock = wire.transport.get_extra_info("socket")
-        for option in options:
+        for option in SOCKET_OPTIONS:  # and TCP_NODELAY, which asyncio sets
             sock.setsockopt(*option)
     except OSError:
         wire.abort()

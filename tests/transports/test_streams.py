@@ -485,12 +485,11 @@ async def test_options_of_the_socket() -> None:
 
 async def test_an_option_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that cannot be set up is closed."""
+    monkeypatch.setattr(_network, "SOCKET_OPTIONS", ((1, 9999, 1),))
     loop = asyncio.get_running_loop()
     async with peer(silent) as port:
         with pytest.raises(OSError, match="not available"):
-            await _network.dial(
-                lambda: _network.Wire(loop), "127.0.0.1", port, options=((1, 9999, 1),)
-            )
+            await _network.dial(lambda: _network.Wire(loop), "127.0.0.1", port)
 
 
 async def test_what_no_port_can_be() -> None:
