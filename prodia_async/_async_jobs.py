@@ -538,25 +538,21 @@ class AsyncJob:
     @asynccontextmanager
     async def _stream(self, name: str) -> AsyncGenerator[OutputPart, None]:
         with awaited(self._calls.engine, self._left):
-            async with self._streaming(name) as part:
-                yield part
-
-    @asynccontextmanager
-    async def _streaming(self, name: str) -> AsyncGenerator[OutputPart, None]:
-        exchange = await self._within(None, lambda: self._begin(name))
-        stream: JobStream | None = None
-        try:
+            exchange = await self._within(None, lambda: self._begin(name))
             reply = exchange.reply
-            stream = JobStream(RawFeed(reply, name), exchange.within, request_id=reply.request_id)
-            part = await anext(aiter(stream))
-            assert isinstance(part, OutputPart)  # noqa: S101  (a raw feed has nothing else)
-            yield part
-        except BaseException as error:
-            await exchange.end(error)
-            if isinstance(error, ProdiaError) and (stream is None or error is stream.error):
-                self._told(error)
-            raise
-        await exchange.end()
+            stream: JobStream | None = None
+            try:
+                feed = RawFeed(reply, name)
+                stream = JobStream(feed, exchange.within, request_id=reply.request_id)
+                part = await anext(aiter(stream))
+                assert isinstance(part, OutputPart)  # noqa: S101  (a raw feed has nothing else)
+                yield part
+            except BaseException as error:
+                await exchange.end(error)
+                if isinstance(error, ProdiaError) and (stream is None or error is stream.error):
+                    self._told(error)
+                raise
+            await exchange.end()
 
     async def _begin(self, name: str) -> Exchange[bytes]:
         """Ask for an output until it begins to come."""

@@ -128,7 +128,7 @@ async def _while_caller_is_there(
     request: web.Request, run: Callable[[], Awaitable[T]]
 ) -> tuple[T] | None:
     """Run something; when the caller leaves cancel it and return ``None``."""
-    task = asyncio.ensure_future(_awaited(run))
+    task = asyncio.ensure_future(run())
     try:
         while not task.done():
             await asyncio.wait([task], timeout=LOOK_SECONDS)
@@ -144,10 +144,6 @@ async def _while_caller_is_there(
             await asyncio.wait([task])
             if not task.cancelled():
                 task.exception()
-
-
-async def _awaited(run: Callable[[], Awaitable[T]]) -> T:
-    return await run()
 
 
 def _has_left(request: web.Request) -> bool:
