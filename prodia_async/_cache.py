@@ -15,12 +15,13 @@ import json
 import logging
 from collections.abc import Mapping
 from hashlib import blake2b
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.to_thread
 
-from ._errors import InvalidRequestError, ProdiaError
+from ._errors import DeadlineExceededError, InvalidRequestError, ProdiaError
 from ._files import PendingFile
 from ._hooks import log
 from ._keys import Digester, content_key
@@ -28,10 +29,11 @@ from ._models import JobResponse, Timing, as_input, wire_job
 from ._outputs import Output
 from ._results import read_job_result
 from ._show import one_line, shown
+from ._waiting import current_time, until
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ._models import JobRequest
 
@@ -42,6 +44,25 @@ DIGEST_BYTES = 16
 
 CHECKS_ONLY = "workflow.moderate"
 """A step of a workflow that makes nothing, and so needs no seed."""
+
+
+MIN_LEFT = 0.001
+"""Seconds of a deadline that are left at the least: none at all would be no deadline. Chosen."""
+
+
+class Found(NamedTuple):
+    """
+    What was found.
+
+    Attributes:
+        key: By what the answer is known; ``None`` if it is not to be kept.
+        answer: The answer, if it was kept.
+        left: Seconds that are left of the deadline, if there is one.
+    """
+
+    key: str | None
+    answer: JobResponse | None
+    left: float | None
 
 
 class AnswerCache:
@@ -87,6 +108,29 @@ class AnswerCache:
             return content_key(job, inputs=inputs, accept=request.accept).hex()
         except (ProdiaError, OSError, TypeError, ValueError):
             return None
+
+    async def find(self, key: Callable[[], Awaitable[str | None]], deadline: float | None) -> Found:
+        """
+        Look for an answer.
+
+        Args:
+            key: Finds out by what it is known, perhaps by reading inputs.
+            deadline: Seconds for that, and for whatever comes after it.
+
+        Raises:
+            DeadlineExceededError: It took longer.
+        """
+        began = current_time()
+        with until(inf if deadline is None else began + deadline):
+            known_by = await key()
+            answer = await self.get(known_by) if known_by is not None else None
+            spent = current_time() - began
+            left = None if deadline is None else max(deadline - spent, MIN_LEFT)
+            return Found(known_by, answer, left)
+        raise DeadlineExceededError(
+            f"nothing was sent within the deadline of {deadline:g} s: looking for an answer that "
+            f"is kept in {self.folder}, by the bytes of its inputs, took longer"
+        )
 
     async def get(self, key: str) -> JobResponse | None:
         """Return the answer that is kept under a key, if there is a whole one."""

@@ -461,13 +461,13 @@ class AsyncProdia(BaseClient):
         run = self._run if request.via == "sync" else self._run_async
         if self._cache is None:
             return await run(request, source, index)
-        key = await self._cache.key(self._with_own(request))
-        kept = await self._cache.get(key) if key is not None else None
-        if kept is not None:
-            return kept
-        response = await run(request, source, index)
-        if key is not None:
-            await self._cache.put(key, response)
+        key = partial(self._cache.key, self._with_own(request))
+        found = await self._cache.find(key, self._terms(request.deadline).deadline)
+        if found.answer is not None:
+            return found.answer
+        response = await run(replace(request, deadline=found.left), source, index)
+        if found.key is not None:
+            await self._cache.put(found.key, response)
         return response
 
     async def _run(

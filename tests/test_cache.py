@@ -13,9 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import on_both_loops
-from raw_server import JOB_JSON, OUTPUT_PART, PICTURE, RawServer, http, multipart, part, say
+from raw_server import (
+    JOB_JSON,
+    OUTPUT_PART,
+    PICTURE,
+    RawServer,
+    http,
+    multipart,
+    part,
+    say,
+)
 
-from prodia_async import PNG, AsyncProdia, Input, InvalidRequestError, Job, JobResponse, Timing
+from prodia_async import (
+    PNG,
+    AsyncProdia,
+    Input,
+    InvalidRequestError,
+    Job,
+    JobResponse,
+    Timing,
+)
 from prodia_async._cache import AnswerCache, has_seed, pack, unpack
 from prodia_async._outputs import Output
 from prodia_async._results import JobResult, Price

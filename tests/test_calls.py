@@ -37,6 +37,7 @@ from prodia_async import (
 from prodia_async import _client as client_module
 from prodia_async._attempts import Attempt
 from prodia_async._base import BaseClient
+from prodia_async._cache import AnswerCache
 from prodia_async._client import _job_type_of, _response, _with_defaults
 from prodia_async._reading import AnswerFeed, CollectedAnswer
 from prodia_async._requests import encode_job
@@ -520,6 +521,8 @@ async def test_what_a_grid_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Kept:
     """A cache that says what it is told to, and notes what it is asked."""
+
+    find = AnswerCache.find
 
     def __init__(self, key: str | None, kept: Any = None) -> None:
         self.of = key

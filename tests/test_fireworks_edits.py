@@ -495,6 +495,8 @@ DIGEST = hmac.new(SECRET.encode(), BODY, hashlib.sha256)
         [("X-Signature", b64encode(DIGEST.digest()).decode())],
         [("x-signature", f"sha256={'0' * 64}, sha256={DIGEST.hexdigest()}")],
         [("x-old-signature", "0"), ("x-signature", DIGEST.hexdigest())],
+        [(b"x-old-signature", b"\xff"), (b"X-Signature", DIGEST.hexdigest().encode())],
+        {"x-signature": f"\udcff, {DIGEST.hexdigest()}"},
     ],
 )
 def test_a_signed_webhook_is_known(headers: Any) -> None:
@@ -507,7 +509,8 @@ def test_a_signed_webhook_is_known(headers: Any) -> None:
 @pytest.mark.parametrize(
     "headers",
     [{}, {"X-Signature": ""}, {"X-Signature": "sha256="}, {"Signature-Input": DIGEST.hexdigest()},
-     {"X-Signature": "\u00e9\u2028"}, {"X-Signature": DIGEST.hexdigest()[:-1]}],
+     {"X-Signature": "\u00e9\u2028"}, {"X-Signature": "\udcff"}, [(b"x-signature", b"\xff")],
+     {"\udcff": "a"}, {"X-Signature": DIGEST.hexdigest()[:-1]}],
 )  # fmt: skip
 def test_an_unsigned_webhook_is_not(headers: Any) -> None:
     """Nothing is a signature but one."""
@@ -521,6 +524,8 @@ def test_a_webhook_that_cannot_be_checked() -> None:
             verify_webhook(BODY, {}, secret)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match="bytes as they came, not dict"):
         verify_webhook({}, {}, SECRET)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="strings or bytes, not int"):
+        verify_webhook(BODY, {"X-Signature": 5}, SECRET)  # type: ignore[arg-type]
 
 
 def test_the_door_has_them_all() -> None:

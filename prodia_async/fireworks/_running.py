@@ -134,19 +134,28 @@ class Runner(BaseClient):
             order = _with_accept(order, self._accept)
         if self._cache is None or not isinstance(order, Order):
             return await self._send(seeded or with_seed(order), source, index)
-        key = await key_of(order, self._digester)
-        kept = await self._cache.get(key) if key is not None else None
-        if kept is not None:
-            return from_kept(kept, order)
-        response = await self._send(seeded or with_seed(order), source, index)
+        key = partial(key_of, order, self._digester)
+        found = await self._cache.find(key, self._terms(order.deadline).deadline)
+        if found.answer is not None:
+            return from_kept(found.answer, order)
+        response = await self._send(seeded or with_seed(order), source, index, deadline=found.left)
         keeping = to_keep(response)
-        if key is not None and keeping is not None:
-            await self._cache.put(key, keeping)
+        if found.key is not None and keeping is not None:
+            await self._cache.put(found.key, keeping)
         return response
 
-    async def _send(self, order: Order, source: Source | None, index: int | None) -> ImageResponse:
+    async def _send(
+        self,
+        order: Order,
+        source: Source | None,
+        index: int | None,
+        *,
+        deadline: float | None = None,
+    ) -> ImageResponse:
+        """Send an order; ``deadline`` is what is left of its own, where some is gone."""
         self._engine.session()  # a closed client says so at once
-        terms = replace(self._terms(order.deadline, source), index=index, tag=order.tag)
+        left = order.deadline if deadline is None else deadline
+        terms = replace(self._terms(left, source), index=index, tag=order.tag)
         try:
             if isinstance(order, Kontext):
                 return await self._run_kontext(order, terms)

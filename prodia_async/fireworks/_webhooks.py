@@ -11,7 +11,9 @@ from .._errors import InvalidRequestError
 
 
 def verify_webhook(
-    body: bytes, headers: Mapping[str, str] | Iterable[tuple[str, str]], secret: str
+    body: bytes,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]],
+    secret: str,
 ) -> bool:
     """
     Return whether a webhook's message was signed with its secret.
@@ -33,7 +35,7 @@ def verify_webhook(
 
     Args:
         body: The message's bytes as they came, not parsed and written again.
-        headers: Its headers, names in any case.
+        headers: Its headers, names in any case; pairs of strings or of bytes, or a mapping.
         secret: The `webhook_secret` that was given with the order.
 
     Raises:
@@ -51,17 +53,28 @@ def verify_webhook(
     return any(_fits(given, wanted) for given in _signatures(headers))
 
 
-def _signatures(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterable[str]:
+def _signatures(headers: Mapping[str, str] | Iterable[tuple[object, object]]) -> Iterable[bytes]:
+    pairs: Iterable[tuple[object, object]]
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     for name, value in pairs:
-        if name.lower().endswith("signature"):
-            for each in value.split(","):
-                yield each.strip().removeprefix("sha256=")
+        # Some frameworks hand them over in bytes, as they came.
+        if _as_bytes(name).lower().endswith(b"signature"):
+            for each in _as_bytes(value).split(b","):
+                yield each.strip().removeprefix(b"sha256=")
 
 
-def _fits(given: str, wanted: tuple[bytes, bytes]) -> bool:
+def _as_bytes(text: object) -> bytes:
+    """Return a name or a value, whatever whoever wrote the message put into it."""
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, str):
+        return text.encode(errors="backslashreplace")
+    raise InvalidRequestError(
+        f"headers must be names and values, strings or bytes, not {type(text).__name__}"
+    )
+
+
+def _fits(given: bytes, wanted: tuple[bytes, bytes]) -> bool:
     """Compare in a time that tells nothing of where they differ."""
     in_hex, in_base64 = wanted
-    return hmac.compare_digest(given.lower().encode(), in_hex) or hmac.compare_digest(
-        given.encode(), in_base64
-    )
+    return hmac.compare_digest(given.lower(), in_hex) or hmac.compare_digest(given, in_base64)
