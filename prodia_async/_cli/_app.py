@@ -57,9 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return say_error("interrupted", status=130)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once
-        # more when it flushes at exit, so what is left goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        hush()
         return 1
     except OSError as error:
         return say_error(describe(error), status=1)
@@ -67,6 +65,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Typer's own answer to KeyboardInterrupt, which is to say nothing.
         return say_error("interrupted", status=130)
     return status if isinstance(status, int) else 0
+
+
+def hush() -> None:
+    """
+    Let what is left of our output go nowhere: whoever read it has seen enough.
+
+    Python would complain once more when it flushes at exit.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class InterruptedJobError(Exception):

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -21,7 +22,7 @@ import typer
 from .._client import AsyncProdia
 from .._errors import InvalidRequestError
 from ..fireworks import AsyncFireworks
-from ._app import app, counted, in_our_words, named, note, say_error, wrong
+from ._app import app, counted, hush, in_our_words, named, note, say_error, wrong
 from ._config import media_of, read_config, tell_slips
 from ._names import full_type
 
@@ -415,15 +416,17 @@ def _causes(record: BatchRecord) -> list[str]:
 
 
 def _say(summary: BatchSummary, doubts: list[str], failures: list[str]) -> None:
-    for each in summary.notes:
-        typer.echo(each, err=True)
-    for line in failures:
-        typer.echo(line, err=True)
-    for line in doubts:
-        typer.echo(f"in doubt: {line}", err=True)
+    """Say what became of a run; where nobody listens, its status still does."""
+    lines = [*summary.notes, *failures, *(f"in doubt: {line}" for line in doubts)]
+    with suppress(BrokenPipeError):
+        for line in lines:
+            typer.echo(line, err=True)
     if summary.broken:
         say_error(summary.broken, status=_BROKEN)
-    typer.echo(in_our_words(str(summary)))
+    try:
+        typer.echo(in_our_words(str(summary)))
+    except BrokenPipeError:
+        hush()
 
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a batch.")]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -212,6 +212,28 @@ def test_what_a_folder_is_made_with_cannot_be_added_to(
     assert refused.returncode == 2
     assert "layout was 'files' and is 'tar'. Give what it was made with" in refused.stderr
     assert "--also" not in refused.stderr
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_the_status_tells_though_nobody_listens(api: Emulator, tmp_path: Path, closed: str) -> None:
+    """A pipe that is closed, as by ``head``: all done is 0 and some failed is 1, all the same."""
+    rows = tmp_path / "rows.csv"
+    command = [sys.executable, "-W", "error", "-m", "prodia_async", "batch", str(rows), "-o",
+               str(tmp_path / "run"), "-t", SCHNELL, *SMALL]  # fmt: skip
+    for line, status, told in (("a,4", 0, "1 done, 0 failed"), ("a,4\nb,99", 1, "1 done (1 b")):
+        rows.write_text(f"prompt,steps\n{line}\n", encoding="utf-8")
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        done = subprocess.run(
+            command, env=os.environ | variables(api) | {"PYTHONPATH": str(ROOT)}, timeout=60,
+            text=True, check=False, **{**pipes, closed: write_end},
+        )  # fmt: skip
+        os.close(write_end)
+        assert done.returncode == status, done
+        assert closed == "stdout" or done.stdout.startswith(told)
+        assert "Traceback" not in (done.stderr or "")
+        assert "Exception" not in (done.stderr or "")
 
 
 def test_a_damaged_record_is_a_promise_that_cannot_be_kept(
