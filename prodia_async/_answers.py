@@ -27,7 +27,7 @@ from ._multipart import MessageFinished, MultipartDecoder, PartData, PartFinishe
 from ._outputs import Output
 from ._part_headers import PartStarted
 from ._results import MAX_JOB_VALUES, JobResult, read_job_result
-from ._secret import blotted_data
+from ._secret import blotted_data, blotted_name
 from ._show import one_line, shown
 from ._statuses import encoding_of, status_error, text_of
 from ._wire import MAX_RESPONSE_BYTES
@@ -98,7 +98,8 @@ class AnswerReader:
         headers: The answer's headers.
         multipart: Whether the job result was asked for. If so, an answer
             without one is a fault.
-        secret: What must not be in the job result, though the server says it.
+        secret: What must not be in the job result, nor in the names and types of
+            outputs, though the server says it.
 
     Attributes:
         is_proven: Whether a body that ended is whole: HTTP tells where it
@@ -258,7 +259,8 @@ class _MultipartAnswer:
             case PartStarted():
                 self._part = event.name
                 if event.name == "output":
-                    events.append(OutputStarted(event.filename, event.content_type))
+                    said = (event.filename, event.content_type)
+                    events.append(OutputStarted(*(blotted_name(t, self._secret) for t in said)))
                 elif event.name == "job":
                     if self._seen_job:
                         self._part = None

@@ -94,7 +94,7 @@ class AnswerFeed:
                 return await self._step()
         except ResponseError as fault:
             # Without the frames below, which hold the piece that was read last.
-            fault.tell(bytes_received=self._reader.bytes_received)
+            fault.tell(bytes_received=self._reader.bytes_received, secret=self._reply.secret)
             raise fault.with_traceback(None) from fault.__cause__
         if self._reader.finished and not self._drained:
             self._drained = True

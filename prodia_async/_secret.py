@@ -61,6 +61,13 @@ def blotted_words(body: bytes, secret: str) -> bytes:
     return _of_bytes(blotted, body, secret)
 
 
+def blotted_name(text: str | None, secret: str) -> str | None:
+    """Return a name that came along with data, of which a short credential may be a part."""
+    if not text or not secret:
+        return text
+    return (_without if len(secret) >= MIN_SECRET else _without_bearer)(text, secret)
+
+
 def blotted_data(body: B, secret: str) -> B | bytes:
     """
     Return data with a credential blotted out, and nothing else changed.

@@ -14,15 +14,16 @@ import pytest
 from conftest import on_both_loops
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_server import OUTPUT_PART, RawServer, http, multipart, part, say
+from raw_server import BOUNDARY, JOB_PART, OUTPUT_PART, RawServer, http, multipart, part, say
 
-from prodia_async import AsyncProdia, ProdiaError, RetryPolicy
+from prodia_async import AsyncProdia, OutputPart, ProdiaError, RetryPolicy
 from prodia_async._secret import (
     MIN_SECRET,
     REDACTED,
     Secret,
     blotted,
     blotted_data,
+    blotted_name,
     blotted_words,
 )
 from prodia_async.fireworks import AsyncFireworks, Kontext, TextToImage
@@ -243,3 +244,68 @@ async def test_an_answer_that_is_a_success_holds_none(caplog: LogCaptureFixture)
     assert (response.request_id, response.headers["x-request-id"]) == (REDACTED, REDACTED)
     assert LONG.encode() not in pickle.dumps(response)
     assert not any(LONG in text for text in caplog.messages)
+
+
+def raw_part(*lines: str) -> bytes:
+    return "\r\n".join([f"--{BOUNDARY}", *lines, "", "abc", ""]).encode()
+
+
+NAMED = 'Content-Disposition: form-data; name="output"'
+TOLD = "Bearer {}"
+
+
+@pytest.mark.parametrize("token", [LONG, "to"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (f'{NAMED}; filename="{TOLD}.png"', f"Content-Type: image/{TOLD}"),
+        (f"{NAMED}; filename*=UTF-8''Bearer%20{{}}.png",),
+        (f'Content-Disposition: form-data; name="{TOLD}"',),
+        (f"no header, but {TOLD}",),
+        (NAMED, f"Content-Transfer-Encoding: {TOLD}"),
+        (f"x-{{}} {TOLD}",),
+    ],
+)
+@on_both_loops
+async def test_the_headers_of_a_part_hold_none(lines: tuple[str, ...], token: str) -> None:
+    """Neither the names and types of outputs, nor errors, to whoever catches them where."""
+    hostile = raw_part(*(line.format(token, token) for line in lines))
+    caught: list[BaseException | None] = []
+    shown: list[str] = []
+
+    async def look() -> None:
+        async with client.stream(PING) as stream:
+            try:
+                async for each in stream:
+                    shown.append(repr(each))
+                    if isinstance(each, OutputPart):
+                        shown.extend([str(each.filename), each.content_type])
+                        shown.append(repr(await each.read()))
+            except ProdiaError as error:
+                caught.append(error)
+                shown.append(str(error))
+                raise
+
+    with RawServer([say(http(body=multipart(JOB_PART, hostile)))] * 2) as server:
+        async with AsyncProdia(token, base_url=server.url, retry=ONCE) as client:
+            try:
+                response = await client.job(PING)
+                shown += [repr(response), *(str(each.filename) for each in response.outputs)]
+                shown += [pickle.dumps(response).decode("latin-1")]
+            except ProdiaError as error:
+                caught.append(error)
+                shown += [repr(each) for each in error.outputs]
+            caught.append(await fate_of(look()))
+    assert shown
+    assert not [text for text in shown if f"Bearer {token}" in text]
+    assert not [each for each in caught if each is not None and leaks(each, token, [])]
+
+
+def test_a_name_that_is_no_secret_stays() -> None:
+    """A credential of a few letters may be a part of any name."""
+    assert blotted_name("to-do.png", "to") == "to-do.png"
+    assert blotted_name("Bearer to.png", "to") == f"Bearer {REDACTED}.png"
+    assert blotted_name(f"{LONG}.png", LONG) == f"{REDACTED}.png"
+    assert blotted_name(None, LONG) is None
+    assert blotted_name("", LONG) == ""
+    assert blotted_name("a", "") == "a"
