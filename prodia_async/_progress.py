@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sized
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ._checks import flag
 from ._errors import InvalidRequestError
@@ -27,16 +27,6 @@ UNSIZED = "jobs: {n_fmt}{postfix} [{elapsed}, {rate_fmt}]"
 
 LOG_SECONDS = 15.0
 """Between two lines in a log. Chosen, as for a batch."""
-
-
-class Progress(Protocol):
-    """Told of each job of many as it ends."""
-
-    def ended(self, *, failed: bool, dollars: float) -> None:
-        """Take note of one that has ended."""
-
-    def close(self) -> None:
-        """Leave the line as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +182,7 @@ def bar(total: int | None) -> Bar:
     return Bar(total, tqdm, _log_stream())
 
 
-def progress_of(wanted: bool | Callable[[MapProgress], None], items: object) -> Progress | None:
+def progress_of(wanted: bool | Callable[[MapProgress], None], items: object) -> Teller | Bar | None:
     """Return what is told of each job of a ``map`` as it ends, if that was asked for."""
     total = len(items) if isinstance(items, Sized) else None
     if callable(wanted):
