@@ -17,6 +17,10 @@ CLOSING_SECONDS = 1.0
 """How long closing waits for those inside. Chosen: what they clean up takes no network."""
 
 
+INPUT_SECONDS = 0.05
+"""How long an input that was not read to its end may take to close. Chosen."""
+
+
 class ClosedError(Exception):
     """It was closed, before or meanwhile."""
 
@@ -54,6 +58,15 @@ class Exits:
                 for scope in list(self._scopes):
                     scope.cancel()
                 await anyio.lowlevel.checkpoint()
+
+
+async def close_input(made: object) -> None:
+    """Close what has an end to close, as generators and streams do."""
+    close = getattr(made, "aclose", None)
+    if close is not None:
+        # A caller's iterator may take its time to close; the deadline does not.
+        with anyio.move_on_after(INPUT_SECONDS, shield=True):
+            await close()
 
 
 async def until_over(task: asyncio.Task[Any]) -> None:

@@ -26,10 +26,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 
-import anyio
 import httpx
 
-from ._closing import ClosedError, Exits
+from ._closing import ClosedError, Exits, close_input
 from ._errors import (
     APITimeoutError,
     ConnectError,
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ._wire import Body, WireRequest
-
-CLOSE_SECONDS = 0.05
-"""How long a request body that was not sent to its end may take to close. Chosen."""
 
 USER_AGENT = f"prodia-async/{__version__}"
 
@@ -395,15 +391,10 @@ class _Watched:
 
     async def aclose(self) -> None:
         """Close what it was made from; whatever that raises takes the place of no answer."""
-        close = getattr(self._chunks, "aclose", None)
-        if close is None:
-            return
-        # An iterator of the user's may take its time to close; the deadline does not.
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            try:
-                await close()
-            except Exception as error:  # noqa: BLE001  (the user's own)
-                log(logging.WARNING, "an input could not be closed: %s", type(error).__name__)
+        try:
+            await close_input(self._chunks)
+        except Exception as error:  # noqa: BLE001  (the user's own)
+            log(logging.WARNING, "an input could not be closed: %s", type(error).__name__)
 
 
 class _Foreign:

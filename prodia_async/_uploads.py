@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 import anyio.to_thread
 
+from ._closing import close_input
 from ._errors import InvalidRequestError
 from ._sources import BLOCK_BYTES
 from ._sources import Source as OtherFile
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 VIEW_BYTES = 256 * 1024
 """How much of a `bytes` object is handed over at once. Measured."""
-
-
-CLOSE_SECONDS = 0.05
-"""How long an iterator that was not read to its end may take to close. Chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +238,7 @@ async def chunks_of(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
                     for view in _views(content):
                         yield view
             finally:
-                await _aclose(made)
+                await close_input(made)
             if sent != part.size:
                 if isinstance(factory, OtherFile):
                     raise InvalidRequestError(
@@ -253,12 +250,3 @@ async def chunks_of(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
                     f"the input {part.filename!r} was said to have {part.size} bytes and its "
                     f"function made {more}{min(sent, part.size)}"
                 )
-
-
-async def _aclose(chunks: object) -> None:
-    """Close what has an end to close, as generators and streams do."""
-    close = getattr(chunks, "aclose", None)
-    if close is not None:
-        # A caller's iterator may take its time to close; the deadline does not.
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await close()

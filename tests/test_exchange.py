@@ -33,7 +33,7 @@ from prodia_async import (
     TruncatedResponseError,
 )
 from prodia_async import _exchange as exchange_module
-from prodia_async._closing import ClosedError, Exits
+from prodia_async._closing import INPUT_SECONDS, ClosedError, Exits
 from prodia_async._exchange import (
     USER_AGENT,
     ForeignError,
@@ -810,7 +810,7 @@ async def test_a_body_is_closed_whatever_happens(caplog: pytest.LogCaptureFixtur
     async def fail() -> None:
         raise KeyError
 
-    assert exchange_module.CLOSE_SECONDS == 0.05
+    assert INPUT_SECONDS == 0.05
     await exchange_module._Watched(Pieces()).aclose()  # nothing was begun
     good, slow, bad = (Pieces(on_close=each) for each in (anyio.lowlevel.checkpoint, stall, fail))
     with anyio.CancelScope() as scope:

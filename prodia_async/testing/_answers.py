@@ -12,6 +12,7 @@ from .._media import OCTET_STREAM, sniff, suffix_of
 from .._models import Job, JobRequest
 from .._outputs import Output
 from .._show import shown
+from .._uploads import FormPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,9 +142,5 @@ def _as_output(given: OutputLike, number: int) -> Output:
 
 
 def _part(name: str, filename: str, content_type: str, content: bytes) -> bytes:
-    head = (
-        f"--{BOUNDARY}\r\n"
-        f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
-        f"Content-Type: {content_type}\r\n\r\n"
-    )
-    return head.encode() + content + b"\r\n"
+    part = FormPart(name, filename, content_type, content, len(content))
+    return part.head(BOUNDARY) + content + b"\r\n"
