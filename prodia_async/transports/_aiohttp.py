@@ -11,16 +11,13 @@ import httpx
 from aiohttp import ClientSession as ClientSession  # noqa: PLC0414  (others ask here)
 
 from .._closing import ClosedError, Exits, until_over
+from ._network import CLOSED, READ_AHEAD
 from ._tls import shared_ssl_context
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterable, AsyncIterator
 
-_PIECE = 256 * 1024
-"""The most bytes aiohttp holds unread. Measured: asyncio reads no more at a time."""
-
-_CLOSED = "the transport was closed"
 _NOT_ADDED = ("accept", "accept-encoding", "user-agent", "content-type")
 
 
@@ -84,7 +81,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if self._session is None and self._ssl_context is None:
             self._ssl_context = await shared_ssl_context()
         if self._exits.is_closed:
-            raise RuntimeError(_CLOSED)
+            raise RuntimeError(CLOSED)
         self._session = self._session or self._make_session()
         limits = {"connect": self._connect_timeout, **request.extensions.get("timeout", {})}
         upload = _Upload(request, limits.get("write"))
@@ -92,7 +89,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             theirs = await self._exits.step(functools.partial(self._begin, request, upload, limits))
             if self._exits.is_closed:
                 theirs.close()
-                raise ClosedError(_CLOSED)
+                raise ClosedError(CLOSED)
         except BaseException as exc:
             error = _translated(exc, request)
             if error is None:
@@ -127,7 +124,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                         allow_redirects=False,
                         auto_decompress=False,
                         raise_for_status=False,
-                        read_bufsize=_PIECE,
+                        read_bufsize=READ_AHEAD,
                         timeout=aiohttp.ClientTimeout(
                             sock_connect=limits.get("connect"), sock_read=limits.get("read")
                         ),

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from .._wire import Order, Sending, Target
-from ._http1 import CLOSED, Answer, NotTakenError, Pool
+from ._http1 import Answer, NotTakenError, Pool
+from ._network import CLOSED
 from ._parsers import PARSERS, response_maker
 from ._tls import shared_ssl_context
 

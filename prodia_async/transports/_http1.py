@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from ._network import StalledError, Wire, dial, settle
+from ._network import CLOSED, READ_AHEAD, TOO_EARLY, StalledError, Wire, dial, settle
 from ._settled import BadResponseError
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from .._wire import Order, Sending
     from ._settled import Pairs, Response
 
-READ_AHEAD = 256 * 1024
-"""Unread bytes above which the socket is paused. Chosen: one read of asyncio."""
-
 JOIN = 64 * 1024
 """A body that is at hand goes out with its head up to this; above, an early 413 is not seen."""
 
@@ -56,8 +53,6 @@ CLOSING_TURNS = 50
 """Turns of the loop that closing waits for its sockets. Measured: TLS takes three."""
 
 Origin = tuple[str, str, int]
-
-CLOSED = "the transport was closed"
 
 _inherited: list[object] = []
 """Loop guards that a forked child got with its copy of memory. Kept, for their end would be
@@ -103,7 +98,7 @@ class Connection(Wire):
         response = self.response
         if response is None or not self._is_heard:
             # The server speaks unasked, or before a byte of the request was sent.
-            self.end(httpx.RemoteProtocolError("the answer was there before the request"))
+            self.end(httpx.RemoteProtocolError(TOO_EARLY))
             self._transport.abort()
             return
         try:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
+READ_AHEAD = 256 * 1024
+"""Unread bytes above which the socket is paused. Chosen: one read of asyncio."""
+
 WRITE_SLICE = 512 * 1024
 """
 A large buffer is written in slices of this. Measured: half as many sends as
@@ -34,6 +37,9 @@ POLL_EVERY = 64 * 1024
 
 EYEBALLS_DELAY = 0.25
 """Seconds before a second address is tried beside the first. Source: RFC 8305, section 8."""
+
+CLOSED = "the transport was closed"
+TOO_EARLY = "the answer was there before the request"
 
 SocketOption = tuple[int, int, int]
 

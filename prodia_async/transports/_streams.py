@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpcore
 
-from ._network import SOCKET_OPTIONS, StalledError, Wire, dial, settle
+from ._network import READ_AHEAD, SOCKET_OPTIONS, StalledError, Wire, dial, settle
 from ._parsers import H11Response
 from ._settled import BadResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-READ_AHEAD = 256 * 1024
-"""Unread bytes above which the socket is paused. Chosen: one read of asyncio."""
 
 _COURTESIES = (b"\x04", b"\x06", b"\x08")
 """HTTP/2's frames SETTINGS, PING and WINDOW_UPDATE. Source: RFC 9113, section 6."""
