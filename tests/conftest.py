@@ -53,9 +53,9 @@ SLOW = {
     "test_emulator_life.py", "test_emulator_mishaps.py", "test_emulator_pictures.py",
     "test_emulator_types.py", "test_facts.py", "test_lifetimes.py",
     "test_cli.py", "test_cli_commands.py", "test_demo.py", "test_docs.py", "test_examples.py",
-    "test_drain.py", "test_facts_client.py", "test_facts_elsewhere.py", "test_types.py",
-    "test_killed_process.py", "test_notebook.py", "test_services.py", "test_telemetry.py",
-    "test_testing.py",
+    "test_drain.py", "test_ending.py", "test_facts_client.py", "test_facts_elsewhere.py",
+    "test_types.py", "test_killed_process.py", "test_notebook.py", "test_services.py",
+    "test_telemetry.py", "test_testing.py",
 }  # fmt: skip
 """Whole programs, processes and outages: beside the default run, in CI and `nox -s tests`."""
 

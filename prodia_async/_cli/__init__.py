@@ -3,7 +3,8 @@ The command line: arguments in, exit status out.
 
 Whatever goes wrong and can be named is one line on standard error, so that
 scripts can pass it on: status 2 when it was asked wrongly (nothing was sent
-then), 130 when interrupted, 1 otherwise. A traceback would be a bug of ours.
+then), 130 when interrupted, 143 when a job was terminated, 1 otherwise. A
+traceback would be a bug of ours.
 
 Results meant for another program go to standard output, what is meant for
 people beside them to standard error.

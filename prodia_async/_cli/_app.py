@@ -53,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ProdiaError as error:
         return say_error(str(error), status=1)
     except InterruptedJobError as error:
-        return say_error(str(error), status=130)
+        return say_error(str(error), status=error.status)
     except (KeyboardInterrupt, typer.Abort):
         return say_error("interrupted", status=130)
     except BrokenPipeError:
@@ -77,7 +77,17 @@ def hush() -> None:
 
 
 class InterruptedJobError(Exception):
-    """Ctrl-C, with what there is to say about it."""
+    """
+    Ctrl-C or SIGTERM, with what there is to say about it.
+
+    Args:
+        message: What is said.
+        status: The exit status.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def say_error(text: str, *, status: int) -> int:

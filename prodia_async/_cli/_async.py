@@ -13,8 +13,9 @@ from .._async_jobs import POLL_SECONDS
 from .._client import AsyncProdia
 from .._errors import ProdiaError
 from . import _options as options  # noqa: TC001  (Typer reads them)
-from ._app import InterruptedJobError, app, describe, in_our_words, note, run_unwrapped, wrong
+from ._app import app, describe, in_our_words, note, run_unwrapped, wrong
 from ._config import make_job, read_accept, read_inputs
+from ._ending import Watch, ending
 from ._job import show_response, show_rest
 from ._show import spinner
 from ._target import Target
@@ -45,23 +46,22 @@ def _submit(
     job = make_job(job_type, job_file, config or [], has_inputs=bool(inputs))
     wanted = read_accept(accept, None, job)
     files = read_inputs(inputs or [])
+    watch = Watch(job.type, how="`prodia-async collect {}` waits for it")
 
     async def submit() -> AsyncJob:
-        async with AsyncProdia(base_url=base_url, deadline=deadline, price=price) as client:
+        async with AsyncProdia(
+            base_url=base_url, deadline=deadline, price=price, hook=watch
+        ) as client:
             return await client.submit(job, inputs=files, accept=wanted)
 
-    try:
+    with watch.listening():
         submitted = anyio.run(submit)
-    except KeyboardInterrupt:
-        raise InterruptedJobError(
-            "interrupted; a job that was being submitted may run and be charged"
-        ) from None
-    try:
-        typer.echo(submitted.id)
-    except OSError:
-        # It is paid for, and without its id nobody can have what it makes.
-        note(f"the job was submitted as {submitted.id}; standard output took no id")
-        raise
+        try:
+            typer.echo(submitted.id)
+        except OSError:
+            # It is paid for, and without its id nobody can have what it makes.
+            note(f"the job was submitted as {submitted.id}; standard output took no id")
+            raise
 
 
 @app.command("status")
@@ -143,14 +143,14 @@ def _collect(
             for job in jobs:
                 tasks.start_soon(fetch, job)
 
-    try:
-        with spinner(f"waiting for {' '.join(ids)}"):
-            run_unwrapped(collect)
-    except KeyboardInterrupt:
-        raise InterruptedJobError(
-            "interrupted; what is not collected goes on at the server, and `prodia-async collect "
+    def left() -> str:
+        return (
+            "what is not collected goes on at the server, and `prodia-async collect "
             f"{' '.join(ids)}` waits for it"
-        ) from None
+        )
+
+    with ending(left), spinner(f"waiting for {' '.join(ids)}"):
+        run_unwrapped(collect)
     for failure in failures[:-1]:
         if not isinstance(failure, BrokenPipeError):
             note(in_our_words(describe(failure)))

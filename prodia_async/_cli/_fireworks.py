@@ -24,8 +24,9 @@ from ..fireworks import (
 from ..fireworks._kinds import KINDS, PICTURES
 from ..fireworks._orders import FLUX_SCHNELL, KONTEXT_PRO, POLL_SECONDS
 from . import _options as options
-from ._app import InterruptedJobError, app, named, wrong
+from ._app import app, named, wrong
 from ._config import media_of, read_config, read_setting, read_text
+from ._ending import Watch
 from ._job import show_all, show_rest
 from ._show import effort, spinner
 from ._target import Target
@@ -169,26 +170,31 @@ def _fireworks(
             "--task", "collects what was asked for before; give no prompt and no settings with it"
         )
 
+    asked = order.model if order is not None else model or KONTEXT_PRO
+    again = "" if asked == KONTEXT_PRO else f" -m {asked}"
+    watch = Watch(
+        asked, how=f"`prodia-async fireworks --task {{}}{again}` picks it up", job_id=task
+    )
+
     async def run() -> ImageResponse:
-        async with AsyncFireworks(base_url=base_url, timeout=timeout, deadline=deadline) as client:
+        async with AsyncFireworks(
+            base_url=base_url, timeout=timeout, deadline=deadline, hook=watch
+        ) as client:
             target.prepare()
             if order is not None:
                 return await client.run(order)
-            return await client.kontext_result(task or "", model=model or KONTEXT_PRO, poll=poll)
+            return await client.kontext_result(task or "", model=asked, poll=poll)
 
-    try:
-        with spinner(f"{order.model if order is not None else model or KONTEXT_PRO} is at work"):
-            response = anyio.run(run)
-    except KeyboardInterrupt:
-        raise InterruptedJobError(
-            "interrupted; a picture that was under way may have been made and charged"
-        ) from None
-    except ProdiaError as error:
-        if not isinstance(error, ContentFilteredError):
-            show_rest(error, target)
-        raise
-    facts = json.dumps(_facts(response), indent=2) if as_json else None
-    show_all(target, response.images, _summary(response), facts)
+    with watch.listening():
+        try:
+            with spinner(f"{asked} is at work"):
+                response = anyio.run(run)
+        except ProdiaError as error:
+            if not isinstance(error, ContentFilteredError):
+                show_rest(error, target)
+            raise
+        facts = json.dumps(_facts(response), indent=2) if as_json else None
+        show_all(target, response.images, _summary(response), facts)
 
 
 def make_order(

@@ -10,8 +10,9 @@ import typer
 from .._client import AsyncProdia
 from .._errors import ProdiaError
 from . import _options as options
-from ._app import InterruptedJobError, app, wrong
+from ._app import app, wrong
 from ._config import make_job, read_accept, read_inputs
+from ._ending import Watch
 from ._show import Speaker, result_json, spinner, summary, wrote
 from ._target import Target
 
@@ -57,26 +58,24 @@ def _job(
     target = Target(out, as_json=as_json)
     wanted = read_accept(accept, target.file, job)
     files = read_inputs(inputs or [])
+    watch = Watch(job.type)
 
     async def run_job() -> JobResponse:
         async with AsyncProdia(
-            base_url=base_url, timeout=timeout, deadline=deadline, price=price
+            base_url=base_url, timeout=timeout, deadline=deadline, price=price, hook=watch
         ) as client:
             # Found before the job costs anything.
             target.prepare()
             return await client.job(job, inputs=files, accept=wanted, multipart=not direct)
 
-    try:
-        with spinner(f"{job.type} is running"):
-            response = anyio.run(run_job)
-    except KeyboardInterrupt:
-        raise InterruptedJobError(
-            "interrupted; a job that was under way may have run and been charged"
-        ) from None
-    except ProdiaError as error:
-        show_rest(error, target)
-        raise
-    show_response(response, target)
+    with watch.listening():
+        try:
+            with spinner(f"{job.type} is running"):
+                response = anyio.run(run_job)
+        except ProdiaError as error:
+            show_rest(error, target)
+            raise
+        show_response(response, target)
 
 
 def show_rest(error: ProdiaError, target: Target) -> None:

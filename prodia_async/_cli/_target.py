@@ -16,6 +16,7 @@ from .._files import is_folder_path, is_passage
 from .._media import suffix_of
 from .._show import one_line
 from ._app import note, wrong
+from ._ending import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,7 +111,10 @@ class Target:
             return None
         # Only a file that the user named is replaced: not its neighbours, nor what a folder has.
         save = partial(output.save, overwrite=number == 1 and self.file is not None)
-        return anyio.run(save, self._place(number, output))
+        if is_passage(self._path):
+            return anyio.run(save, self._place(number, output))  # whose reader may never come
+        with undisturbed():
+            return anyio.run(save, self._place(number, output))
 
     def _place(self, number: int, output: Output) -> str | Path:
         if self.is_standard_output:

@@ -183,7 +183,9 @@ class Runner(BaseClient):
             task_id, finished = await self._engine.run(wire, submission(), step)
             told.attempts = finished.attempts
             # If whoever waits is cut off, this is the one place that knows what was paid for.
-            log(logging.INFO, "%s: submitted as %s", order.model, one_line(task_id))
+            extra: dict[str, Any] = {"job_type": order.model, "job_id": task_id}
+            extra |= {"index": terms.index, "tag": terms.tag, "request_id": finished.request_id}
+            log(logging.INFO, "%s: submitted as %s", order.model, one_line(task_id), extra=extra)
             try:
                 # The deadline is one for all: what the submission took is gone.
                 image, headers = await self._picture(
