@@ -1,4 +1,4 @@
-"""Fixtures that cross rooms."""
+"""Fixtures that several test modules share."""
 
 from __future__ import annotations
 

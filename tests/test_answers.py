@@ -715,7 +715,7 @@ class TestRetryAfter:
 
 
 def test_every_fault_says_what_was_expected_and_what_came() -> None:
-    """All messages of this room read as one line: must, and what came instead."""
+    """All messages of this module read as one line: must, and what came instead."""
     for body, head, multipart in BODIES.values():
         collector, wrong = collect(body, head, multipart=multipart)
         del collector

@@ -53,7 +53,7 @@ def test_every_example_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_it_is_short_and_imports_only_what_is_public(name: str) -> None:
-    """20 to 40 lines, give or take, and no private room."""
+    """20 to 40 lines, give or take, and no private module."""
     text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
     assert 20 <= len(text.splitlines()) <= 45
     assert "prodia_async._" not in text

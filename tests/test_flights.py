@@ -608,6 +608,26 @@ async def test_a_job_that_waited_while_its_client_drained_is_not_sent(
 
 
 @on_both_loops
+async def test_a_closed_client_gives_no_place_in_line() -> None:
+    """A job was not sent, and may be sent elsewhere; a question is about one that is paid for."""
+    async with world() as w:
+        await w.engine.aclose()
+        with pytest.raises(
+            ConnectError, match=r"^the client was closed before this job was sent$"
+        ) as job:
+            w.engine.flight(REQUEST, Words(), terms())
+        assert job.value.client_is_closing
+        assert not job.value.may_have_run
+        with pytest.raises(
+            ConnectionLostError, match=r"^the client was closed, and asks no more\b"
+        ) as question:
+            w.engine.flight(REQUEST, Words(), terms(counted=False, free=True))
+        assert question.value.may_have_run
+        assert w.engine.under_way == {}
+        assert w.sender.sent == []
+
+
+@on_both_loops
 async def test_a_job_that_waited_while_its_client_closed_is_not_sent() -> None:
     """It says so, and is not tried again."""
     async with world() as w:

@@ -1,4 +1,4 @@
-"""The house: rooms import from floors below only, and each dependency has its room."""
+"""The house: modules import from floors below only, and each dependency has its module."""
 
 import ast
 import functools
@@ -38,9 +38,9 @@ FLOORS: dict[int, set[str]] = {
     12: {"batch"},
     13: {"_cli", "_demo", "_contact_sheet", "__main__", "integrations", "testing"},
 }  # fmt: skip
-FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
-# _contact_sheet draws for _demo, in the one floor whose rooms know each other.
+# _contact_sheet draws for _demo, in the one floor whose modules know each other.
 TOP_FLOOR = 13
 
 OWNERS: dict[str, set[str]] = {
@@ -55,7 +55,7 @@ ONLY_ON_TOP = {"click", "typer", "rich", "starlette", "uvicorn", "PIL"}
 WITH_EXTRAS = {("_outputs", "PIL"), ("_pixels", "PIL"), ("batch", "PIL"), ("batch", "rich")}
 
 
-def room_of(file: Path) -> str:
+def name_of(file: Path) -> str:
     return file.relative_to(HOUSE).parts[0].removesuffix(".py")
 
 
@@ -69,7 +69,7 @@ def parsed(file: Path) -> ast.Module:
 
 
 def imports(file: Path, *, typing_too: bool = True) -> Iterator[str]:
-    """Yield each imported module: ours as ``.room``, theirs by its first name."""
+    """Yield each imported module: ours as ``.module``, theirs by its first name."""
     tree = parsed(file)
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
@@ -102,8 +102,8 @@ def from_import(file: Path, node: ast.ImportFrom) -> Iterator[str]:
         yield from (f".{alias.name}" for alias in node.names)
 
 
-HOUSE_FILES = [file for file in files() if room_of(file) not in {"emulator", "__init__"}]
-ROOMS = pytest.mark.parametrize("file", HOUSE_FILES, ids=lambda file: file.stem)
+HOUSE_FILES = [file for file in files() if name_of(file) not in {"emulator", "__init__"}]
+MODULES = pytest.mark.parametrize("file", HOUSE_FILES, ids=lambda file: file.stem)
 
 
 def test_the_map_for_contributors_is_this_one() -> None:
@@ -118,25 +118,25 @@ def test_the_map_for_contributors_is_this_one() -> None:
     assert floors == [FLOORS[number] for number in sorted(FLOORS)]
 
 
-@ROOMS
-def test_every_room_has_a_floor(file: Path) -> None:
-    """A new room is put into the plan above, or it does not pass."""
-    assert room_of(file) in FLOOR_OF
+@MODULES
+def test_every_module_has_a_floor(file: Path) -> None:
+    """A new module is put into the plan above, or it does not pass."""
+    assert name_of(file) in FLOOR_OF
 
 
-@ROOMS
+@MODULES
 def test_imports_go_down_only(file: Path) -> None:
     """No module imports from its own floor or above, not even for the type checker."""
-    room = room_of(file)
-    floor = FLOOR_OF[room]
+    module = name_of(file)
+    floor = FLOOR_OF[module]
     for imported in imports(file):
-        if not imported.startswith(".") or imported == f".{room}":
+        if not imported.startswith(".") or imported == f".{module}":
             continue
         if imported == ".emulator":
             assert floor == TOP_FLOOR
         else:
             below = FLOOR_OF[imported[1:]]
-            assert below < floor or floor == below == TOP_FLOOR, f"{room} imports {imported}"
+            assert below < floor or floor == below == TOP_FLOOR, f"{module} imports {imported}"
 
 
 def module_of(file: Path) -> str:
@@ -165,18 +165,18 @@ def test_nothing_goes_round() -> None:
     TopologicalSorter(needs).prepare()  # CycleError names the circle
 
 
-@ROOMS
-def test_each_dependency_has_its_room(file: Path) -> None:
-    """Not even for types is a library known outside the room that owns it."""
-    room = room_of(file)
+@MODULES
+def test_each_dependency_has_its_module(file: Path) -> None:
+    """Not even for types is a library known outside the module that owns it."""
+    module = name_of(file)
     for imported in imports(file):
-        assert room in OWNERS.get(imported, {room}), f"{room} imports {imported}"
-        if imported in ONLY_ON_TOP and (room, imported) not in WITH_EXTRAS:
-            assert FLOOR_OF[room] == TOP_FLOOR, f"{room} imports {imported}"
+        assert module in OWNERS.get(imported, {module}), f"{module} imports {imported}"
+        if imported in ONLY_ON_TOP and (module, imported) not in WITH_EXTRAS:
+            assert FLOOR_OF[module] == TOP_FLOOR, f"{module} imports {imported}"
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in files() if room_of(file) == "emulator"], ids=lambda file: file.stem
+    "file", [file for file in files() if name_of(file) == "emulator"], ids=lambda file: file.stem
 )
 def test_the_annex_shares_nothing_with_the_house(file: Path) -> None:
     """A server built on our decoder would agree with our mistakes."""
@@ -186,10 +186,10 @@ def test_the_annex_shares_nothing_with_the_house(file: Path) -> None:
 
 def test_the_test_sees_imports() -> None:
     """Each form of import is understood, or the tests above would prove nothing."""
-    found = {room_of(file): set(imports(file)) for file in HOUSE_FILES}
+    found = {name_of(file): set(imports(file)) for file in HOUSE_FILES}
     assert {"._errors", "._media", "json"} <= found["_requests"]
     assert "._outputs" in found["_errors"]
-    here = {room_of(file): set(imports(file, typing_too=False)) for file in HOUSE_FILES}
+    here = {name_of(file): set(imports(file, typing_too=False)) for file in HOUSE_FILES}
     assert {each for each in here["_errors"] if each.startswith(".")} == {
         "._show", "._attempts", "._secret",
     }  # fmt: skip
@@ -208,7 +208,7 @@ def loaded_by(*modules: str) -> set[str]:
 def test_the_front_door_is_light() -> None:
     """A fresh import loads no module of the top floor, and nothing that only that floor needs."""
     loaded = loaded_by("prodia_async")
-    top = {f"prodia_async.{room}" for room in FLOORS[TOP_FLOOR]} | {"prodia_async.emulator"}
+    top = {f"prodia_async.{module}" for module in FLOORS[TOP_FLOOR]} | {"prodia_async.emulator"}
     assert loaded.isdisjoint(top), sorted(loaded & top)
     # httpx loads its own command line, and click with it, wherever those are installed.
     extras = (loaded - loaded_by("httpx", "pydantic")) & ONLY_ON_TOP
@@ -218,7 +218,9 @@ def test_the_front_door_is_light() -> None:
 def test_nothing_of_the_core_is_imported_late() -> None:
     """What a client needs is there once the package is imported; later there is nothing to load."""
     loaded = loaded_by("prodia_async")
-    late = {f"prodia_async.{room}" for room in FLOOR_OF if FLOOR_OF[room] <= FLOOR_OF["_client"]}
+    late = {
+        f"prodia_async.{module}" for module in FLOOR_OF if FLOOR_OF[module] <= FLOOR_OF["_client"]
+    }
     late -= {"prodia_async.job_types", "prodia_async.fireworks", "prodia_async.transports"}
     late -= {"prodia_async._keys"}  # the batch asks for it, not a client
     late -= {"prodia_async._catalogue", "prodia_async._catalogue_data"}  # only checks ask for it
