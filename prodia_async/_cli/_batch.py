@@ -513,6 +513,6 @@ def _verify(
     def work(record: BatchRecord) -> int:
         found = record.verify(hashes=hashes)
         typer.echo(str(found))
-        return 1 if found.returned else 0
+        return 0 if found.is_whole else 1
 
     return _with_record(folder, work)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ._folder import Lock
+from ._objects import RUN
 from ._opening import RECORD
-from ._outputs import open_store
+from ._outputs import MARK, open_store
 from ._record import connect
-from ._snapshot import Snapshot, read_output
+from ._snapshot import Piece, Snapshot, read_output, read_piece
 from ._values import BatchSummary, RecordDamagedError, Row
 
 if TYPE_CHECKING:
@@ -26,25 +27,39 @@ class Verification:
     What `BatchRecord.verify` found.
 
     Attributes:
-        checked: Outputs that were looked at.
-        missing: Rows whose output is not there.
-        wrong: Rows whose output has another size, or another hash.
+        checked: Rows whose outputs were looked at.
+        missing: Rows of which an output is not there.
+        wrong: Rows of which an output has another size, or another hash.
         returned: Whether these rows were given back, to be run again.
+        unseen: Rows whose outputs could not be looked at; these were not given back.
+        why: Why the first of them could not.
     """
 
     checked: int
     missing: tuple[int, ...] = ()
     wrong: tuple[int, ...] = field(default=())
     returned: bool = False
+    unseen: tuple[int, ...] = ()
+    why: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every output was seen, and is what it was."""
+        return not (self.missing or self.wrong or self.unseen)
 
     def __str__(self) -> str:
-        if not self.missing and not self.wrong:
+        if self.is_whole:
             are = "output is" if self.checked == 1 else "outputs are"
             return f"{self.checked:,} {are} there and whole"
         back = "; the next run makes them again" if self.returned else ""
+        unseen = (
+            f"; {len(self.unseen):,} could not be looked at, and are not run again ({self.why})"
+            if self.unseen
+            else ""
+        )
         return (
             f"{self.checked:,} outputs checked, {len(self.missing):,} missing, "
-            f"{len(self.wrong):,} damaged{back}"
+            f"{len(self.wrong):,} damaged{back}{unseen}"
         )
 
 
@@ -159,13 +174,17 @@ class RecordReader:
         Raises:
             OSError: It is not there.
         """
-        return read_output(self.folder, row, path)
+        with self.snapshot() as snapshot:
+            found = [piece for piece in snapshot.pieces(row) if piece.path == path]
+        return read_piece(self.folder, found[0] if found else Piece(path))
 
     def verify(self, hashes: bool = False) -> Verification:
         """
         Look whether every output is there and whole.
 
-        What is not is given back: the next run makes it, and pays for it, again.
+        What is gone or damaged is given back: the next run makes it, and pays for it,
+        again. What cannot be looked at now (a store that refuses, a disk that is not
+        mounted) is told, and not given back.
 
         Args:
             hashes: Compare the bytes too, rather than the sizes alone.
@@ -175,31 +194,51 @@ class RecordReader:
         """
         missing: list[int] = []
         wrong: list[int] = []
+        unseen: list[int] = []
         checked = 0
-        for row in self.rows():
-            if row.state != "done" or row.path is None or row.bytes is None:
-                continue  # the last is kept aside, and no output yet
-            checked += 1
-            try:
-                size, sha256 = self._facts(row, hashes=hashes)
-            except (OSError, KeyError):
-                missing.append(row.row)
-                continue
-            if size != row.bytes or (hashes and sha256 != row.sha256):
-                wrong.append(row.row)
+        why = ""
+        with self.snapshot() as snapshot:
+            for row in snapshot.rows():
+                if row.state != "done" or row.bytes is None:
+                    continue  # the last is kept aside, and no output yet
+                pieces = snapshot.pieces(row)
+                try:
+                    is_whole = all(self._is_whole(each, hashes=hashes) for each in pieces)
+                except FileNotFoundError:
+                    missing.append(row.row)
+                except Exception as error:  # noqa: BLE001  (each store has errors of its own)
+                    unseen.append(row.row)
+                    why = why or f"{type(error).__name__}: {error!s:.200}"
+                    continue
+                else:
+                    if not is_whole:
+                        wrong.append(row.row)
+                checked += 1
+            if missing and not self._is_there(snapshot.place):
+                # Not even the folder, or the mark of a store: it is elsewhere, or not mounted.
+                unseen, missing, checked = sorted(unseen + missing), [], checked - len(missing)
+                why = why or f"there is nothing at {snapshot.place}"
         if missing or wrong:
             self._give_back([*missing, *wrong])
-        return Verification(checked, tuple(missing), tuple(wrong), bool(missing or wrong))
+        return Verification(
+            checked, tuple(missing), tuple(wrong), bool(missing or wrong), tuple(unseen), why
+        )
 
-    def _facts(self, row: Row, *, hashes: bool) -> tuple[int, str]:
-        assert row.path is not None  # noqa: S101
-        if hashes or row.shard is not None:
-            content = self.read(row)
-            return len(content), hashlib.sha256(content).hexdigest()
-        if "://" in row.path:
-            fs, path = open_store(row.path)
-            return int(fs.info(path)["size"]), ""
-        return (self.folder / row.path).stat().st_size, ""
+    def _is_there(self, place: str) -> bool:
+        if place in {"out", "shards"}:
+            return (self.folder / place).is_dir()
+        fs, root = open_store(place)
+        return any(fs.exists(f"{root}/{name}") for name in (MARK, RUN))
+
+    def _is_whole(self, piece: Piece, *, hashes: bool) -> bool:
+        if hashes or piece.shard is not None:
+            content = read_piece(self.folder, piece)
+            digest = hashlib.sha256(content).hexdigest()
+            return (len(content), digest) == (piece.size, piece.sha256)
+        if "://" in piece.path:
+            fs, path = open_store(piece.path)
+            return int(fs.info(path)["size"]) == piece.size
+        return (self.folder / piece.path).stat().st_size == piece.size
 
     def _give_back(self, numbers: Sequence[int]) -> None:
         lock = Lock(self.folder)

@@ -8,7 +8,7 @@ import socket
 import sqlite3
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._errors import InvalidRequestError
 from ._arrivals import find, last_arrived
@@ -40,6 +40,25 @@ _SELECT = (
 )
 
 
+class Piece(NamedTuple):
+    """
+    Where one output lies, and what it was when it was made safe.
+
+    Attributes:
+        path: As `Row.paths` has it.
+        shard: With layout ``tar``: the shard that it is a member of.
+        offset: Where it begins in the shard.
+        size: Its bytes.
+        sha256: In hexadecimal digits.
+    """
+
+    path: str
+    shard: str | None = None
+    offset: int | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
 class Snapshot:
     """
     Reads what a folder held at one moment: all of it in one read transaction.
@@ -54,6 +73,7 @@ class Snapshot:
     Attributes:
         folder: The run's.
         is_running: Whether a process of this machine held the folder then, as far as can be told.
+        place: Where its outputs are: a folder in it, or what `Batch` was given as `outputs`.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
@@ -65,7 +85,8 @@ class Snapshot:
             made_with = get(connection, "made with") or {}
             base = made_with.get("outputs")
             is_tar = made_with.get("layout") == "tar"
-            self._prefix = "" if is_tar else f"{base.rstrip('/')}/" if base else "out/"
+            self.place: str = base or ("shards" if is_tar else "out")
+            self._prefix = "" if is_tar else f"{self.place.rstrip('/')}/"
             self._epoch = float(get(connection, "began") or 0)
 
     def _look(self, connection: sqlite3.Connection) -> bool:
@@ -275,6 +296,19 @@ class Snapshot:
             finished_at=self._epoch + end.at / 1000,
         )  # fmt: skip
 
+    def pieces(self, row: Row) -> list[Piece]:
+        """Return where a row's outputs lie, as far as the record knows what they were."""
+        known = {0: (row.offset, row.bytes, row.sha256)}
+        if len(row.paths) > 1:
+            with self.reading() as connection:
+                known |= {
+                    n: (offset, size, sha256.hex())
+                    for n, offset, size, sha256 in connection.execute(
+                        "SELECT n, off, bytes, sha256 FROM output WHERE i=? AND n>0", (row.row,)
+                    )
+                }
+        return [Piece(path, row.shard, *known[n]) for n, path in enumerate(row.paths) if n in known]
+
     def read(self, row: Row) -> bytes:
         """Return the bytes of a row's first output; as `read_output` does."""
         return read_output(self.folder, row)
@@ -295,28 +329,35 @@ def _is_alive(lease: Mapping[str, Any]) -> bool:
     return True
 
 
-def read_output(folder: Path, row: Row, path: str | None = None) -> bytes:
+def read_output(folder: Path, row: Row) -> bytes:
     """
-    Return the bytes of one of a row's outputs.
+    Return the bytes of a row's first output.
 
     Args:
         folder: The run's.
         row: Of its record.
-        path: One of `Row.paths`; by default its first.
 
     Raises:
         OSError: It is not there.
         InvalidRequestError: The row has none.
     """
-    if path is None:
-        path = row.path
-    if path is None:
+    if row.path is None:
         raise InvalidRequestError(f"row {row.row} has no output: it is {row.state}")
-    if row.shard is not None and path == row.path:
-        with (folder / row.shard).open("rb") as file:
-            file.seek(row.offset or 0)
-            return file.read(row.bytes or 0)
-    if "://" in path:
-        fs, inner = open_store(path)
+    return read_piece(folder, Piece(row.path, row.shard, row.offset, row.bytes))
+
+
+def read_piece(folder: Path, piece: Piece) -> bytes:
+    """
+    Return the bytes of an output.
+
+    Raises:
+        OSError: It is not there.
+    """
+    if piece.shard is not None:
+        with (folder / piece.shard).open("rb") as file:
+            file.seek(piece.offset or 0)
+            return file.read(piece.size or 0)
+    if "://" in piece.path:
+        fs, inner = open_store(piece.path)
         return bytes(fs.cat_file(inner))
-    return (folder / path).read_bytes()
+    return (folder / piece.path).read_bytes()
