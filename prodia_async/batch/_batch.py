@@ -15,7 +15,7 @@ from .._show import shown
 from ._batch_record import BatchRecord
 from ._going import Options
 from ._opening import close_folder, open_folder
-from ._outputs import Savers
+from ._outputs import Savers, settled
 from ._planning import make_plan
 from ._progress import shower
 from ._record import notifier
@@ -78,7 +78,7 @@ class Batch:
             with a `BatchProgress`, at most four times a second.
         lease_seconds: How long a run on another machine may be silent before
             it is taken to be dead. On the same machine nobody has to wait.
-        outputs: Any URL that fsspec knows (``s3://bucket/run-7``), for the
+        outputs: A folder, or any URL that fsspec knows (``s3://bucket/run-7``), for the
             outputs; the record stays in the folder.
         also: Take jobs of other types or settings into the same folder.
         price: What a job costs at most, in dollars, where neither an answer nor
@@ -131,7 +131,7 @@ class Batch:
         self._folder = Path(_checks.path("folder", folder))
         self._trade = trade_of(client)
         self._layout = layout
-        self._outputs = outputs
+        self._outputs = outputs and settled(outputs)
         self._progress = progress
         self._options = Options(
             submit, on_doubt, retry_failed, max_cost, price, also, lease_seconds, signals

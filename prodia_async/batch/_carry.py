@@ -17,7 +17,7 @@ from .._version import __version__
 from ._cluster import WorkerOptions
 from ._decide import NANO, State
 from ._objects import RUN, Done, ObjectRecord
-from ._outputs import Content
+from ._outputs import Content, settled
 from ._record import INSERT_JOB, JOB_COLUMNS, connect, get, packed_id, put
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ def to_folder(url: str, folder: str | os.PathLike[str]) -> int:
     count = 0
     with closing(connect(target, read_only=False)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        put(connection, "made with", {"layout": "files", "outputs": record.url, "api": "prodia"})
+        put(
+            connection,
+            "made with",
+            {"layout": "files", "outputs": settled(record.url), "api": "prodia"},
+        )
         put(connection, "package", __version__)
         epoch = 0.0
         types: dict[str, int] = {}

@@ -21,7 +21,7 @@ from .._version import __version__
 from ._arrivals import ARRIVED, Arrivals, find, last_arrived, take_in
 from ._decide import State
 from ._folder import FLIGHT, Lock, Mark, Marks, Reserve, boot_id, refuse_network
-from ._outputs import Content, Files, Shards, Store, Task, relative
+from ._outputs import Content, Files, Shards, Store, Task, relative, settled
 from ._record import (
     Finish,
     Promise,
@@ -160,6 +160,8 @@ def _open(  # noqa: PLR0917  (all that a folder is)
     connection = record.connection
     _wait_for_lease(folder, connection, lease_seconds)
     made_with = get(connection, "made with")
+    if made_with is not None and made_with.get("outputs"):
+        made_with["outputs"] = settled(made_with["outputs"])  # as an older version has it not
     wanted = {"layout": layout, "outputs": outputs, "api": api}
     if made_with is not None and made_with != wanted:
         changed = [
@@ -176,8 +178,8 @@ def _open(  # noqa: PLR0917  (all that a folder is)
     marks = Marks(folder / FLIGHT)
     arrivals = Arrivals(folder / ARRIVED, slots)
     connection.execute("BEGIN IMMEDIATE")
+    put(connection, "made with", wanted)
     if made_with is None:
-        put(connection, "made with", wanted)
         put(connection, "began", wall())
         put(connection, "package", __version__)
     are_exact = is_same_boot(get(connection, "lease")) and marks.was_there

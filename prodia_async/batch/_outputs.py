@@ -406,6 +406,14 @@ class Store:
         """There is nothing open."""
 
 
+def settled(outputs: str) -> str:
+    """Return where outputs go, whatever the working folder is when they are looked for."""
+    scheme, colon, path = outputs.rpartition("://")
+    if scheme not in {"", "file", "local"} or Path(path).is_absolute():
+        return outputs
+    return f"{scheme}{colon}{Path.cwd() / Path(path).expanduser()}"
+
+
 def open_store(url: str) -> tuple[Any, str]:
     """
     Return the file system of a URL, and the path in it.

@@ -15,7 +15,7 @@ from ._arrivals import find, last_arrived
 from ._decide import NANO, State
 from ._folder import FLIGHT, Reserve, boot_id, marks_of
 from ._opening import is_same_boot, money
-from ._outputs import open_store, relative
+from ._outputs import open_store, relative, settled
 from ._record import Finish, get, shard_name, unpacked_id
 from ._values import BatchSummary, RecordDamagedError, Row
 
@@ -85,7 +85,7 @@ class Snapshot:
             made_with = get(connection, "made with") or {}
             base = made_with.get("outputs")
             is_tar = made_with.get("layout") == "tar"
-            self.place: str = base or ("shards" if is_tar else "out")
+            self.place = settled(base) if base else ("shards" if is_tar else "out")
             self._prefix = "" if is_tar else f"{self.place.rstrip('/')}/"
             self._epoch = float(get(connection, "began") or 0)
 

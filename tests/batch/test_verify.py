@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 import tarfile
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from raw_server import JOB_PART, RawServer, http, multipart, part, say
 
 from prodia_async import AsyncProdia, RetryPolicy
-from prodia_async.batch import Batch, BatchRecord
+from prodia_async.batch import Batch, BatchChangedError, BatchRecord
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -163,3 +166,43 @@ async def test_a_second_output_that_is_gone_or_short(tmp_path: Path, damage: byt
     found = record.verify()
     assert (found.missing, found.wrong) == (((0,), ()) if damage is None else ((), (0,)))
     assert found.returned
+
+
+@pytest.mark.parametrize("outputs", ["pictures", "file://pictures", "~/pictures"])
+async def test_outputs_in_a_relative_folder_are_found_from_everywhere(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch, outputs: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    await run(api.base_url, tmp_path / "run", foxes(4), outputs=outputs)
+    assert len(list((tmp_path / "pictures").rglob("*.jpg"))) == 4
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    record = BatchRecord(tmp_path / "run")
+    assert str(record.verify()) == "4 outputs are there and whole"
+    assert all(record.read(row).startswith(b"\xff\xd8") for row in record.rows())
+    if outputs != "~/pictures":
+        with pytest.raises(BatchChangedError, match="elsewhere/pictures"):
+            await run(api.base_url, tmp_path / "run", foxes(4), outputs=outputs)
+    monkeypatch.chdir(tmp_path)
+    assert (await run(api.base_url, tmp_path / "run", foxes(5), outputs=outputs)).done == 5
+
+
+async def test_a_relative_folder_that_an_older_version_wrote_down(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From elsewhere it is not found, and nothing is given back; a run writes down where it is."""
+    monkeypatch.chdir(tmp_path)
+    await run(api.base_url, tmp_path / "run", foxes(2), outputs="pictures")
+    with closing(sqlite3.connect(tmp_path / "run" / "run.sqlite")) as connection, connection:
+        old = {"layout": "files", "outputs": "pictures", "api": "prodia"}
+        connection.execute("UPDATE run SET v=? WHERE k='made with'", (json.dumps(old),))
+    record = BatchRecord(tmp_path / "run")
+    assert record.verify().is_whole
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert record.verify().unseen == (0, 1)
+    monkeypatch.chdir(tmp_path)
+    assert (await run(api.base_url, tmp_path / "run", foxes(3), outputs="pictures")).done == 3
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert record.verify().is_whole
