@@ -49,13 +49,14 @@ class Placed:
         i: The number it has in the record.
         again: How often it may have been paid before.
         is_duplicate: Whether it was written down as one of an earlier row.
+        held: What the record had it for, of one that is to be run again.
     """
 
     outcome: Outcome
     i: int
     again: int = 0
     is_duplicate: bool = False
-    sent_before: bool = False
+    held: State | None = None
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ def admit(
         if held is not None and step not in {"run", "run again"}:
             is_duplicate = _duplicate(connection, record, row, numbers, session, at)
             outcome: Outcome = {"done": "done", "in doubt": "in doubt"}.get(step, "failed")  # type: ignore[assignment]
-            found.placed.append(Placed(outcome, held[0], is_duplicate=is_duplicate))
+            found.placed.append(Placed(outcome, *held[::2], is_duplicate))
             continue
         if held is not None:
             i = held[0]
@@ -145,7 +146,7 @@ def admit(
         assert row.asked is not None  # noqa: S101  (a row is a job, or bad)
         again = held[2] if held is not None else 0
         new[row.key] = i
-        found.placed.append(Placed("take", i, again, sent_before=step == "run again"))
+        found.placed.append(Placed("take", i, again, held=state))
         opens.append(
             (i, row.key, row.asked.id, row.asked.type, row.expected, again, _line(row.asked.line))
         )

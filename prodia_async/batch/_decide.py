@@ -3,6 +3,7 @@ The decisions of a batch: plain functions and plain objects; nobody here waits, 
 
 ==============  ==============================================================
 `on_lookup`     what becomes of a row, by what the record says of its key
+`is_in_doubt`   whether a row that came to no end may have been paid
 `after_error`   what a job's error means for it: failed, in doubt, not consumed
 `Purse`         whether one more job may be paid for
 `Outage`        whether the API is down, and when to ask again
@@ -80,6 +81,23 @@ def on_lookup(state: State | None, *, on_doubt: OnDoubt, retry_failed: bool) -> 
             return "invalid"
         case _:
             return "done"
+
+
+def is_in_doubt(*, job_id: str | None, is_marked: bool, was_sent: bool, are_exact: bool) -> bool:
+    """
+    Decide whether a row that came to no end may have been paid, with nothing to show for it.
+
+    The one place that decides it: for the run's own summary, for whoever reads the
+    record, and for the next start.
+
+    Args:
+        job_id: The server's id, under which what it made is collected.
+        is_marked: Whether it was marked as being with the server, or as perhaps paid.
+        was_sent: Whether the record says that it was sent.
+        are_exact: Whether the marks are as they were at the last moment: then the
+            record's own note of a job that was sent, and refused since, counts for nothing.
+    """
+    return job_id is None and (is_marked or (was_sent and not are_exact))
 
 
 Verdict: TypeAlias = Literal["failed", "in doubt", "trouble", "refused"]

@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from .._errors import CapacityError, JobFailedError, JobNotFoundError, ProdiaError
 from .._show import words_of
-from ._decide import State, after_error, paid_attempts, to_nano
+from ._decide import State, after_error, is_in_doubt, paid_attempts, to_nano
 from ._folder import keep_aside
 from ._outputs import Task
 from ._record import Finish, Promise
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 MOST_ENDED = 256
 """Rows whose end is remembered, for one that is equal and was looked up meanwhile. Chosen."""
+
+
+_OURS: dict[str, bool] = {"was_sent": True, "are_exact": True}
+"""Of a run that lives: its marks are as they are."""
 
 
 @dataclass(slots=True)
@@ -220,9 +224,7 @@ class Ends:
             return
         risky = paid_attempts(error) if verdict != "failed" else 0
         if risky:
-            row.again += risky
-            row.doubtful += risky * row.expected
-            self._run.purse.doubtful += risky * row.expected
+            self.may_be_paid(row, risky)
         if isinstance(error, CapacityError) or (verdict == "trouble" and not flight.times):
             # A busy server, or nothing of it was sent for as long as the client
             # waits: that is no fault of its own, nor what it failed with.
@@ -247,9 +249,7 @@ class Ends:
             await self.end_row(row, State.FAILED)
         elif isinstance(error, JobNotFoundError):
             # It was submitted, and nobody will ever see what it made.
-            row.again += 1
-            row.doubtful += row.expected
-            self._run.purse.doubtful += row.expected
+            self.may_be_paid(row, 1)
             retry = (
                 self._run.options.on_doubt == "retry" and not row.retried and row.asked is not None
             )
@@ -286,12 +286,13 @@ class Ends:
             return
         asked = getattr(error, "retry_after", None) or random.uniform(1, 2)
         row.not_before = self._run.clock() + min(asked, 3600.0)
-        self._run.marks.clear(row.i)
+        if not row.risky:
+            self._run.marks.clear(row.i)
         self._run.delayed.append(row)
 
     def suspend(self, row: Going, error: Exception, verdict: Any) -> None:
         """Set a row aside until it is clear whether it failed or the API did."""
-        if not row.doubtful:
+        if not row.risky:
             self._run.marks.clear(row.i)
         self.suspended.append(row)
         if self._run.outage.troubled(self._run.clock(), verdict, _say(error)):
@@ -304,13 +305,18 @@ class Ends:
         for row in suspended:
             await self.end_row(row, State.FAILED)
 
-    def end_suspended(self) -> None:
-        """At the end: those that ran into trouble failed, unless somebody stopped the run."""
+    def end_suspended(self, *, is_whole: bool) -> None:
+        """
+        At the end: those that ran into trouble failed, unless somebody ended the run.
+
+        Args:
+            is_whole: Whether it came to its end by itself.
+        """
         for row in self.suspended:
-            if self._run.stopped or self._run.broken:
+            if not is_whole or self._run.stopped or self._run.broken:
                 self.put_back(row)
             else:
-                self.write_end(row, State.FAILED, None)
+                self.write_end(row, State.FAILED)
                 self.ended_with(row, State.FAILED)
         self.suspended.clear()
         for row in [*self._run.ready, *self._run.delayed]:
@@ -321,18 +327,41 @@ class Ends:
         """A row was called back before it was sent, or between two attempts."""
         flight = row.flight
         assert flight is not None  # noqa: S101
-        if flight.risky:
-            row.again += flight.risky
-            row.doubtful += flight.risky * row.expected
-            self._run.purse.doubtful += flight.risky * row.expected
+        self.may_be_paid(row, flight.risky)
         self.put_back(row)
+
+    def may_be_paid(self, row: Going, times: int) -> None:
+        """Count how often a row may have been paid in vain."""
+        row.again += times
+        row.risky += times
+        self._run.purse.doubtful += times * row.expected
+
+    def leave(self) -> None:
+        """
+        At the end: give those that are still with the server their last word.
+
+        What the run says of them, the record says from here on.
+        """
+        run = self._run
+        for row in list(run.in_flight):
+            flight = row.flight
+            assert flight is not None  # noqa: S101
+            row.attempts += flight.times
+            if is_in_doubt(job_id=row.job_id, is_marked=row.i in run.marks, **_OURS):
+                is_out = flight.stage in {"out", "over"}
+                self.may_be_paid(row, max(1, flight.risky + is_out))
+                self.put_back(row)
+            elif row.job_id is None:
+                self.put_back(row)
+            else:
+                run.under_way.pop(row.key, None)
+            run.has_ended(row)
 
     def put_back(self, row: Going) -> None:
         """Give a row back to the input: the next run takes it up, as in doubt if it may be paid."""
-        self._run.under_way.pop(row.key, None)
-        if row.doubtful:
-            self.write_end(row, State.IN_DOUBT, None)
-            self._run.counts.in_doubt += 1 + row.equal
+        if row.risky:
+            self.write_end(row, State.IN_DOUBT)
+            self.ended_with(row, State.IN_DOUBT)
             return
         self._run.marks.clear(row.i)
         i = row.i
@@ -342,10 +371,13 @@ class Ends:
                     "DELETE FROM open WHERE i=? AND job_id IS NULL", (i,)
                 )
             )
+        if row.held is None:
+            self._run.under_way.pop(row.key, None)
+        else:  # as the record has it, which has heard nothing else of it
+            self.ended_with(row, row.held)
 
     async def end_row(self, row: Going, state: State) -> None:
-        promise = Promise()
-        self.write_end(row, state, promise)
+        promise = self.write_end(row, state)
         try:
             await promise.wait()
         except BatchError as error:
@@ -355,14 +387,26 @@ class Ends:
             # It answered: the API works.
             self._run.outage.succeeded()
 
-    def write_end(self, row: Going, state: State, promise: Promise | None) -> None:
+    def write_end(self, row: Going, state: State) -> Promise:
         end = self.end(row, state)
         end.error = _say(row.error) if row.error is not None else None
-        if state == State.IN_DOUBT and end.error is None:
-            end.error = "InDoubt: the run was stopped between two attempts"
-        with suppress(BatchError):
-            self._run.record.finished(end, promise)
-        self._run.marks.clear(row.i)
+        promise = Promise()
+        # Its mark goes when the record has it: until then, nothing else would know of it.
+        promise.then = partial(self._is_written, row.i, promise)
+        record, expected = self._run.record, row.expected
+        try:
+            if state == State.IN_DOUBT:
+                end.error = end.error or "InDoubt: the run was stopped before its answer came"
+                record.put(lambda c: record.finish_doubtful(c, end, expected), promise)
+            else:
+                record.finished(end, promise)
+        except BatchError as error:
+            promise.settle(None, error)
+        return promise
+
+    def _is_written(self, i: int, promise: Promise) -> None:
+        if promise.error is None:
+            self._run.marks.clear(i)
 
     def end(self, row: Going, state: State) -> Finish:
         return Finish(
@@ -379,6 +423,11 @@ class Ends:
         while len(self.ended) > MOST_ENDED:
             self.ended.pop(next(iter(self.ended)))
         counts = self._run.counts
+        if state == State.IN_DOUBT:
+            cost = max(1, row.again) * row.expected
+            self._run.doubt(row.i, row.id, row.type, cost)
+        else:
+            self._run.doubts.pop(row.i, None)
         if row.asked is None:  # it was collected; its row may come yet, or never
             rows = row.equal
             counts.finished += 1

@@ -359,6 +359,10 @@ class Marks:
             _SLOT.pack_into(self._map, slot * _SLOT.size, 0, 0.0, 0, b"")
             self._free.append(slot)
 
+    def __contains__(self, row: int) -> bool:
+        """Return whether a row is marked."""
+        return row in self._slots
+
     def marked(self) -> dict[int, Mark]:
         """Return what is marked now, as `left` does."""
         return {} if self._map is None else _marks_in(self._map[:])

@@ -15,13 +15,20 @@ from ._admit import Coming
 from ._values import BadRow, BatchJob
 
 if TYPE_CHECKING:
-    from ._decide import OnDoubt, Submit
+    from ._decide import OnDoubt, State, Submit
     from ._trade import Asked, Flight
 
 
 @dataclass(slots=True, eq=False)
 class Going:
-    """A row on its way."""
+    """
+    A row on its way.
+
+    Attributes:
+        held: What the record has it for, since an earlier run; it stays so until this one
+            has come to another end.
+        risky: How often this run has sent it and may have paid for it in vain.
+    """
 
     i: int
     key: bytes
@@ -31,6 +38,8 @@ class Going:
     expected: int
     asked: Asked | None
     again: int = 0
+    held: State | None = None
+    risky: int = 0
     job_id: str | None = None
     retried: bool = False
     returned: int = 0
@@ -44,7 +53,6 @@ class Going:
     is_sync: bool = False
     is_probe: bool = False
     has_landed: bool = False
-    doubtful: int = 0
     error: BaseException | None = None
     attempts: int = 0
     refusals: int = 0
@@ -71,7 +79,7 @@ class Counts:
     done: int = 0
     before: int = 0
     failed: int = 0
-    in_doubt: int = 0
+    in_doubt: int = 0  # rows too: of jobs there are as many as `Standing.doubts`
     duplicates: int = 0
     seen: int = 0
     again: int = 0

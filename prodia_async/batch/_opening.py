@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .._show import shown
 from .._version import __version__
 from ._arrivals import ARRIVED, Arrivals, find, last_arrived, take_in
-from ._decide import State
+from ._decide import State, is_in_doubt
 from ._folder import FLIGHT, Lock, Mark, Marks, Reserve, boot_id, refuse_network
 from ._outputs import Content, Files, Shards, Store, Task, relative, settled
 from ._record import (
@@ -337,7 +337,9 @@ def settle(
         if job_id is not None:
             left = (expires or now) - now
             collect.append(ToCollect(i, k, id_, job_type, expected, again, job_id, left, line))
-        elif i in marks or i in damaged or (sent is not None and not are_exact):
+        elif i in damaged or is_in_doubt(
+            job_id=None, is_marked=i in marks, was_sent=sent is not None, are_exact=are_exact
+        ):
             end = in_doubt(
                 i, k, id_, session, job_type,
                 again=again + 1,
@@ -350,12 +352,7 @@ def settle(
                 ),
                 line=line,
             )  # fmt: skip
-            record.finish(connection, end)
-            if expected is not None:
-                # The highest that is expected of its type, if no answer has told one yet.
-                connection.execute(
-                    "UPDATE type SET price=? WHERE name=? AND price IS NULL", (expected, job_type)
-                )
+            record.finish_doubtful(connection, end, expected)
         else:
             connection.execute("DELETE FROM open WHERE i=?", (i,))
     return collect

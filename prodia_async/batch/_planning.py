@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,11 @@ from ._decide import NANO, Purse, State, on_lookup
 from ._going import Source, bad_row
 from ._opening import RECORD
 from ._record import connect
+from ._snapshot import Snapshot
 from ._values import BadRow, BatchPlan, Figure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable
+    from collections.abc import AsyncIterable, Iterable, Mapping
     from pathlib import Path
 
     from ._going import Options
@@ -40,11 +40,11 @@ class Planner:
     Adds up rows.
 
     Args:
-        record: Of the folder; ``None`` when it is new.
+        record: The folder's, at one moment; ``None`` when it is new.
         options: What the user wants.
     """
 
-    def __init__(self, record: sqlite3.Connection | None, options: Options) -> None:
+    def __init__(self, record: Snapshot | None, options: Options) -> None:
         self._record = record
         self._options = options
         # What was seen goes into a file of its own, which SQLite removes: a
@@ -53,9 +53,16 @@ class Planner:
         self._seen.execute("CREATE TABLE seen(k BLOB PRIMARY KEY) WITHOUT ROWID")
         self._seen.execute("BEGIN")
         self.purse = Purse(options.max_cost)
+        self._under_way: dict[bytes, State] = {}
         if record is not None:
-            for name, price in record.execute("SELECT name, price FROM type WHERE price > 0"):
-                self.purse.seen(name, price)
+            for row in record.under_way:
+                is_doubtful = row.state == "in doubt"
+                state = State.IN_DOUBT if is_doubtful else State.DONE
+                self._under_way[bytes.fromhex(row.key)] = state
+            with record.reading() as connection:
+                query = "SELECT name, price FROM type WHERE price > 0"
+                for name, price in connection.execute(query):
+                    self.purse.seen(name, price)
         self.rows = self.duplicates = self.done = self.failed = self.in_doubt = self.to_run = 0
         self.invalid: list[BadRow] = []
         self.invalid_count = 0
@@ -75,8 +82,9 @@ class Planner:
     def add(self, rows: list[Coming], facts: list[Any]) -> None:
         """Add some rows. Blocks."""
         if not self.rows and self._record is not None:
-            self.differences = differences_of(self._record, rows)
-        held = {} if self._record is None else states(self._record, rows)
+            with self._record.reading() as connection:
+                self.differences = differences_of(connection, rows)
+        held = {} if self._record is None else states(self._record, rows, self._under_way)
         for row, fact in zip(rows, facts, strict=True):
             self.rows += 1
             if row.bad is not None:
@@ -144,22 +152,21 @@ class Planner:
         )
 
 
-def states(record: sqlite3.Connection, rows: list[Coming]) -> dict[bytes, State]:
-    """Return what the record says of the rows' keys; open ones that were sent are in doubt."""
-    found: dict[bytes, State] = {}
+def states(
+    record: Snapshot, rows: list[Coming], under_way: Mapping[bytes, State]
+) -> dict[bytes, State]:
+    """Return what the record says of the rows' keys; what a run only has to collect is done."""
     keys = [row.key for row in rows]
     marks = ",".join("?" * len(keys))
-    for k in record.execute(
-        f"SELECT k FROM open WHERE k IN ({marks}) AND sent IS NOT NULL",  # noqa: S608
-        keys,
-    ):
-        found[k[0]] = State.IN_DOUBT
-    for k, state in record.execute(
-        f"SELECT k, state FROM job WHERE k IN ({marks}) AND state<>5",  # noqa: S608
-        keys,
-    ):
-        found[k] = State(state)
-    return found
+    with record.reading() as connection:
+        found = {
+            k: State(state)
+            for k, state in connection.execute(
+                f"SELECT k, state FROM job WHERE k IN ({marks}) AND state<>5",  # noqa: S608
+                keys,
+            )
+        }
+    return {**found, **{key: under_way[key] for key in keys if key in under_way}}
 
 
 async def make_plan(
@@ -169,8 +176,10 @@ async def make_plan(
     source = Source(jobs)
     path = folder / RECORD
     record = None
+    connection = None
     if path.exists():
-        record = await anyio.to_thread.run_sync(lambda: connect(path, read_only=True))
+        connection = await anyio.to_thread.run_sync(lambda: connect(path, read_only=True))
+        record = await anyio.to_thread.run_sync(Snapshot, folder, connection)
     planner = Planner(record, options)
     try:
         n = 0
@@ -187,9 +196,8 @@ async def make_plan(
         with anyio.CancelScope(shield=True):
             await source.aclose()
         planner.close()
-        if record is not None:
-            with suppress(sqlite3.Error), closing(record):
-                pass
+        if connection is not None:
+            connection.close()
 
 
 async def _coming(trade: Trade, n: int, item: Any) -> Coming:

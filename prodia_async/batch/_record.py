@@ -415,6 +415,24 @@ class Record:
         """Write what became of a row; in the writer's thread."""
         self._finish_all(connection, [end])
 
+    def finish_doubtful(
+        self, connection: sqlite3.Connection, end: Finish, expected: int | None
+    ) -> None:
+        """
+        Write that a row may have been paid; in the writer's thread.
+
+        Args:
+            connection: The record's own.
+            end: What is known of the row.
+            expected: What a job of its type is expected to cost: it counts where no
+                answer has told a price yet.
+        """
+        self.finish(connection, end)
+        if expected:
+            connection.execute(
+                "UPDATE type SET price=? WHERE name=? AND price IS NULL", (expected, end.type)
+            )
+
     def _finish_all(self, connection: sqlite3.Connection, ends: Sequence[Finish]) -> None:
         """Write what became of rows: a statement for all of them costs half of one for each."""
         jobs, rows, requests, outputs = [], [], [], []

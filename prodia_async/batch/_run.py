@@ -37,7 +37,7 @@ from ._decide import (
 from ._ends import Ends
 from ._going import Going, Options, Source, bad_row
 from ._record import put, wall
-from ._standing import Standing
+from ._standing import Standing, doubt_line
 from ._submissions import Submissions
 from ._trade import Asked, Facts, Flight, watching
 from ._values import (
@@ -112,12 +112,14 @@ class Run(Standing):
         self.total = self._source.total
         self.began = self.clock()
         self._take_up_collection()
+        is_whole = False
         try:
             async with anyio.create_task_group() as self.group:
                 try:
                     if self.options.signals:
                         await self.group.start(self.watch.listen)
-                    await self.group.start(self.ends.keep_unsafe)
+                    with anyio.CancelScope(shield=True):  # or it and its start wait for each other
+                        await self.group.start(self.ends.keep_unsafe)
                     self.group.start_soon(self.watch.tick)
                     async with anyio.create_task_group() as workers:
                         # No more than may be in flight, those that only our memory has
@@ -127,7 +129,7 @@ class Run(Standing):
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self.ends.all_are_safe()
-                self.is_over = True
+                self.is_over = is_whole = True
                 self.group.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _only(group) from None
@@ -135,30 +137,26 @@ class Run(Standing):
             self.is_over = True
             with anyio.CancelScope(shield=True):
                 await self._source.aclose()
+                self.ends.end_suspended(is_whole=is_whole)
+                self.ends.leave()
                 with suppress(BatchError):
                     await self.record.ask(self._write_how)
         if self._fatal is not None:
             raise self._fatal
-        self.ends.end_suspended()
-        with suppress(BatchError):
-            await self.record.ask(lambda _: None)
         return self.summary()
 
     def summary(self) -> BatchSummary:
         """Return what became of the rows."""
         counts = self.counts
-        left_behind = [row for row in self.in_flight if _is_out(row)]
-        left = counts.seen - counts.done - counts.failed - counts.in_doubt - len(left_behind)
-        doubtful = self.purse.doubtful + sum(row.expected for row in left_behind)
         return BatchSummary(
             done=counts.done,
             done_before=counts.before,
             failed=counts.failed,
-            in_doubt=counts.in_doubt + len(left_behind),
-            left=max(0, left),
+            in_doubt=len(self.doubts),
+            left=self._left(),
             duplicates=counts.duplicates,
             dollars=self.purse.told / NANO,
-            doubtful_dollars=doubtful / NANO,
+            doubtful_dollars=self.purse.doubtful / NANO,
             paid_again=counts.again,
             seconds=self.clock() - self.began,
             stopped=self.stopped,
@@ -166,14 +164,18 @@ class Run(Standing):
             notes=tuple(counts.notes),
         )
 
+    def _left(self) -> int:
+        counts = self.counts
+        return max(0, counts.seen - counts.done - counts.failed - counts.in_doubt)
+
     def doubt_lines(self) -> list[str]:
-        """Return a line for each row that is with the server and will not come to an end."""
-        return [
-            f"row {row.i}{f' ({row.id})' if row.id else ''}: {row.type}, at most "
-            f"{dollars_text(row.expected / NANO) if row.expected else 'an unknown price'}"
-            for row in sorted(self.in_flight, key=lambda row: row.i)
-            if _is_out(row)
-        ]
+        """Return a line for each job in doubt, those included that will not come to an end."""
+        flying = {
+            row.i: doubt_line(row.i, row.id, row.type, (row.again + 1) * row.expected)
+            for row in self.in_flight
+            if row.job_id is None and not row.has_landed and row.i in self.marks
+        }
+        return [line for _, line in sorted({**self.doubts, **flying}.items())]
 
     # Rows.
 
@@ -340,10 +342,9 @@ class Run(Standing):
                 going = Going(
                     place.i, row.key, asked.id, asked.type,
                     json.dumps(asked.line, ensure_ascii=False, default=str),
-                    row.expected or 0, asked, again=place.again,
+                    row.expected or 0, asked, again=place.again, held=place.held,
                 )  # fmt: skip
-                if place.sent_before:
-                    counts.again += 1
+                self.doubts.pop(place.i, None)
                 self.under_way[row.key] = going
                 self.ready.append(going)
             elif place.outcome in {"equal", "same"}:
@@ -357,6 +358,9 @@ class Run(Standing):
                 counts.before += not place.is_duplicate
             elif place.outcome == "in doubt":
                 counts.in_doubt += 1
+                assert row.asked is not None  # noqa: S101  (what is no job is never in doubt)
+                cost = max(1, place.again) * (row.expected or 0)
+                self.doubt(place.i, row.asked.id, row.asked.type, cost)
             else:
                 counts.failed += 1
                 if row.bad is not None:
@@ -419,6 +423,7 @@ class Run(Standing):
     def _write_how(self, connection: Any) -> None:
         if self._how:
             put(connection, "submit", self._how)
+        put(connection, "left", {"session": self.opened.session, "rows": self._left()})
 
     async def _one(self, row: Going) -> None:
         flight = row.flight = Flight(
@@ -467,6 +472,7 @@ class Run(Standing):
         assert row.flight is not None  # noqa: S101
         at, row.sent_at = wall(), self.clock()
         times = row.attempts + row.flight.times
+        self.counts.again += times == 1 and row.held == State.IN_DOUBT
         self.marks.set(row.i, at, times)
         if row.flight.times == 1:
             with suppress(BatchError):
@@ -474,7 +480,7 @@ class Run(Standing):
 
     def _refused(self, row: Going) -> None:
         """Note that an attempt came to nothing, and cannot have been paid; in the hook."""
-        if row.job_id is None and not row.doubtful and not row.again:
+        if row.job_id is None and not row.risky:
             self.marks.clear(row.i)
 
     def _waits(self, row: Going) -> None:
@@ -544,15 +550,6 @@ class Run(Standing):
 
             self.record.tell(write)
         return made
-
-
-def _is_out(row: Going) -> bool:
-    return (
-        row.job_id is None
-        and not row.has_landed
-        and row.flight is not None
-        and row.flight.times > 0
-    )
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._errors import InvalidRequestError
 from ._arrivals import find, last_arrived
-from ._decide import NANO, State
+from ._decide import NANO, State, is_in_doubt
 from ._folder import FLIGHT, Reserve, boot_id, marks_of
 from ._opening import is_same_boot, money
 from ._outputs import open_store, relative, settled
@@ -20,7 +20,7 @@ from ._record import Finish, get, shard_name, unpacked_id
 from ._values import BatchSummary, RecordDamagedError, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _STATES = {
@@ -31,6 +31,7 @@ _STATES = {
     State.INVALID: "failed",
 }
 
+_ENDED = (State.DONE, State.FAILED, State.INVALID)
 _OF = {"done": State.DONE, "in doubt": State.IN_DOUBT}  # of rows under way
 
 _SELECT = (
@@ -157,23 +158,33 @@ class Snapshot:
                 "(SELECT max(t) FROM sample WHERE sample.s=session.s))) FROM session"
             ).fetchone()
             last = connection.execute(
-                "SELECT ended, stopped FROM session ORDER BY s DESC LIMIT 1"
+                "SELECT s, ended, stopped FROM session ORDER BY s DESC LIMIT 1"
             ).fetchone()
+            # An equal row is done, or has failed, with the one that was run.
             duplicates = states.get(State.DUPLICATE, 0)
-            of_done = 0
-            if duplicates:
-                (of_done,) = connection.execute(
-                    "SELECT count(*) FROM job AS d WHERE d.state=5 AND EXISTS "
-                    "(SELECT 1 FROM job AS p WHERE p.k=d.k AND p.state=2)"
-                ).fetchone()
-        stopped = None
+            equal = dict(
+                connection.execute(
+                    "SELECT p.state, count(*) FROM job AS d JOIN job AS p ON p.k=d.k "
+                    "WHERE d.state=5 AND p.state<>5 GROUP BY p.state"
+                ).fetchall()
+                if duplicates
+                else ()
+            )
+            ended = [states.get(state, 0) + equal.get(state, 0) for state in _ENDED]
+            left = get(connection, "left") or {}
+        stopped, count = None, 0
         if last is not None and not self.is_running:
-            stopped = last[1] if last[0] is not None else "the process ended without a word"
+            number, is_over, why = last
+            stopped = why if is_over is not None else "the process ended without a word"
+            # Of a process that died nobody knows more than what it had taken up.
+            open_states = [self._open[i].state for i, *_ in under_way if i in self._open]
+            count = len(under_way) - sum(state in _OF for state in open_states)
+            count = left["rows"] if left.get("session") == number else count
         return BatchSummary(
-            done=states.get(State.DONE, 0) + of_done,
-            failed=states.get(State.FAILED, 0) + states.get(State.INVALID, 0),
+            done=ended[0],
+            failed=ended[1] + ended[2],
             in_doubt=states.get(State.IN_DOUBT, 0),
-            left=0,
+            left=count,
             duplicates=duplicates,
             dollars=told / NANO,
             doubtful_dollars=doubtful / NANO,
@@ -185,7 +196,7 @@ class Snapshot:
     def rows(self) -> Iterator[Row]:
         """Yield every row, by its number; what is under way last."""
         yield from self._rows(f"{_SELECT} ORDER BY job.i")
-        yield from self._open.values()
+        yield from self.under_way
 
     def failures(self) -> Iterator[Row]:
         """Yield the rows that failed, by their numbers."""
@@ -194,7 +205,7 @@ class Snapshot:
     def in_doubt(self) -> Iterator[Row]:
         """Yield the rows that may have been paid and whose output nobody has."""
         yield from self._rows(f"{_SELECT} WHERE state=4 ORDER BY job.i")
-        yield from (row for row in self._open.values() if row.state == "in doubt")
+        yield from (row for row in self.under_way if row.state == "in doubt")
 
     def pick(self, numbers: Sequence[int]) -> list[Row]:
         """
@@ -242,6 +253,11 @@ class Snapshot:
         names = {0: relative(i, k, ext), **dict(more)}
         return tuple(f"{self._prefix}{name}" for _, name in sorted(names.items()))
 
+    @property
+    def under_way(self) -> Collection[Row]:
+        """The rows that had not come to their end."""
+        return self._open.values()
+
     @cached_property
     def _open(self) -> dict[int, Row]:
         """The rows that are under way; what the record said of them before holds no more."""
@@ -262,10 +278,14 @@ class Snapshot:
             end = None if self.is_running else self._arrived.get(i)
             is_here = end is not None and end.k == k and find(self.folder, end) is not None
             job_id = job_id or (end.job_id if end is not None and is_here else None)
-            if mark is None and job_id is None and not is_here and (are_exact or sent is None):
+            is_doubtful = is_in_doubt(
+                job_id=job_id, is_marked=mark is not None, was_sent=sent is not None,
+                are_exact=are_exact,
+            )  # fmt: skip
+            if not is_doubtful and job_id is None and not is_here:
                 continue  # it was taken, and never left
             # What is with the server or has arrived, the next run takes in.
-            is_known = self.is_running or is_here or job_id is not None
+            is_known = self.is_running or is_here or not is_doubtful
             state = "in flight" if is_known else "in doubt"
             request = json.loads(line)
             yield Row(row=i, id=id_, key=k.hex(), state=state, job_id=job_id, request=request)

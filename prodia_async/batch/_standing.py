@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ._decide import Outage, Purse
+from ._decide import NANO, Outage, Purse
 from ._going import Counts
 from ._record import wall
+from ._values import dollars_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ class Standing:
         under_way: Rows that were taken from the input and have not ended, by key.
         arrivals: What has come from the server, and is not in the record yet.
         in_flight: Rows that are being run, or made safe.
+        doubts: A line for each job in doubt, by the number of its row.
         stopped: Why no more rows are taken up.
         broken: Why nothing can be written any more.
         total: How many rows there are, where that is known.
@@ -72,6 +74,7 @@ class Standing:
         self.delayed: list[Going] = []
         self.under_way: dict[bytes, Going] = {}
         self.in_flight: set[Going] = set()
+        self.doubts: dict[int, str] = {}
         self.total: int | None = None
         self.began = 0.0
         self.clock = anyio.current_time
@@ -101,6 +104,10 @@ class Standing:
         self.in_flight.discard(row)
         self.changed()
 
+    def doubt(self, i: int, id_: str | None, job_type: str, cost: int) -> None:
+        """Note that a job is in doubt, and what it may have cost, in units of 10^-9 dollars."""
+        self.doubts[i] = doubt_line(i, id_, job_type, cost)
+
     def now(self) -> int:
         """Return milliseconds since the record began, by the wall clock."""
         return round(1000 * (wall() - self.opened.epoch))
@@ -115,6 +122,13 @@ class Standing:
         change = self._change
         with anyio.move_on_after(seconds):
             await change.wait()
+
+
+def doubt_line(i: int, id_: str | None, job_type: str, cost: int) -> str:
+    """Say of a job that it is in doubt."""
+    known = f" ({id_})" if id_ else ""
+    price = dollars_text(cost / NANO) if cost else "an unknown price"
+    return f"row {i}{known}: {job_type}, at most {price}"
 
 
 def _is_idle(flight: Flight | None) -> bool:

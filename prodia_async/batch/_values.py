@@ -98,7 +98,7 @@ class BatchSummary:
     failed: int = 0
     """Rows that failed, now or before."""
     in_doubt: int = 0
-    """Jobs that may have been paid and whose output nobody has."""
+    """Jobs that may have been paid and whose output nobody has; `Batch.in_doubt` names them."""
     left: int = 0
     """Rows that were seen and not run; more may be left behind them."""
     duplicates: int = 0

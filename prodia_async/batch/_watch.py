@@ -131,7 +131,7 @@ class Watch:
         return BatchProgress(
             done=counts.done,
             failed=counts.failed,
-            in_doubt=counts.in_doubt,
+            in_doubt=len(self._run.doubts),
             total=self._run.total,
             in_flight=statistics.in_flight,
             jobs_per_second=rate,

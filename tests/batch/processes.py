@@ -125,6 +125,17 @@ def check_honest(emulator: Emulator, folder: Path, reported: int) -> None:
     assert set(charges(emulator)) <= known, "something was paid that nobody knows of"
 
 
+TOLD = ("done", "failed", "in_doubt", "left", "dollars", "doubtful_dollars", "stopped")
+
+
+def check_alike(summary: Any, record: BatchRecord) -> None:
+    """Check that a run and whoever reads its record say the same of it."""
+    said = summary if isinstance(summary, dict) else {n: getattr(summary, n) for n in TOLD}
+    found = record.summary()
+    assert {name: said[name] for name in TOLD} == {name: getattr(found, name) for name in TOLD}
+    assert len(list(record.in_doubt())) == found.in_doubt
+
+
 def check_all_done(emulator: Emulator, folder: Path, jobs: int) -> int:
     """Check that a folder is complete; return how many jobs were paid twice."""
     record = BatchRecord(folder)

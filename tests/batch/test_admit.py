@@ -92,8 +92,8 @@ def test_what_is_known_is_not_taken(record: Record) -> None:
     assert place(record, rows, on_doubt="hold") == [("done", 0), ("failed", 1), ("in doubt", 2)]
     assert taken(record) == []
     found = ask(record, rows, retry_failed=True).placed
-    assert [(each.outcome, each.i, each.again, each.sent_before) for each in found] == [
-        ("done", 0, 0, False), ("take", 1, 0, False), ("take", 2, 1, True),
+    assert [(each.outcome, each.i, each.again, each.held) for each in found] == [
+        ("done", 0, 0, None), ("take", 1, 0, State.FAILED), ("take", 2, 1, State.IN_DOUBT),
     ]  # fmt: skip
 
 

@@ -38,12 +38,34 @@ from prodia_async.batch._decide import (
     differences,
     first_to_collect,
     flat,
+    is_in_doubt,
     most_unnamed,
     on_lookup,
     paid_attempts,
     to_nano,
     wants_async,
 )
+
+
+@pytest.mark.parametrize(
+    ("job_id", "is_marked", "was_sent", "are_exact", "doubt"),
+    [
+        (None, False, False, True, False),
+        (None, False, False, False, False),
+        (None, True, False, True, True),  # the record is some milliseconds late
+        (None, True, True, False, True),
+        (None, False, True, True, False),  # it was refused since
+        (None, False, True, False, True),  # what told so is gone
+        ("an id", True, True, False, False),  # it is collected
+    ],
+)
+def test_what_is_in_doubt(
+    job_id: str | None, is_marked: bool, was_sent: bool, are_exact: bool, doubt: bool
+) -> None:
+    """What was sent and not refused, and has no id to ask for it with."""
+    found = is_in_doubt(job_id=job_id, is_marked=is_marked, was_sent=was_sent, are_exact=are_exact)
+    assert found is doubt
+
 
 LOOKUPS = [
     # state, on_doubt, retry_failed, what becomes of the row

@@ -8,7 +8,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from processes import Child, charges, check_all_done, check_honest, run, settle, wait_for_charges
+from processes import (
+    Child,
+    charges,
+    check_alike,
+    check_all_done,
+    check_honest,
+    run,
+    settle,
+    wait_for_charges,
+)
 
 from prodia_async.batch import BatchRecord
 from prodia_async.emulator import Emulator
@@ -133,6 +142,7 @@ def test_one_signal_ends_in_good_order(tmp_path: Path, number: int) -> None:
         assert summary["stopped"].startswith(signal.Signals(number).name)
         assert summary["in_doubt"] == 0
         assert emulator.ledger.totals().charged == summary["done"] < 60
+        check_alike(summary, BatchRecord(tmp_path / "run"))
         check_honest(emulator, tmp_path / "run", summary["done"])
         assert run(emulator, wanted).process.returncode == 0
         assert check_all_done(emulator, tmp_path / "run", 60) == 0
@@ -161,6 +171,7 @@ def test_two_signals_end_at_once(tmp_path: Path) -> None:
         line = next(line for line in child.lines if line.startswith("in doubt"))
         assert line.count("at most $0.0025") == 10
         check_honest(emulator, tmp_path / "run", 0)
+        check_alike(summary, BatchRecord(tmp_path / "run"))
         assert len(list(BatchRecord(tmp_path / "run").in_doubt())) == 10
 
         held = run(emulator, {**wanted, "batch": {"on_doubt": "hold"}})
