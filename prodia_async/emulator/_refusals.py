@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 TEXTS = {
     401: "token is invalid",
     413: "request entity too large",
@@ -34,3 +36,11 @@ class Refused(Exception):  # noqa: N818  # it is an answer, not a fault of the e
 def bad_request(text: str) -> Refused:
     """Make the 400 whose body is a failed job result."""
     return Refused(400, text, as_job=True)
+
+
+def phrase(status: int) -> str:
+    """Return what a status is called; of one that nobody knows that it was planned."""
+    try:
+        return HTTPStatus(status).phrase.lower()
+    except ValueError:
+        return "planned reply"

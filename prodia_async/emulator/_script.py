@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
 
-from ._refusals import TEXTS
+from ._refusals import TEXTS, phrase
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -45,12 +44,7 @@ class PlannedReply:
     @property
     def text(self) -> str:
         """The line that stands for a body that was not given."""
-        if self.status in TEXTS:
-            return TEXTS[self.status]
-        try:
-            return HTTPStatus(self.status).phrase.lower()
-        except ValueError:
-            return "planned reply"
+        return TEXTS.get(self.status) or phrase(self.status)
 
 
 Framing = Literal["close", "length", "chunked"]

@@ -124,8 +124,8 @@ class Emulator:
                 name="hypercorn",
             )
         for count in (workers, *(type_workers or {}).values()):
-            _check_workers(count)
-        _check_async_jobs(max_async_jobs)
+            _check("workers", count)
+        _check("max_async_jobs", max_async_jobs)
         if sync_only_types is None:
             sync_only_types = [kind.name for kind in CATALOGUE.values() if not kind.permits_async]
         self._host = host
@@ -222,7 +222,7 @@ class Emulator:
             type: Changes that job type's own workers, and gives it some if it
                 shared the others' before; ``None`` changes the shared ones.
         """
-        _check_workers(count)
+        _check("workers", count)
         self._capacity.set_workers(count, type)
 
     @property
@@ -505,7 +505,7 @@ class Emulator:
 
     @max_async_jobs.setter
     def max_async_jobs(self, count: int) -> None:
-        _check_async_jobs(count)
+        _check("max_async_jobs", count)
         self._settings.max_async_jobs = count
 
     @property
@@ -650,11 +650,6 @@ def _behaviour(behaviour: Behaviour | None, accept_unknown_types: bool) -> Behav
     return replace(behaviour, accept_unknown_types=True) if accept_unknown_types else behaviour
 
 
-def _check_workers(count: int) -> None:
+def _check(what: str, count: int) -> None:
     if count < 0:
-        raise ValueError(f"workers must be 0 or more, not {count}")
-
-
-def _check_async_jobs(count: int) -> None:
-    if count < 0:
-        raise ValueError(f"max_async_jobs must be 0 or more, not {count}")
+        raise ValueError(f"{what} must be 0 or more, not {count}")

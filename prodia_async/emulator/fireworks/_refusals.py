@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 
-from .._refusals import Refused
+from .._refusals import Refused, phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +48,4 @@ TEXTS = {
 
 def refusal(status: int, text: str | None = None) -> Refused:
     """Make a refusal in the usual words of its status."""
-    return Refused(status, text or TEXTS.get(status) or _phrase(status))
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase.lower()
-    except ValueError:
-        return "planned reply"
+    return Refused(status, text or TEXTS.get(status) or phrase(status))
