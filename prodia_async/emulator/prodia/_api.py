@@ -19,6 +19,7 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
@@ -91,12 +92,12 @@ class Prodia:
         """Make what belongs into the application."""
         reads = "/v2/job/async/{id}"
         return [
-            self._route("/v2/job", self._job, "POST"),
-            self._route("/v2/job/async", self._async_job, "POST"),
-            self._route(f"{reads}/job.state.current", self._state),
-            self._route(f"{reads}/job.json", self._job_json),
-            self._route(f"{reads}/output", self._listing),
-            self._route(f"{reads}/output/{{filename}}", self._output),
+            self._route("/v2/job", partial(self._job, submitted=False), "POST"),
+            self._route("/v2/job/async", partial(self._job, submitted=True), "POST"),
+            self._route(f"{reads}/job.state.current", partial(self._read_job, self._state)),
+            self._route(f"{reads}/job.json", partial(self._read_job, self._job_json)),
+            self._route(f"{reads}/output", partial(self._read_job, self._listing)),
+            self._route(f"{reads}/output/{{filename}}", partial(self._read_job, self._output)),
             self._route("/v2/openapi.json", self._openapi),
         ]
 
@@ -143,19 +144,12 @@ class Prodia:
 
     # Jobs, received.
 
-    async def _job(self, visit: JobVisit) -> Answer:
+    async def _job(self, visit: JobVisit, *, submitted: bool) -> Answer:
         reply = self._desk.planned(visit, self._plans.jobs)
         if reply is not None:
             return await self._planned(visit, reply)
-        plan = await self._receive(visit, submitted=False)
-        return await self._run(visit, plan)
-
-    async def _async_job(self, visit: JobVisit) -> Answer:
-        reply = self._desk.planned(visit, self._plans.jobs)
-        if reply is not None:
-            return await self._planned(visit, reply)
-        plan = await self._receive(visit, submitted=True)
-        return self._submit(visit, plan)
+        plan = await self._receive(visit, submitted=submitted)
+        return self._submit(visit, plan) if submitted else await self._run(visit, plan)
 
     async def _planned(self, visit: JobVisit, reply: PlannedReply) -> Answer:
         async def note() -> None:
@@ -343,8 +337,10 @@ class Prodia:
             outputs = {item.filename or str(uuid.uuid4()): item for item in done.outputs}
             job.finish(now(), elapsed=done.elapsed, outputs=outputs)
 
-    async def _find(self, visit: JobVisit) -> AsyncJob | Answer:
-        """Find the job that a read is about, or the reply that was planned for the read."""
+    async def _read_job(
+        self, read: Callable[[JobVisit, AsyncJob], Answer], visit: JobVisit
+    ) -> Answer:
+        """Find the job that a read is about, unless a reply was planned for the read."""
         visit.job_id = job_id = visit.request.path_params["id"]
         reply = self._desk.planned(visit, self._plans.reads)
         if reply is not None:
@@ -353,23 +349,18 @@ class Prodia:
         job = self._store.get(job_id, time.monotonic())
         if job is None:
             raise Refused(404, "job not found")
-        return job
+        return read(visit, job)
 
-    async def _state(self, visit: JobVisit) -> Answer:
-        found = await self._find(visit)
-        if isinstance(found, Answer):
-            return found
+    def _state(self, visit: JobVisit, job: AsyncJob) -> Answer:
+        del visit
         behaviour = self._desk.settings.behaviour
-        state = word(behaviour.state_words, found.state)
+        state = word(behaviour.state_words, job.state)
         text = json.dumps(state) if behaviour.quoted_state else state
         return Answer(200, TEXT, text.encode())
 
-    async def _job_json(self, visit: JobVisit) -> Answer:
-        found = await self._find(visit)
-        if isinstance(found, Answer):
-            return found
-        priced = found.priced or visit.price
-        return Answer(200, _JSON, go_json(self._result(found, priced=priced)))
+    def _job_json(self, visit: JobVisit, job: AsyncJob) -> Answer:
+        priced = job.priced or visit.price
+        return Answer(200, _JSON, go_json(self._result(job, priced=priced)))
 
     def _result(self, job: AsyncJob, *, priced: bool) -> dict[str, Any]:
         """Make the ``job.json`` of an async job."""
@@ -393,23 +384,18 @@ class Prodia:
             result["price"] = price(job.plan, null=behaviour.price_null)
         return result
 
-    async def _listing(self, visit: JobVisit) -> Answer:
-        found = await self._find(visit)
-        if isinstance(found, Answer):
-            return found
-        if found.outputs is None:
+    def _listing(self, visit: JobVisit, job: AsyncJob) -> Answer:
+        del visit
+        if job.outputs is None:
             # What an unfinished job answers is not documented.
             raise Refused(404, "job has no output yet")
-        names = list(found.outputs)
+        names = list(job.outputs)
         listing = self._desk.settings.behaviour.listing
         body = names if listing is None else listing(names)
         return Answer(200, _JSON, body if isinstance(body, bytes) else go_json(body))
 
-    async def _output(self, visit: JobVisit) -> Answer:
-        found = await self._find(visit)
-        if isinstance(found, Answer):
-            return found
-        output = (found.outputs or {}).get(visit.request.path_params["filename"])
+    def _output(self, visit: JobVisit, job: AsyncJob) -> Answer:
+        output = (job.outputs or {}).get(visit.request.path_params["filename"])
         if output is None:
             raise Refused(404, "output not found")
         return Answer(200, output.content_type, joined([output.content]))
