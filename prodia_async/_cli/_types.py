@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,8 +57,8 @@ def _types(
     """
     found = job_type(wanted) or job_type(f"inference.{wanted}")
     if found is not None:
-        for line in [json.dumps(_plain(found), indent=2)] if as_json else _type_lines(found):
-            typer.echo(line)
+        as_text = "\n".join(_type_lines(found))
+        typer.echo(json.dumps(found, indent=2, default=_plain) if as_json else as_text)
         return
     kinds = matching(wanted)
     if not kinds:
@@ -66,7 +66,7 @@ def _types(
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         wrong("types", f"knows no job type with {wanted!r} in its name{hint}")
     if as_json:
-        typer.echo(json.dumps([_plain(kind) for kind in kinds], indent=2))
+        typer.echo(json.dumps(kinds, indent=2, default=_plain))
         return
     rows = [_type_row(kind) for kind in kinds]
     say = Console(highlight=False)
@@ -95,17 +95,13 @@ def _table(rows: Sequence[tuple[str, ...]], width: int) -> Table:
     return table
 
 
-def _plain(value: object) -> Any:
-    """Return an entry of the catalogue as what JSON has words for."""
+def _plain(value: Any) -> Any:
+    """Return what JSON has no word for in an entry of the catalogue in words that it has."""
     if isinstance(value, Source):
         return str(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each) for each in value]
-    return value
+        return dict(value)
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def _type_row(kind: JobType) -> tuple[str, ...]:

@@ -35,8 +35,6 @@ _STOP_SECONDS = 0.5
 class Http2Server:
     """Hypercorn's connections, with a prompt end, and nothing logged."""
 
-    speaks_http1_only = False
-
     def __init__(
         self, app: App, up: threading.Event, keep_alive: int, certificate: Certificate | None
     ) -> None:
