@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import threading
 import time
@@ -28,10 +29,12 @@ from test_fireworks import (
 )
 
 from prodia_async import (
+    AttemptDetails,
     CapacityError,
     ConnectionLostError,
     DeadlineExceededError,
     InvalidRequestError,
+    JobDetails,
     JobFailedError,
     JobNotFoundError,
     MalformedResponseError,
@@ -286,6 +289,35 @@ async def test_questions_about_tasks_go_past_the_bound() -> None:
             with anyio.fail_after(5):
                 await fireworks.kontext_result("task-1", poll=POLL)
             tasks.cancel_scope.cancel()
+
+
+@on_both_loops
+async def test_what_a_hook_is_told_of_a_task() -> None:
+    """One job of several requests: its attempts are those of the submission, however it ended."""
+    for replies, lasts, error in (
+        ([state("Ready", B64)], None, None),
+        ([state("Error")], None, JobFailedError),
+        ([state("Pending")] * 500, 0.2, anyio.get_cancelled_exc_class()),
+    ):
+        seen: list[JobDetails] = []
+
+        def hook(details: AttemptDetails, seen: list[JobDetails] = seen) -> None:
+            if isinstance(details, JobDetails):
+                seen.append(details)
+
+        with RawServer([SUBMITTED, *replies]) as server:
+            async with client(server, hook=hook) as fireworks:
+                with anyio.move_on_after(lasts), contextlib.suppress(JobFailedError):
+                    await fireworks.kontext("x", poll=POLL)
+                counts = fireworks.statistics()
+        queued, finished = seen
+        assert (queued.event, finished.event) == ("queued", "finished")
+        assert type(finished.error) is (error or type(None))
+        ended = (counts.completed, counts.failed, counts.cancelled)
+        assert ended == (error is None, error is JobFailedError, lasts is not None)
+        assert finished.number == 1
+        assert finished.attempt is not None
+        assert finished.attempt.fate == "succeeded"
 
 
 @on_both_loops
