@@ -384,9 +384,10 @@ class _Watched:
             raise
         self._left -= len(chunk)
         if self.sending is not None:
-            # Noted before it is handed over: in doubt it was sent.
+            # Noted before it is handed over: in doubt it was sent. And never taken back, for a
+            # transport that sends again by itself has handed it over once.
             self.sending.stage = "sending" if self._left > 0 else "running"
-            self.sending.may_have_run = self._left <= 0
+            self.sending.may_have_run |= self._left <= 0
         return chunk
 
     async def aclose(self) -> None:
@@ -493,23 +494,41 @@ def _stream_class(library: Any) -> Any:
 
 
 class _Trace:
-    """httpcore's own record, where a transport is built on it: more exact than what was taken."""
+    """
+    httpcore's own record, where a transport is built on it: more exact than what was taken.
 
-    __slots__ = ("_has_body", "_sending")
+    A body may be taken long before it is sent: a hook of a client's that reads it, to log it,
+    leaves a copy to be sent in its place. And it may be sent again, by a transport that tries
+    again by itself: then what was handed over once is never taken back.
+    """
+
+    __slots__ = ("_has_body", "_has_head", "_is_copied", "_sending")
 
     def __init__(self, sending: Sending, *, has_body: bool) -> None:
         self._sending = sending
         self._has_body = has_body
+        self._has_head = self._is_copied = False
 
     async def __call__(self, event: str, info: object) -> None:
         """Note an event."""
         del info
         sending = self._sending
         if event.endswith("send_request_headers.started"):
+            self._note_copy()
+            self._has_head = True
             sending.stage = "sending" if self._has_body else "running"
-            sending.may_have_run = not self._has_body
-        elif not self._has_body and sending.stage == "connecting":
-            sending.may_have_run = False  # it is looking for a connection yet
+            sending.may_have_run |= not self._has_body
+        elif event.endswith("send_request_body.started") and self._is_copied:
+            sending.stage = "running"
+            sending.may_have_run = True
+        elif sending.stage == "connecting" or event.endswith("connect_tcp.started"):
+            self._note_copy()  # it is looking for a connection yet
+
+    def _note_copy(self) -> None:
+        """Before the first head nothing was sent, whatever was taken."""
+        if not self._has_head:
+            self._is_copied |= self._has_body and self._sending.may_have_run
+            self._sending.may_have_run = False
 
 
 class _ForeignAnswer:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 PING = {"type": "inference.ping.v1"}
 ONCE = RetryPolicy(max_attempts=1)
+FAST = RetryPolicy(backoff_initial=0.01)
 POST = WireRequest("POST", "/v2/job", (), (), BytesBody(b"{}", "application/json"), "ping")
 GET = WireRequest("GET", "/v2/job/1", (("a", "b"),), (("x-own", "1"),), None, "ping")
 
@@ -901,7 +902,8 @@ async def test_a_trace_knows_better() -> None:
         (True, "http11.send_request_headers.started", "sending", False),
         (False, "http11.send_request_headers.started", "running", True),
         (False, "connection.connect_tcp.started", "connecting", False),
-        (True, "connection.connect_tcp.started", "connecting", True),
+        (True, "connection.connect_tcp.started", "connecting", False),
+        (True, "http11.send_request_body.started", "connecting", False),
     ):
         sending = Sending()
         sending.may_have_run = True
@@ -911,6 +913,106 @@ async def test_a_trace_knows_better() -> None:
     sending.stage, sending.may_have_run = "running", True
     await exchange_module._Trace(sending, has_body=False)("http11.receive.started", {})
     assert (sending.stage, sending.may_have_run) == ("running", True)
+
+
+HEAD, BODY = "http11.send_request_headers.started", "http11.send_request_body.started"
+CONNECT = "connection.connect_tcp.started"
+
+
+@pytest.mark.parametrize(
+    ("is_copied", "events", "stages", "runs"),
+    [
+        # Taken as it is sent: the head takes nothing back, and the body says nothing new.
+        (False, [CONNECT, HEAD, BODY], ["connecting", "sending", "sending"], [False] * 3),
+        # Taken before: until its copy is on its way, nothing is.
+        (True, [CONNECT, HEAD, BODY], ["running", "sending", "running"], [False, False, True]),
+        (True, [HEAD, BODY], ["sending", "running"], [False, True]),
+        # Sent again: it was handed over before.
+        (True, [HEAD, BODY, CONNECT, HEAD], ["sending", "running", "running", "sending"],
+         [False, True, True, True]),
+    ],
+)  # fmt: skip
+async def test_a_trace_of_a_body_that_was_copied(
+    is_copied: bool, events: list[str], stages: list[str], runs: list[bool]
+) -> None:
+    """A hook that reads a body to log it has it sent from a copy, of which nobody asks us."""
+    sending = Sending()
+    if is_copied:
+        sending.stage, sending.may_have_run = "running", True
+    trace = exchange_module._Trace(sending, has_body=True)
+    for event, stage, ran in zip(events, stages, runs, strict=True):
+        await trace(event, {})
+        assert (sending.stage, sending.may_have_run) == (stage, ran), event
+
+
+async def test_a_body_that_was_taken_again_is_not_taken_back() -> None:
+    """A transport that tries again by itself has handed it over before."""
+    watched = exchange_module._Watched(Pieces(b"abc", b"d"))
+    sending = watched.sending = Sending()
+    for ran in (False, True):
+        taken = aiter(watched)
+        await anext(taken)
+        assert (sending.stage, sending.may_have_run) == ("sending", ran)
+        await anext(taken)
+        assert (sending.stage, sending.may_have_run) == ("running", True)
+
+
+async def _read(request: httpx.Request) -> None:
+    await request.aread()
+
+
+class Reads(httpx.AsyncHTTPTransport):
+    """Of the user's own: it reads what is sent, to log it, or to sign it."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return await super().handle_async_request(request)
+
+
+class TriesAgain(httpx.AsyncHTTPTransport):
+    """Of the user's own: it sends once more what was lost."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except httpx.TransportError:
+            return await super().handle_async_request(request)
+
+
+OWN: dict[str, Callable[[], dict[str, Any]]] = {
+    "hook": lambda: {"http_client": httpx.AsyncClient(event_hooks={"request": [_read]})},
+    "reads": lambda: {"transport": Reads()},
+    "again": lambda: {"transport": TriesAgain()},
+}
+
+
+@pytest.mark.parametrize("size", [0, 3_000_000])
+@pytest.mark.parametrize("way", OWN)
+async def test_a_users_own_way_to_send_that_reads_or_repeats(way: str, size: int) -> None:
+    """What the server ran and did not answer is never called not sent, and not sent again by us."""
+    inputs = [bytes(size)] if size else []
+
+    def lose(conversation: Conversation) -> bool:
+        if way == "again" and conversation.number % 2 == 0:
+            conversation.read_head()  # and the rest of it never comes
+        elif conversation.read_request() is not None:
+            conversation.charge()
+        conversation.reset()
+        return False
+
+    with RawServer(on_connect=lose) as server:
+        async with AsyncProdia("t", base_url=server.url, retry=FAST, **OWN[way]()) as prodia:
+            with pytest.raises(ConnectionLostError) as caught:
+                await prodia.job(PING, inputs=inputs)
+        assert caught.value.may_have_run
+        assert server.charges == 1
+        port = server.url
+    # Nobody listens there any more: of that httpcore tells, and it is free to be tried again.
+    async with AsyncProdia("t", base_url=port, retry=FAST, **OWN[way]()) as prodia:
+        with pytest.raises(ConnectError) as refused:
+            await prodia.job(PING, inputs=inputs)
+    assert not refused.value.may_have_run
+    assert len(refused.value.attempts) == 4
 
 
 async def test_an_answer_of_another_transport() -> None:
