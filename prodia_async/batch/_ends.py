@@ -24,7 +24,7 @@ from ._decide import State, after_error, is_in_doubt, paid_attempts, to_nano
 from ._folder import keep_aside
 from ._outputs import Task
 from ._record import Finish, Promise
-from ._trade import RecalledError, complete_outputs, content_of
+from ._trade import RecalledError, complete_outputs, content_of, why_nothing
 from ._values import BatchError
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ class Ends:
         Returns when it is safe; or, where it may, as soon as what came outlives
         this process: then the row has landed, and comes to its end behind this.
         """
-        end = self.end(row, State.DONE)
+        why = why_nothing(row.type, made)
+        end = self.end(row, State.DONE if why is None else State.FAILED)
+        end.error = why
         end.attempts = row.attempts + made.attempts
         end.refusals = row.refusals + made.refusals
         end.job_id = made.job_id or row.job_id
@@ -140,7 +142,7 @@ class Ends:
         self._is_unsafe.set()
 
     async def _end_kept(self, kept: Kept) -> None:
-        state: State | None = State.DONE
+        state: State | None = State(kept.task.end.state)
         if kept.error is not None:  # it must not be lost, whatever it is
             state = await self.keep_aside(kept, kept.error)
         self._count_kept(kept, state)
@@ -173,14 +175,14 @@ class Ends:
         Keep what the disk, the store or the record cannot take where the next run finds it.
 
         Returns:
-            What the row is then: done; in doubt, if nothing took it; ``None`` if its bytes lie
-            under a temporary name, and the next start takes them in.
+            What the row is then: what it was to be; in doubt, if nothing took it; ``None`` if
+            its bytes lie under a temporary name, and the next start takes them in.
         """
         row, opened, task = kept.row, self._run.opened, kept.task
         where = await anyio.to_thread.run_sync(
             keep_aside, opened.reserve, opened.place, task.end, row.line, task.outputs
         )
-        state: State | None = State.DONE
+        state: State | None = State(task.end.state)
         said = f"row {row.i} is kept in {where}"
         if where is None and task.is_noted:
             state, said = None, f"row {row.i} is written and may not be safe from a power cut"

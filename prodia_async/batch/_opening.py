@@ -281,7 +281,7 @@ def renew(connection: sqlite3.Connection, token: str) -> bool:
 
 def money(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return what answers told, and what jobs in doubt may have cost on top, as far as known."""
-    told = connection.execute("SELECT ifnull(sum(price), 0) FROM job WHERE state=2").fetchone()[0]
+    told = connection.execute("SELECT ifnull(sum(price), 0) FROM job").fetchone()[0]
     doubtful = connection.execute(
         "SELECT ifnull(sum(max(ifnull(again, 0), state=4) * "
         "ifnull((SELECT price FROM type WHERE t=job.type), 0)), 0) "

@@ -32,7 +32,7 @@ _STATES = {
 }
 
 _ENDED = (State.DONE, State.FAILED, State.INVALID)
-_OF = {"done": State.DONE, "in doubt": State.IN_DOUBT}  # of rows under way
+_OF = {"done": State.DONE, "failed": State.FAILED, "in doubt": State.IN_DOUBT}  # of rows under way
 
 _SELECT = (
     "SELECT job.i, k, state, id, session, attempts, refusals, again, at, ms, job_id, seed, "
@@ -201,6 +201,7 @@ class Snapshot:
     def failures(self) -> Iterator[Row]:
         """Yield the rows that failed, by their numbers."""
         yield from self._rows(f"{_SELECT} WHERE state IN (3, 6) ORDER BY job.i")
+        yield from (row for row in self._open.values() if row.state == "failed")
 
     def in_doubt(self) -> Iterator[Row]:
         """Yield the rows that may have been paid and whose output nobody has."""
@@ -304,7 +305,7 @@ class Snapshot:
         first = end.saved[0] if end.saved else None
         number = None if first is None else first.shard
         return Row(
-            row=end.i, id=end.id, key=end.k.hex(), state="done",
+            row=end.i, id=end.id, key=end.k.hex(), state=_STATES[State(end.state)], error=end.error,
             path=paths[0] if paths else None, paths=tuple(paths),
             shard=None if number is None else f"shards/{shard_name(number)}",
             offset=None if first is None else first.offset,

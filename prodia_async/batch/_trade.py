@@ -351,6 +351,20 @@ def _price(job: Any) -> float | None:
     return dollars if dollars is not None and 0 <= dollars < 1e6 else None
 
 
+def why_nothing(job_type: str, made: Made) -> str | None:
+    """
+    Return why an answer is none though its job ended well; ``None`` for one that is.
+
+    It was paid for and has no output, and its type is not known to make none.
+    """
+    if made.outputs:
+        return None
+    known = catalogued(job_type)
+    if known is not None and not (known.outputs.media or known.outputs.note):
+        return None
+    return "NoOutput: the job completed without an output, and is taken to have been paid for"
+
+
 def content_of(output: Output) -> Content:
     """Return an output's bytes and its extension."""
     return Content(output.content, safe_ext(output.suffix))
