@@ -99,6 +99,8 @@ def admit(
     found = Admission()
     numbers = _numbers(connection, rows)
     known = _known(connection, rows)
+    # What was left with the server in this run is not under way, and is paid for all the same.
+    under_way = {**_left(connection), **under_way}
     if is_first and not also:
         found.differences = _differences(connection, rows, numbers, known)
         if found.differences:
@@ -201,6 +203,11 @@ def _known(
     return found
 
 
+def _left(connection: sqlite3.Connection) -> dict[bytes, int]:
+    """Return the numbers of the rows that are with the server, by their keys."""
+    return dict(connection.execute("SELECT k, i FROM open WHERE job_id IS NOT NULL"))
+
+
 def _next_free(connection: sqlite3.Connection) -> int:
     highest = connection.execute(
         "SELECT max(ifnull((SELECT max(i) FROM job), -1), ifnull((SELECT max(i) FROM open), -1))"
@@ -234,14 +241,18 @@ def _differences(
     known: Mapping[bytes, object],
 ) -> tuple[str, ...]:
     others = []
+    same = 0
     for row in rows:
         held = numbers.get(row.n)
-        if row.asked is None or held is None or held[0] == row.key or held[1] == State.INVALID:
+        if row.asked is None or held is None or held[1] == State.INVALID:
+            continue
+        if held[0] == row.key:  # known, or with the server
+            same += 1
             continue
         line = connection.execute("SELECT line FROM request WHERE i=?", (row.n,)).fetchone()
         if line is not None:
             others.append((json.loads(line[0]), json.loads(_line(row.asked.line))))
-    return differences(Overlap(len(known), others))
+    return differences(Overlap(len(known) + same, others))
 
 
 def differences_of(connection: sqlite3.Connection, rows: Sequence[Coming]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from .._errors import InvalidRequestError
 from .._show import shown
 from ._batch_record import BatchRecord
 from ._going import Options
-from ._opening import close_folder, open_folder
+from ._opening import close_folder, open_folder, settle_between
 from ._outputs import Savers, settled
 from ._planning import make_plan
 from ._progress import shower
@@ -22,6 +22,7 @@ from ._record import notifier
 from ._rows import JobReader
 from ._run import Run
 from ._trade import trade_of
+from ._values import BatchError
 
 if TYPE_CHECKING:
     import os
@@ -141,7 +142,7 @@ class Batch:
         self._run: Run | None = None
         self._to_remember: dict[str, object] = {}
         self._notify: Callable[..., None] | None = None
-        self._was_entered = False
+        self._was_entered = self._was_used = False
 
     def __repr__(self) -> str:
         return f"<Batch {str(self._folder)!r} {self._trade.api} layout={self._layout}>"
@@ -191,7 +192,7 @@ class Batch:
         if opened is None or savers is None:
             return
         stopped = self._run.stopped if self._run is not None else None
-        was_refused = self._run is not None and self._run.was_refused
+        was_refused = self._run is not None and self._run.was_refused and not self._was_used
         if stopped is None and error is not None:
             stopped = type(error).__name__
 
@@ -223,12 +224,14 @@ class Batch:
             BatchChangedError: They are other jobs than those of the folder; nothing was sent.
             PriceUnknownError: With `max_cost`: nobody knows what a job costs; nothing was sent.
             InvalidRequestError: `jobs` is not iterable.
+            BatchError: A run before in this block could not write the folder any more.
             RuntimeError: The block is not entered, or the batch is running already.
         """
         if self._opened is None or self._savers is None:
             raise RuntimeError("run jobs inside the block: async with Batch(...) as batch")
         if self._run is not None and not self._run.is_over:
             raise RuntimeError("this batch is running already; wait for its end")
+        await self._settle()
         show, end = shower(self._progress)
         if isinstance(jobs, JobReader):
             self.remember("input", jobs.options)
@@ -236,15 +239,22 @@ class Batch:
             self._opened, self._trade, self._savers, self._options, show, self._to_remember
         )
         try:
-            summary = await run.run(jobs)
+            return await run.run(jobs)
         finally:
             if show is not None:
                 show(run.watch.progress(is_last=True))
             end()
-        opened = self._opened
-        opened.told, opened.doubtful = run.purse.told, run.purse.doubtful
-        opened.rows += 1  # a second run is no new folder
-        return summary
+
+    async def _settle(self) -> None:
+        """Settle what a run before in this block has left, however it ended."""
+        before, opened = self._run, self._opened
+        if before is None or opened is None:
+            return
+        if before.broken:
+            raise BatchError(f"{before.broken}. This block is at its end: enter another Batch")
+        self._was_used |= not before.was_refused
+        for row in await opened.record.ask(lambda _: settle_between(opened)):
+            opened.marks.clear(row)
 
     def remember(self, name: str, value: object) -> None:
         """

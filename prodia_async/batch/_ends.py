@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 MOST_ENDED = 256
 """Rows whose end is remembered, for one that is equal and was looked up meanwhile. Chosen."""
 
+ASK_AGAIN_SECONDS = (2.0, 4.0, 8.0)
+"""Waits before a job whose id is known is asked about anew, after all questions failed. Chosen."""
+
 
 _OURS: dict[str, bool] = {"was_sent": True, "are_exact": True}
 """Of a run that lives: its marks are as they are."""
@@ -262,9 +265,9 @@ class Ends:
                 self._run.ready.appendleft(row)
             else:
                 await self.end_row(row, State.IN_DOUBT)
-        elif row.returned < 3 and not self._run.stopped:
+        elif row.returned < len(ASK_AGAIN_SECONDS) and not self._run.stopped:
+            row.not_before = self._run.clock() + ASK_AGAIN_SECONDS[row.returned]
             row.returned += 1
-            row.not_before = self._run.clock() + 2.0**row.returned
             self._run.delayed.append(row)
         else:
             # It stays with the server under its id, for the next run.

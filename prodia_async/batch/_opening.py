@@ -209,7 +209,7 @@ def _open(  # noqa: PLR0917  (all that a folder is)
         session=session,
         epoch=epoch,
         token=token,
-        rows=connection.execute("SELECT count(*) FROM job").fetchone()[0],
+        rows=0,
         told=0,
         doubtful=0,
         prices={},
@@ -220,13 +220,39 @@ def _open(  # noqa: PLR0917  (all that a folder is)
         opened.notes.append(f"{arrived} outputs that had arrived when a run died were taken in")
     _sweep(opened, [*marks.left, *(each.i for each in collect)])
     _adopt(opened)
+    _add_up(opened)
+    return opened
+
+
+def _add_up(opened: Opened) -> None:
+    """Read what the record says of money, of prices and of types."""
+    connection = opened.record.connection
+    (opened.rows,) = connection.execute("SELECT count(*) FROM job").fetchone()
     opened.told, opened.doubtful = money(connection)
     for name, price, sync_only in connection.execute("SELECT name, price, sync_only FROM type"):
         if price is not None:
             opened.prices[name] = price
         if sync_only:
             opened.sync_only.add(name)
-    return opened
+
+
+def settle_between(opened: Opened) -> list[int]:
+    """
+    Decide, between two runs on an open folder, about what the first has left.
+
+    As the next start does: a run that was cancelled leaves as much open as one that was killed.
+    In the writer's thread.
+
+    Returns:
+        The rows that are marked no more, once this is committed.
+    """
+    marked = opened.marks.marked()
+    opened.collect = settle(
+        opened.record, marked, opened.session, opened.epoch,
+        are_exact=True, kept=opened.reserve.rows() | _arrived(opened),
+    )  # fmt: skip
+    _add_up(opened)
+    return sorted(marked.keys() - {each.i for each in opened.collect})
 
 
 def _lease(token: str, beat: int) -> dict[str, Any]:

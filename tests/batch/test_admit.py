@@ -116,6 +116,15 @@ def test_the_row_that_is_being_collected_is_the_same(record: Record) -> None:
     ]  # fmt: skip
 
 
+def test_what_was_left_with_the_server_is_not_taken_again(record: Record) -> None:
+    """It is under way no more, but has an id: it is paid for, and will be collected."""
+    place(record, [row(0)])
+    record.connection.execute("UPDATE open SET job_id='abc'")
+    assert place(record, [row(0), row(1), row(2, 0)]) == [("same", 0), ("take", 1), ("equal", 0)]
+    ids = record.connection.execute("SELECT i, job_id FROM open").fetchall()
+    assert ids == [(0, "abc"), (1, None)]
+
+
 def test_rows_that_moved_are_not_written_again(record: Record) -> None:
     """Their numbers are taken by others that moved; what is new goes beyond all of them."""
     for i in range(4):
