@@ -13,11 +13,13 @@ import json
 import math
 import os
 import re
-import string
 import sys
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -43,6 +45,13 @@ MOST_LINE_BYTES = 4 << 20
 
 _BESIDE = frozenset({"id", "type", "config", "jobs", "input", "inputs", "accept", "sample"})
 
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+"""A brace written twice, or the name of a column."""
+
+
+class Cells(dict[str, str]):
+    """A row of text: each cell as it stands in the file."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadJob(BatchJob):
@@ -63,11 +72,9 @@ class Defaults:
     columns: frozenset[str] = field(default=frozenset())
 
     def __post_init__(self) -> None:
-        names: set[str] = set()
-        for value in self.config.values():
-            if isinstance(value, str):
-                names |= set(_placeholders(value))
-        object.__setattr__(self, "columns", frozenset(names))
+        texts = [value for value in self.config.values() if isinstance(value, str)]
+        found = {match[1] for text in texts for match in _PLACE.finditer(text)}
+        object.__setattr__(self, "columns", frozenset(found - {None}))
 
 
 class JobReader:
@@ -96,13 +103,14 @@ class JobReader:
         """What `read_jobs` was given, in plain values, for the record."""
         self.total: int | None = None
         if isinstance(source, Path) and source.suffix.lower() == ".parquet":
-            self.total = _parquet().ParquetFile(source).metadata.num_rows
+            with _parquet_file(source) as file:
+                self.total = file.metadata.num_rows
 
     def __repr__(self) -> str:
         return f"<JobReader {self._source!r:.200}>"
 
     def __iter__(self) -> Iterator[ReadJob | BadRow]:
-        for line, row in _rows(self._source, sniff=self._sniff):
+        for line, row in _rows(self._source, self._defaults.columns, sniff=self._sniff):
             if isinstance(row, BadRow):
                 yield row
                 continue
@@ -141,12 +149,16 @@ def read_jobs(
     ``accept``, ``sample`` and ``id``. ``config``, ``inputs`` and ``accept``
     given here hold for every row that does not say otherwise; a string in
     ``config`` may name columns, which are filled in: ``"a {animal} at dusk"``.
+    What is filled in is the text of the cell as it stands in the file; as a
+    setting, a cell of a CSV file is a number or a truth value where it is
+    written as one.
     Lines of the OpenAI batch shape (``custom_id``, ``body``) are read as they are.
 
     Args:
         path_or_stream: A path ending in ``.jsonl``, ``.csv``, ``.tsv``,
             ``.parquet`` or ``.txt`` (a prompt a line); ``-`` for standard
-            input; or an open file. Where no name tells, the first line does.
+            input; a pipe (which can be read once); or an open file. Where no
+            name tells, the first line does.
         job_type: The type of rows that have none.
         config: Settings for all rows.
         inputs: Input files for all rows.
@@ -158,6 +170,8 @@ def read_jobs(
 
     Raises:
         InvalidRequestError: The file is not there, or `config` is no mapping.
+            Also when the rows are read, where the file as a whole is no list
+            of jobs: it is no text, or no Parquet, or its header cannot be used.
         BatchError: It is a Parquet file, and pyarrow is missing.
     """
     if config is not None and not isinstance(config, Mapping):
@@ -166,7 +180,7 @@ def read_jobs(
     base = Path.cwd()
     if isinstance(source, str | os.PathLike) and os.fspath(source) != "-":
         source = Path(source)
-        if not source.is_file():
+        if not source.exists() or source.is_dir():
             why = "it is a folder" if source.is_dir() else "there is no such file"
             raise InvalidRequestError(f"jobs cannot be read from {source!s}: {why}")
         base = source.absolute().parent
@@ -215,7 +229,7 @@ def to_job(row: Mapping[str, Any], line: int, defaults: Defaults) -> ReadJob:
     return ReadJob(
         JobRequest(job, inputs, own.get("accept", defaults.accept)),
         None if own.get("id") is None else str(own["id"]),
-        int(sample) if isinstance(sample, str) and sample.isdigit() else sample,
+        int(sample) if isinstance(sample, str) and re.fullmatch("[0-9]{1,18}", sample) else sample,
         line=line,
     )
 
@@ -224,7 +238,7 @@ def _config(row: Mapping[str, Any], own: Mapping[str, Any], defaults: Defaults) 
     config: dict[str, Any] = {}
     for name, value in defaults.config.items():
         is_template = isinstance(value, str) and defaults.columns
-        config[name] = _filled(value, row) if is_template else value
+        config[name] = _PLACE.sub(partial(_piece, own), value) if is_template else value
     nested = own.get("config")
     if nested is not None and not isinstance(nested, Mapping):
         raise InvalidRequestError(f"config must be an object, not {shown(nested)}")
@@ -232,30 +246,21 @@ def _config(row: Mapping[str, Any], own: Mapping[str, Any], defaults: Defaults) 
     for name, value in own.items():
         if name in _BESIDE or name in defaults.columns:
             continue
-        config[name.removeprefix("config.")] = value
+        config[name.removeprefix("config.")] = (
+            _setting(name, value) if isinstance(row, Cells) else value
+        )
     return config
 
 
-def _placeholders(text: str) -> list[str]:
-    try:
-        return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-    except ValueError:
-        return []
-
-
-def _filled(text: str, row: Mapping[str, Any]) -> str:
-    for name in _placeholders(text):
-        if row.get(name) in {None, ""}:
-            raise InvalidRequestError(f"{{{name}}} is to be filled in, and the row has no {name}")
-    try:
-        filled = re.sub(r"\{\{|\}\}|\{([^{}]*)\}", lambda found: _piece(found, row), text)
-    except KeyError as error:
-        raise InvalidRequestError(f"the row has no {error}") from error
-    return filled
-
-
-def _piece(found: re.Match[str], row: Mapping[str, Any]) -> str:
-    return found[0][0] if found[1] is None else str(row[found[1]])
+def _piece(own: Mapping[str, Any], found: re.Match[str]) -> str:
+    name = found[1]
+    if name is None:
+        return found[0][0]
+    value = own.get(name)
+    if value is None or isinstance(value, Mapping | list):
+        kind = f"no {name}" if value is None else f"{shown(value)}, which is no string or number"
+        raise InvalidRequestError(f"{{{name}}} is to be filled in, and the row has {kind}")
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _inputs(own: Mapping[str, Any], defaults: Defaults) -> tuple[InputLike, ...]:
@@ -265,7 +270,7 @@ def _inputs(own: Mapping[str, Any], defaults: Defaults) -> tuple[InputLike, ...]
     if isinstance(listed, str) and listed.startswith("["):
         try:
             listed = json.loads(listed)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequestError(f"inputs must be a JSON list of files: {error}") from error
     if isinstance(listed, str):
         listed = [listed]
@@ -281,31 +286,42 @@ def _start(row: Mapping[str, Any]) -> str:
 # Files to rows.
 
 
-def _rows(source: Any, *, sniff: bool) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+def _rows(
+    source: Any, columns: frozenset[str], *, sniff: bool
+) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     if isinstance(source, Path):
         if source.suffix.lower() == ".parquet":
             yield from _parquet_rows(source)
             return
         with source.open("rb") as file:
-            yield from _text_rows(file, "" if sniff else source.suffix.lower())
+            yield from _text_rows(file, "" if sniff else source.suffix.lower(), columns)
         return
     stream = sys.stdin.buffer if isinstance(source, str) else source
     if isinstance(stream, io.TextIOBase):
         stream = getattr(stream, "buffer", None) or io.BytesIO(stream.read().encode())
-    yield from _text_rows(stream, "")
+    yield from _text_rows(stream, "", columns)
 
 
-def _text_rows(file: Any, suffix: str) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+def _text_rows(
+    file: Any, suffix: str, columns: frozenset[str]
+) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+    begin = file.peek(1) if hasattr(file, "peek") else b""
     lines = _lines(file)
+    first = next(lines, None)
+    if first is None:
+        return
+    number, line = first
     kinds = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": ",", ".tsv": "\t",
              ".txt": "text"}  # fmt: skip
-    kind = kinds.get(suffix)
-    if kind is None:
-        first = next(lines, None)
-        if first is None:
-            return
-        kind = _kind_of(first[1] if isinstance(first[1], str) else "")
-        lines = _chained(first, lines)
+    kind = kinds.get(suffix) or _kind_of(line if isinstance(line, str) else "", columns)
+    if kind != "json" and (isinstance(line, BadRow) or b"\0" in begin):
+        # Some pieces of it may be text by chance, and would be paid for.
+        why = line.why if isinstance(line, BadRow) else "its first bytes have a NUL among them"
+        raise InvalidRequestError(
+            f"jobs are read from JSON lines, CSV, or a prompt a line, in UTF-8, and this is none "
+            f"of them (line {number}: {why}); is it compressed, or in another encoding?"
+        )
+    lines = chain([first], lines)
     if kind == "json":
         yield from _json_rows(lines)
     elif kind == "text":
@@ -318,18 +334,17 @@ def _text_rows(file: Any, suffix: str) -> Iterator[tuple[int, Mapping[str, Any] 
         yield from _csv_rows(lines, kind)
 
 
-def _kind_of(line: str) -> str:
+def _kind_of(line: str, columns: frozenset[str]) -> str:
     if line.lstrip().startswith("{"):
         return "json"
-    names = {each.strip().strip('"').lower() for each in re.split(r"[,\t]", line)}
-    if names & {"prompt", "type", "config.prompt"}:
+    names = {each.strip().strip('"').lower() for each in re.split(r"[,;\t]", line)}
+    # A header of other columns is one of words alone: a prompt may well say "seed, type".
+    is_header = all(re.fullmatch(r"[\w.]+", name) for name in names) and (
+        names & (_BESIDE | {"seed", *(each.lower() for each in columns)})
+    )
+    if is_header or names & {"prompt", "type", "config.prompt"}:
         return "\t" if "\t" in line else ","
     return "text"
-
-
-def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _lines(file: Any) -> Iterator[tuple[int, str | BadRow]]:
@@ -349,7 +364,12 @@ def _lines(file: Any) -> Iterator[tuple[int, str | BadRow]]:
         if number == 1:
             piece = piece.removeprefix(b"\xef\xbb\xbf")
         try:
-            yield number, piece.decode("utf-8").rstrip("\r\n")
+            line = piece.decode("utf-8").rstrip("\r\n")
+            has_nul = "\0" in line
+            yield (
+                number,
+                BadRow(number, "it has a NUL, as no text has", line[:80]) if has_nul else line,
+            )
         except UnicodeDecodeError as error:
             start = piece[:80].decode("utf-8", "replace")
             yield number, BadRow(number, f"it is no UTF-8: {error.reason}", start)
@@ -380,44 +400,71 @@ def _csv_rows(
     lines: Iterator[tuple[int, str | BadRow]], delimiter: str
 ) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     bad: list[BadRow] = []
-    at = 0
+    began = at = 0
 
     def good() -> Iterator[str]:
-        nonlocal at
+        nonlocal began, at
         for number, line in lines:
-            at = number
             if isinstance(line, BadRow):
                 bad.append(line)
             else:
+                began, at = began or number, number
                 yield line + "\n"
 
-    reader = csv.reader(good(), delimiter=delimiter, skipinitialspace=True)
-    names: list[str] | None = None
+    reader = csv.reader(good(), delimiter=delimiter, skipinitialspace=True, strict=True)
+    names: list[str] = []
+    broken = 0
     while True:
-        began = at + 1
+        began, why = 0, ""
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield began, BadRow(began, f"it is no CSV: {error}")
-            continue
-        while bad:
-            each = bad.pop(0)
-            yield each.line, each
+            cells, why = [], f"it is no CSV: {error} (lines {began} to {at}; is a quote open?)"
+        if not names and (bad or why):
+            line, said = (bad[0].line, bad[0].why) if bad else (began, why)
+            raise InvalidRequestError(f"line {line}: the header cannot be read: {said}")
+        for each in bad:
+            broken = each.line
+            yield broken, each
+        bad.clear()
         if cells is None:
             return
-        if not any(cells):
+        if why:
+            broken = at
+        elif not any(cells):
             continue
-        if names is None:
-            names = [cell.strip() for cell in cells]
+        elif not names:
+            names = _header(cells, delimiter, began)
             continue
-        if len(cells) > len(names) and any(cells[len(names) :]):
+        elif len(cells) > len(names) and any(cells[len(names) :]):
             why = f"it has {len(cells)} cells, and the header names {len(names)}"
+        elif broken > began or (broken and (len(cells) != len(names) or '"' in "".join(cells))):
+            # What cannot be read may have opened a quote, or closed one.
+            why = f"line {broken} cannot be read, and this may be a part of the same row"
+        if why:
             yield began, BadRow(began, why, delimiter.join(cells)[:200])
             continue
-        yield (
-            began,
-            {name: _cell(name, cell) for name, cell in zip(names, cells, strict=False) if name},
+        broken = 0
+        row = zip(names, cells, strict=False)
+        yield began, Cells((name, _text(name, cell)) for name, cell in row if name)
+
+
+def _header(cells: list[str], delimiter: str, line: int) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    other = next((each for each in ";\t," if each in names[0]), None)
+    if len(names) == 1 and other:
+        raise InvalidRequestError(
+            f"line {line}: columns must be separated by {delimiter!r}, not by {other!r}: "
+            f"{shown(names[0])}"
         )
+    _check_once(f"line {line}: the header", names)
+    return names
+
+
+def _check_once(what: str, names: list[str]) -> None:
+    twice = [name for name, times in Counter(names).items() if name and times > 1]
+    if twice:
+        raise InvalidRequestError(f"{what} must name each column once, and has two of {twice[0]!r}")
 
 
 _TEXTS = frozenset(
@@ -426,30 +473,44 @@ _TEXTS = frozenset(
 _LITERAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false")
 
 
-def _cell(name: str, cell: str) -> Any:
+def _text(name: str, cell: str) -> str:
+    return cell if name.removeprefix("config.") == "prompt" else cell.strip()
+
+
+def _setting(name: str, text: str) -> Any:
     """Read a cell: a number or a truth value where it is written as one, but for what is text."""
-    text = cell.strip()
-    if name.removeprefix("config.") in _TEXTS or not _LITERAL.fullmatch(text.lower()):
-        return cell if name.removeprefix("config.") == "prompt" else text
-    return json.loads(text.lower())
+    is_text = name.removeprefix("config.") in _TEXTS or len(text) > 100
+    return text if is_text or not _LITERAL.fullmatch(text.lower()) else json.loads(text.lower())
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
-    parquet = _parquet()
-    try:
-        file = parquet.ParquetFile(path)
-        number = 0
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    number = 0
+    with _parquet_file(path) as file:
         for batch in file.iter_batches(batch_size=1024):
             for row in batch.to_pylist():
                 number += 1
-                yield number, row
-    except OSError as error:
-        raise BatchError(f"{path} cannot be read as Parquet: {error}") from error
+                yield number, _without_nulls(row)
 
 
-def _parquet() -> Any:
+def _without_nulls(value: Any) -> Any:
+    """Leave out what a row has not got: a column of objects has all their members in every row."""
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return value
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
     try:
-        import pyarrow.parquet  # noqa: PLC0415  (an extra)
+        import pyarrow as pa  # noqa: PLC0415  (an extra)
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise BatchError("Parquet needs pyarrow: pip install 'prodia-async[batch]'") from error
-    return pyarrow.parquet
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_once("it", file.schema_arrow.names)
+            yield file
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InvalidRequestError(f"{path} cannot be read as Parquet: {error}") from error

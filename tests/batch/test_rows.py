@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
+import random
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -118,6 +122,33 @@ def test_a_stream_tells_what_it_is(text: str, found: dict[str, Any]) -> None:
     assert list(read_jobs(io.BytesIO(b""), job_type=TYPE)) == []
 
 
+@pytest.mark.parametrize("header", ["input,seed", "id\tseed", "Animal,place"])
+def test_a_stream_whose_header_names_no_prompt(header: str) -> None:
+    """The header is no prompt: it would be paid for, and so would all rows."""
+    text = f"{header}\nfox{header[-5 if 'seed' in header else -6]}7\n"
+    config = {"prompt": "a {Animal}"} if "Animal" in header else {}
+    (row,) = read_jobs(io.StringIO(text), job_type=TYPE, config=config)
+    assert row.line == 2
+    assert configs([row])[0].get("prompt") in {"a fox", None}
+
+
+@pytest.mark.parametrize("line", ["a cat, seed", "portrait, image, mask", "a cat; a type"])
+def test_a_prompt_with_the_name_of_a_setting_is_no_header(line: str) -> None:
+    """Only words that stand alone are column names."""
+    assert configs(list(read_jobs(io.StringIO(line), job_type=TYPE))) == [{"prompt": line}]
+
+
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    """As the shell makes one of a command's output."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    writer = threading.Thread(
+        target=lambda: (tmp_path / "pipe.csv").write_bytes(b"prompt\na\n"), daemon=True
+    )
+    writer.start()
+    assert configs(list(read_jobs(tmp_path / "pipe.csv", job_type=TYPE))) == [{"prompt": "a"}]
+    writer.join(10)
+
+
 def test_columns_fill_in_the_config(tmp_path: Path) -> None:
     """A placeholder takes its column, which then is no setting of its own; ``{{`` is a brace."""
     config = {"prompt": "a {animal} in {place} {{x}}", "steps": 4}
@@ -126,6 +157,53 @@ def test_columns_fill_in_the_config(tmp_path: Path) -> None:
     assert rows[1].why == "{animal} is to be filled in, and the row has no animal"
     (row,) = read(tmp_path / "b.txt", "fox\n", config={"steps": 4, "prompt": "x"})
     assert row.request.job.config == {"prompt": "fox", "steps": 4}
+
+
+def test_what_is_filled_in_is_what_stands_in_the_file(tmp_path: Path) -> None:
+    """1.10 is no 1.1 where it is a part of a text; as a setting of its own it is a number."""
+    config = {"prompt": "{version} of {year} { {{x}}", "steps": 4}
+    text = "version,year,seed,on\n1.10,007,1.10,TRUE\nTRUE, 1e3 ,,\n"
+    assert configs(read(tmp_path / "a.csv", text, config=config)) == [
+        {"prompt": "1.10 of 007 { {x}", "steps": 4, "seed": 1.1, "on": True},
+        {"prompt": "TRUE of 1e3 { {x}", "steps": 4},
+    ]
+    lines = [{"version": True, "year": 2e3}, {"version": ["a"], "year": 1}, {"version": 1}]
+    found = read(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)), config=config)
+    assert configs(found[:1]) == [{"prompt": "true of 2000.0 { {x}", "steps": 4}]
+    assert [row.why for row in found[1:]] == [
+        "{version} is to be filled in, and the row has ['a'], which is no string or number",
+        "{year} is to be filled in, and the row has no year",
+    ]
+
+
+def test_a_quote_that_never_ends_takes_no_row_along(tmp_path: Path) -> None:
+    """The rest of the file would be one prompt, and be paid for."""
+    rows = "".join(f"a cat {n},{n}\n" for n in range(50))
+    (bad,) = read(tmp_path / "a.csv", f'prompt,seed\n"a dog,0\n{rows}')
+    assert bad.line == 2
+    assert bad.why == "it is no CSV: unexpected end of data (lines 2 to 52; is a quote open?)"
+    found = read(tmp_path / "a.csv", f'prompt,seed\n"a dog,0\n{rows}"b",1\nc,2\n')
+    assert [each.line for each in found] == [2, 54]
+    assert configs(found[1:]) == [{"prompt": "c", "seed": 2}]
+
+
+@pytest.mark.parametrize("first", ['"a "big" cat', "\xff", '"a\n\xff'])
+def test_the_rest_of_a_row_that_cannot_be_read_is_no_row(tmp_path: Path, first: str) -> None:
+    """What comes behind it may be a part of it, until a line is a whole row for certain."""
+    text = f'prompt,seed\n{first}\n in the snow\nby night",5\nb "x",1\n"c, d",2\n'
+    found = read(tmp_path / "a.csv", text.encode("latin-1"))
+    last = 6 + first.count("\n")
+    assert [each.line for each in found if not isinstance(each, BadRow)] == [last]
+    assert configs(found[-1:]) == [{"prompt": "c, d", "seed": 2}]
+    assert sum("may be a part of the same row" in getattr(each, "why", "") for each in found)
+
+
+def test_lines_keep_their_numbers(tmp_path: Path) -> None:
+    """Behind one that is no UTF-8, and behind a cell of two lines."""
+    found = read(tmp_path / "a.csv", b"prompt,seed\na,1\n\xff\xff,2\nb,3,4\nc,5\n")
+    assert [each.line for each in found] == [2, 3, 4, 5]
+    found = read(tmp_path / "a.csv", 'prompt,seed\r\n"a\r\ncat",1\r\nb,2,3\r\n')
+    assert [each.line for each in found] == [2, 4]
 
 
 BAD = [
@@ -139,6 +217,9 @@ BAD = [
     ("a.jsonl", '{"prompt": "a", "inputs": "[x"}', "inputs must be a JSON list"),
     ("a.jsonl", '{"prompt": "a", "sample": -1}', "sample must be an integer"),
     ("a.jsonl", '{"prompt": "a", "type": 3}', "no type"),
+    ("a.jsonl", '{"prompt": "a", "sample": "\u00b2"}', "sample must be an integer"),
+    ("a.jsonl", '{"prompt": "a", "inputs": "' + "[" * 100_000 + '"}', "inputs must be a JSON list"),
+    ("a.jsonl", "\0\0", "it has a NUL, as no text has"),
     ("a.csv", "prompt\na,b,c", "it has 3 cells, and the header names 1"),
     ("a.csv", b"prompt\n\xff", "it is no UTF-8"),
     ("a.csv", "prompt\n" + '"' + "x" * 200_000, "it is no CSV"),
@@ -187,10 +268,79 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
         read_jobs(tmp_path / "missing.csv")
     with pytest.raises(InvalidRequestError, match="it is a folder"):
         read_jobs(tmp_path)
+    with pytest.raises(InvalidRequestError, match="there is no such file"):
+        read_jobs(tmp_path / "a\0b.csv")
     with pytest.raises(InvalidRequestError, match="a path or a stream, not 3"):
         read_jobs(3)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match="config must be a mapping"):
         read_jobs(io.BytesIO(b""), config=3)  # type: ignore[arg-type]
+
+
+WHOLE = gzip.compress(
+    "".join(f"{random.Random(n).random()} foxes\n" for n in range(20_000)).encode()
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        (
+            "a.csv",
+            b"prompt;seed\na cat;1\n",
+            "line 1: columns must be separated by ',', not by ';'",
+        ),
+        ("-", b"prompt;seed\na cat;1\n", "line 1: columns must be separated by ',', not by ';'"),
+        ("a.tsv", b"prompt,seed\na cat,1\n", r"line 1: columns must be separated by '\\t'"),
+        ("a.csv", b"\nprompt,seed,seed\na,1,2\n", "line 2: the header .* has two of 'seed'"),
+        ("a.csv", b'prompt,"se\na,1\n', "line 1: the header cannot be read: it is no CSV"),
+        ("a.csv", b"\n\xff,seed\na,1\n", "line 2: the header cannot be read: it is no UTF-8"),
+        ("a.csv", "prompt\nfox\n".encode("utf-16"), r"in UTF-8, .* \(line 1: it is no UTF-8"),
+        ("a.txt", "fox\n".encode("latin-1") + "F\xfcchse\n".encode("utf-16-le"), "have a NUL"),
+        ("a.txt", "F\xfcchse\n".encode("latin-1"), r"\(line 1: it is no UTF-8"),
+        ("a.txt", WHOLE, "is it compressed"),
+        ("a.jsonl.gz", WHOLE, "is it compressed"),
+        ("-", WHOLE, "is it compressed"),
+        ("a.pdf", b"%PDF-1.7\n%\xe2\n1 0 obj\n\0\0", "is it compressed"),
+    ],
+    ids=range(13),
+)
+def test_a_file_that_is_no_list_of_jobs(
+    tmp_path: Path, name: str, content: bytes, why: str
+) -> None:
+    """Is refused as a whole before its first row: none of its pieces is paid for."""
+    (tmp_path / name).write_bytes(content)
+    stream = io.BufferedReader(io.BytesIO(content))
+    jobs = read_jobs(stream if name == "-" else tmp_path / name, job_type=TYPE)
+    with pytest.raises(InvalidRequestError, match=why):
+        next(iter(jobs))
+
+
+def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
+    """At once; where it is damaged further in, once that is reached."""
+    (tmp_path / "a.parquet").write_bytes(b"this is no Parquet, but long enough for a footer")
+    with pytest.raises(InvalidRequestError, match="cannot be read as Parquet"):
+        read_jobs(tmp_path / "a.parquet")
+    pq.write_table(pa.table([[1], [2]], names=["seed", "seed"]), tmp_path / "a.parquet")
+    with pytest.raises(InvalidRequestError, match="has two of 'seed'"):
+        read_jobs(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"prompt": [f"cat {n}" * 50 for n in range(5000)]}), tmp_path / "b")
+    content = bytearray((tmp_path / "b").read_bytes())
+    content[200:4000] = bytes(3800)
+    (tmp_path / "a.parquet").write_bytes(content)
+    jobs = read_jobs(tmp_path / "a.parquet", job_type=TYPE)
+    with pytest.raises(InvalidRequestError, match="cannot be read as Parquet"):
+        list(jobs)
+
+
+def test_members_that_a_parquet_row_lacks(tmp_path: Path) -> None:
+    """A struct has all members in every row; those of other rows are no nulls to be sent."""
+    rows = [
+        {"config": {"prompt": "a", "seed": 1, "loras": [{"name": "x", "scale": 1}]}},
+        {"config": {"prompt": "b", "loras": [{"name": "y"}]}},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = configs(list(read_jobs(tmp_path / "a.parquet", job_type=TYPE)))
+    assert [{"config": config} for config in found] == rows
 
 
 @on_both_loops
