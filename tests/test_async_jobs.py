@@ -41,6 +41,7 @@ from prodia_async import (
 from prodia_async._async_jobs import lifetime_of
 from prodia_async._polling import GRACE
 from prodia_async._results import read_job_result
+from prodia_async._show import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -425,6 +426,7 @@ async def test_an_id_that_nobody_can_ask_about(via: str, job_id: str) -> None:
             counts = prodia.statistics()
         assert server.charges == 1
     error = caught.value
+    assert shown(job_id) in error.message
     assert (error.may_have_run, error.job_id) == (True, job_id)
     assert [each.fate for each in error.attempts] == ["succeeded"]
     assert error.request_id is not None

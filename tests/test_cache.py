@@ -11,12 +11,14 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from conftest import on_both_loops
 from raw_server import (
     JOB_JSON,
     OUTPUT_PART,
     PICTURE,
+    Conversation,
     RawServer,
     http,
     multipart,
@@ -27,6 +29,7 @@ from raw_server import (
 from prodia_async import (
     PNG,
     AsyncProdia,
+    DeadlineExceededError,
     Input,
     InvalidRequestError,
     Job,
@@ -36,8 +39,10 @@ from prodia_async import (
 from prodia_async._cache import AnswerCache, has_seed, pack, unpack
 from prodia_async._outputs import Output
 from prodia_async._results import JobResult, Price
+from prodia_async.fireworks import AsyncFireworks, CannyEdgeDetection
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 TYPE = "inference.ping.v1"
@@ -126,6 +131,47 @@ async def test_another_server_is_another_answer(tmp_path: Path) -> None:
         with RawServer() as server:
             async with AsyncProdia("t", base_url=server.url, cache=tmp_path) as prodia:
                 assert not (await prodia.job(SEEDED)).cached
+
+
+@pytest.mark.parametrize("api", ["prodia", "fireworks"])
+@on_both_loops
+async def test_the_deadline_covers_the_look(api: str, tmp_path: Path) -> None:
+    """An input that is slow to be read keeps nobody beyond it, and what it took is gone of it."""
+    took = 30.0
+    asked = 0
+
+    async def slow() -> AsyncIterator[bytes]:
+        nonlocal asked
+        asked += 1
+        await anyio.sleep(took if asked == 1 else 0.0)
+        yield PICTURE
+
+    def stall(conversation: Conversation) -> None:
+        conversation.stall()
+
+    async def run(deadline: float) -> Any:
+        picture = Input(slow, "a.png", size=len(PICTURE))
+        if isinstance(client, AsyncProdia):
+            return await client.job(SEEDED, inputs=[picture], deadline=deadline)
+        return await client.run(CannyEdgeDetection(picture, deadline=deadline))
+
+    kind = AsyncProdia if api == "prodia" else AsyncFireworks
+    with RawServer([stall] * 2) as server:
+        async with kind("t", base_url=server.url, cache=tmp_path) as client:
+            with anyio.fail_after(5), pytest.raises(DeadlineExceededError) as caught:
+                await run(0.2)
+            assert not caught.value.may_have_run
+            assert "0.2 s" in caught.value.message
+            assert server.requests == []
+            took, asked = 0.4, 0
+            began = anyio.current_time()
+            with anyio.fail_after(5), pytest.raises(DeadlineExceededError) as caught:
+                await run(0.6)
+            assert 0.55 <= anyio.current_time() - began < 0.9
+            assert caught.value.may_have_run
+            with pytest.raises(InvalidRequestError, match="deadline"):
+                await run(-1.0)
+    assert len(server.requests) == 1
 
 
 async def test_of_many(tmp_path: Path) -> None:
