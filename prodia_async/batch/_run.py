@@ -283,7 +283,11 @@ class Run(Standing):
         least = FIRST_ROWS if self._is_first and self.opened.rows else 1
         rows: list[Coming] = []
         while len(rows) < least and not self._exhausted:
-            items = await self._source.some(CHUNK)
+            try:
+                items = await self._source.some(CHUNK)
+            except Exception as error:  # noqa: BLE001  (raised once what is in flight has ended)
+                self._fail(error)
+                return
             if items is None:
                 self._exhausted = True
                 break

@@ -378,17 +378,22 @@ async def test_bad_jobs_fail_alone(tmp_path: Path, api: Emulator) -> None:
         await run(api, tmp_path / "run", fox(1))
 
 
-async def test_a_source_that_raises(tmp_path: Path, api: Emulator) -> None:
-    """What was taken is finished or known; its own error comes out."""
+async def test_an_input_that_raises(tmp_path: Path) -> None:
+    """What is in flight is paid for, so it is finished; then the input's own error comes out."""
 
-    def source() -> Iterator[Any]:
-        yield from (fox(n) for n in range(10))
+    async def jobs() -> AsyncIterator[Any]:
+        for n in range(4):
+            yield fox(n)
+        await until(lambda: api.busy == 4)
         raise ValueError("the list is broken")
 
-    with pytest.raises(ValueError, match="the list is broken"):
-        await run(api, tmp_path / "run", source())
-    assert (await run(api, tmp_path / "run", [fox(n) for n in range(10)])).done == 10
-    assert api.ledger.totals().charged <= 20
+    with Emulator(workers=4, latency=0.2) as api:
+        with pytest.raises(ValueError, match="the list is broken"):
+            await run(api, tmp_path / "run", jobs())
+        total = BatchRecord(tmp_path / "run").summary()
+        assert (total.done, total.in_doubt) == (4, 0), total
+        assert (await run(api, tmp_path / "run", [fox(n) for n in range(6)])).done == 6
+        assert api.ledger.totals().charged == 6
 
 
 @on_both_loops
