@@ -73,8 +73,7 @@ def stage_of_attempt(sending: Sending, *, answered: bool) -> Stage:
         return "reading"
     if sending.may_have_run:
         return "running"
-    stage: Stage = getattr(sending, "stage", "sending")
-    return stage
+    return sending.stage
 
 
 def status_of(error: BaseException | None) -> int | None:
