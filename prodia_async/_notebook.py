@@ -88,12 +88,6 @@ def output_bundle(output: Any) -> dict[str, bytes | str]:
     return bundle
 
 
-def outputs_of(response: Any) -> Sequence[Any]:
-    """Return what an answer brought, of either API."""
-    found: Any = getattr(response, "outputs", None) or getattr(response, "images", ())
-    return tuple(found)
-
-
 def facts_of(response: Any) -> dict[str, str]:
     """Return what is said below an answer: seed, dollars, seconds."""
     job = getattr(response, "job", None)
@@ -123,7 +117,7 @@ def caption(response: Any, label: str = "") -> str:
 
 def response_html(response: Any, width: int | None = None, label: str = "") -> str:
     """Show an answer: every output, and below them seed, dollars and seconds."""
-    shown = "".join(media_html(each, width) for each in outputs_of(response))
+    shown = "".join(media_html(each, width) for each in response.outputs)
     if not shown:
         shown = f'<div style="{_CAPTION}">no outputs</div>'
     bound = "" if width else f";{_BOUND}"
@@ -221,7 +215,7 @@ def _shower(value: Any) -> Any:
         return None
     if hasattr(value, "index") and hasattr(value, "response"):
         return lambda each: outcome_html(each, THUMB)
-    if hasattr(value, "outputs") or hasattr(value, "images"):
+    if hasattr(value, "outputs"):
         return lambda each: response_html(each, THUMB)
     if hasattr(value, "content") and hasattr(value, "content_type"):
         return lambda each: f'<div style="{_CARD}">{media_html(each, THUMB)}</div>'
