@@ -169,10 +169,7 @@ def statistics_html(counts: Any) -> str:
         "waiting out a refusal": counts.waiting,
         "completed": counts.completed,
         "failed": counts.failed,
-    }
-    if hasattr(counts, "cancelled"):
-        rows["cancelled"] = counts.cancelled
-    rows |= {
+        "cancelled": counts.cancelled,
         "refusals, retries": f"{counts.refusals}, {counts.retries}",
         "seconds queued": f"{counts.seconds_queued:.1f}",
         "dollars": f"${counts.dollars:g}",
