@@ -17,14 +17,15 @@ Money is counted in integers of 10^-9 dollars, so that a million additions stay 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from math import ceil
 from typing import Any, Literal, TypeAlias
 
 from .._errors import (
     APIConnectionError,
+    APIStatusError,
     AuthenticationError,
     CapacityError,
     ConnectError,
@@ -100,11 +101,18 @@ def is_in_doubt(*, job_id: str | None, is_marked: bool, was_sent: bool, are_exac
     return job_id is None and (is_marked or (was_sent and not are_exact))
 
 
-Verdict: TypeAlias = Literal["failed", "in doubt", "trouble", "refused"]
+Verdict: TypeAlias = Literal["failed", "in doubt", "trouble", "refused", "unserved"]
 """
 What an error means for its row: it failed; it may have been paid and nobody
 has its output; the API has trouble, which is no fault of the row's; the
-credential is refused, which is none either.
+credential is refused, which is none either; nor is it that nothing is served
+at this address, or to this account.
+"""
+
+UNSERVED = frozenset({402, 404, 405, 407, 410})
+"""
+Statuses that say nothing of a job: no money, no such address (or model), a proxy in
+between that wants to be paid its due. Chosen; other 4xx say what is wrong with the job.
 """
 
 
@@ -117,6 +125,8 @@ def after_error(error: BaseException) -> Verdict:
             return "trouble"
         case JobFailedError():
             return "failed"
+        case APIStatusError() if error.status_code in UNSERVED:
+            return "unserved"
         case ResponseError() | APIConnectionError() | DeadlineExceededError():
             return "in doubt" if error.may_have_run else "trouble"
         case ProdiaError():
@@ -208,8 +218,17 @@ class Purse:
 TROUBLES = 3
 """Rows that must run into trouble, with no success between, for an outage. Chosen."""
 
+DOUBTS = 5
+"""
+As many if each of them may have been paid and no answer came whole. Chosen: a server that
+loses one answer in three does so once in 243 jobs, and what was paid till then is little.
+"""
+
 PROBE_SECONDS, PROBE_MAX_SECONDS = 1.0, 30.0
-"""Wait before the first probe, doubled after each that failed. Chosen."""
+"""
+Wait before the first probe, doubled after each that failed, up to a bound; with none where
+a probe may be paid for nothing, so that some nine are all. Chosen.
+"""
 
 PATIENCE_SECONDS = 600.0
 """How long an outage is waited out. Chosen: as long as `RetryPolicy.max_capacity_wait`."""
@@ -225,19 +244,22 @@ class Outage:
 
     A row that runs into trouble is set aside, since trouble says nothing of
     the row. The next success shows that the API works, and what was set aside
-    failed by itself. `TROUBLES` in a row show that it does not: everything set
-    aside is to be sent again, nothing new is taken up, and one row at a time
-    asks whether it is back.
+    failed by itself. `TROUBLES` in a row (or `DOUBTS`, of rows whose answers
+    were lost) show that it does not: everything set aside is to be sent again,
+    nothing new is taken up, and one row at a time asks whether it is back. What
+    is wrong with a row itself, such as a 400, counts neither way.
 
     Attributes:
         since: When it began; ``None`` while the API works, as far as we know.
         reason: What the API does, in the words of the last error.
+        has_worked: Whether anything has succeeded yet.
     """
 
     def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
         self._patience = patience
         self._in_a_row = 0
-        self._is_credential = True
+        self._kind: Verdict | None = None  # of all in a row; "trouble" if they differ
+        self.has_worked = False
         self._wait = PROBE_SECONDS
         self._probe_at = 0.0
         self._probing = False
@@ -251,7 +273,8 @@ class Outage:
         """Note a success; return whether it ended an outage."""
         was_out = self.since is not None
         self._in_a_row = 0
-        self._is_credential = True
+        self._kind = None
+        self.has_worked = True
         self._probing = False
         self._wait = PROBE_SECONDS
         self.since = None
@@ -260,13 +283,16 @@ class Outage:
     def troubled(self, now: float, verdict: Verdict, reason: str) -> bool:
         """Note a row that ran into trouble; return whether the API is taken to be down."""
         self._in_a_row += 1
-        self._is_credential &= verdict == "refused"
+        self._kind = verdict if self._kind in {None, verdict} else "trouble"
         self.reason = reason
         if self._probing:
             self._probing = False
-            self._wait = min(2 * self._wait, PROBE_MAX_SECONDS)
+            most = math.inf if verdict == "in doubt" else PROBE_MAX_SECONDS
+            self._wait = min(2 * self._wait, most)
             self._probe_at = now + self._wait
-        elif self.since is None and self._in_a_row >= TROUBLES:
+        elif self.since is None and self._in_a_row >= (
+            DOUBTS if self._kind == "in doubt" else TROUBLES
+        ):
             self.since = now
             self._probe_at = now + self._wait
         return self.since is not None
@@ -298,15 +324,30 @@ class Outage:
         """
         return self.since is not None and now - self.since >= TAIL_SECONDS
 
+    def needs_a_person(self) -> str | None:
+        """Return what a person must do before anything can succeed, or ``None``."""
+        if self._kind == "refused":
+            return f"the credential is refused ({self.reason}): give a valid one"
+        if self._kind == "unserved" and not self.has_worked:
+            return (
+                f"nothing is served here ({self.reason}): look at the address (base_url), the "
+                "job type or model, and what is left on the account"
+            )
+        return None
+
     def given_up(self, now: float) -> str | None:
-        """Return why there is no use in waiting on, or ``None``."""
+        """Return why there is no use in waiting on, and what to do, or ``None``."""
         if self.since is None:
             return None
-        if self._is_credential:
-            return f"the credential is refused ({self.reason})"
-        if now - self.since >= self._patience:
-            return f"the API has not answered for {self._patience:.0f} s ({self.reason})"
-        return None
+        reason = self.needs_a_person()
+        if reason is None and now - self.since >= self._patience:
+            reason = f"the API has not answered for {self._patience:.0f} s ({self.reason})"
+            if self._kind == "in doubt":
+                reason = (
+                    f"no answer has come whole for {self._patience:.0f} s ({self.reason}), and "
+                    "each may have been paid: look at what lies between here and the API"
+                )
+        return reason and f"{reason}. Run it again after that: it goes on with what is left"
 
 
 # A changed run.
@@ -435,7 +476,7 @@ def most_unnamed(slots: int, *, answer: float | None, cycle: float | None) -> in
     """
     if not answer or not cycle:
         return 1
-    return max(1, min(slots, ceil(SPARE * slots * answer / cycle)))
+    return max(1, min(slots, math.ceil(SPARE * slots * answer / cycle)))
 
 
 def first_to_collect(ids: Iterable[tuple[int, float]]) -> list[int]:

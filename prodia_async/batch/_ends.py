@@ -7,6 +7,7 @@ is not let go of before it is safe and written down.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import deque
@@ -19,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from .._errors import CapacityError, JobFailedError, JobNotFoundError, ProdiaError
+from .._hooks import log
 from .._show import words_of
 from ._decide import State, after_error, is_in_doubt, paid_attempts, to_nano
 from ._folder import keep_aside
@@ -30,6 +32,7 @@ from ._values import BatchError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ._decide import Verdict
     from ._going import Going
     from ._standing import Standing
     from ._trade import Made
@@ -111,7 +114,7 @@ class Ends:
             with suppress(Exception):  # which `_end_kept` looks at
                 await task.promise.wait()
             await self._end_kept(kept)
-        if self._run.outage.succeeded() or self.suspended:
+        if self.answered() or self.suspended:
             await self.end_suspended_as_failed()
 
     def _landed_is_over(self, kept: Kept) -> None:
@@ -240,16 +243,21 @@ class Ends:
             await self.end_row(row, State.FAILED)
         elif verdict == "in doubt":
             await self.save_damaged(row, error)
+            is_down = self.troubled(error, verdict)
             if self._run.options.on_doubt == "retry" and not row.retried and not self._run.stopped:
                 row.retried = True
                 self._run.counts.again += 1
-                self._run.ready.appendleft(row)
+                # While it is down, those that were never paid ask before it.
+                (self._run.ready.append if is_down else self._run.ready.appendleft)(row)
             else:
                 await self.end_row(row, State.IN_DOUBT)
         else:
             self.suspend(row, error, verdict)
 
     async def failed_with_id(self, row: Going, error: Exception) -> None:
+        if not isinstance(error, JobFailedError | JobNotFoundError):
+            # It was left with the server and is paid, and nothing of it is to be had now.
+            self.troubled(error, "in doubt")
         if isinstance(error, JobFailedError):
             await self.end_row(row, State.FAILED)
         elif isinstance(error, JobNotFoundError):
@@ -295,20 +303,38 @@ class Ends:
             self._run.marks.clear(row.i)
         self._run.delayed.append(row)
 
-    def suspend(self, row: Going, error: Exception, verdict: Any) -> None:
+    def suspend(self, row: Going, error: Exception, verdict: Verdict) -> None:
         """Set a row aside until it is clear whether it failed or the API did."""
         if not row.risky:
             self._run.marks.clear(row.i)
         self.suspended.append(row)
-        if self._run.outage.troubled(self._run.clock(), verdict, _say(error)):
-            # Behind those that were never sent, so that each is asked about in its turn.
-            self._run.ready.extend(self.suspended)
-            self.suspended.clear()
+        self.troubled(error, verdict)
+
+    def troubled(self, error: Exception, verdict: Verdict) -> bool:
+        """Note what says nothing of its row; return whether the API is taken to be down."""
+        outage = self._run.outage
+        was_down = outage.since is not None
+        if not outage.troubled(self._run.clock(), verdict, _say(error)):
+            return False
+        if not was_down:
+            what = "nothing new is sent, and one job at a time asks whether the API is back: %s"
+            log(logging.WARNING, what, outage.reason)
+        # Behind those that were never sent, so that each is asked about in its turn.
+        self._run.ready.extend(self.suspended)
+        self.suspended.clear()
+        return True
+
+    def answered(self) -> bool:
+        """Note that the API works; return whether it was taken to be down."""
+        was_down = self._run.outage.succeeded()
+        if was_down:
+            log(logging.WARNING, "the API is back, and the batch goes on")
+        return was_down
 
     async def end_suspended_as_failed(self) -> None:
         suspended, self.suspended = self.suspended, []
         for row in suspended:
-            await self.end_row(row, State.FAILED)
+            await self.end_row(row, _own_end(row))
 
     def end_suspended(self, *, is_whole: bool) -> None:
         """
@@ -321,8 +347,8 @@ class Ends:
             if not is_whole or self._run.stopped or self._run.broken:
                 self.put_back(row)
             else:
-                self.write_end(row, State.FAILED)
-                self.ended_with(row, State.FAILED)
+                self.write_end(row, _own_end(row))
+                self.ended_with(row, _own_end(row))
         self.suspended.clear()
         for row in [*self._run.ready, *self._run.delayed]:
             if row.job_id is None:
@@ -389,8 +415,7 @@ class Ends:
             self.break_off(error)
         self.ended_with(row, state)
         if state == State.FAILED and isinstance(row.error, JobFailedError):
-            # It answered: the API works.
-            self._run.outage.succeeded()
+            self.answered()  # the API works
 
     def write_end(self, row: Going, state: State) -> Promise:
         end = self.end(row, state)
@@ -450,6 +475,12 @@ class Ends:
         notes = self._run.counts.notes
         if text not in notes and len(notes) < 50 + most:
             notes.append(text)
+
+
+def _own_end(row: Going) -> State:
+    """What becomes of a row whose trouble is its own: it may have been paid, or has failed."""
+    is_doubtful = row.error is not None and after_error(row.error) == "in doubt"
+    return State.IN_DOUBT if is_doubtful else State.FAILED
 
 
 def _say(error: BaseException) -> str:

@@ -47,16 +47,18 @@ class Plain:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next = clock() + PLAIN_SECONDS
-        self._is_ending = False
+        self._is_ending = self._is_waiting = False
 
     def __call__(self, progress: BatchProgress) -> None:
         """Print a line if it is time for one."""
         now = self._clock()
         is_ending = (progress.waiting_for or "").startswith("ending")
         ends_now = is_ending and not self._is_ending and progress.in_flight > 0
-        self._is_ending = is_ending
+        is_waiting = (progress.waiting_for or "").startswith("the API")
+        waits_now = is_waiting and not self._is_waiting
+        self._is_ending, self._is_waiting = is_ending, is_waiting
         is_late = progress.is_last and progress.seconds > PLAIN_SECONDS
-        if now >= self._next or ends_now or is_late:
+        if now >= self._next or ends_now or waits_now or is_late:
             self._next = now + PLAIN_SECONDS
             print(progress, file=sys.stderr, flush=True)
 

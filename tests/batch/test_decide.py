@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from prodia_async import (
+    APIStatusError,
     APITimeoutError,
     Attempt,
     AuthenticationError,
@@ -17,7 +18,10 @@ from prodia_async import (
     DeadlineExceededError,
     InvalidRequestError,
     JobFailedError,
+    JobNotFoundError,
+    JobRefusedError,
     MalformedResponseError,
+    PayloadTooLargeError,
     PermissionDeniedError,
     ProdiaError,
     QueueFullError,
@@ -25,6 +29,7 @@ from prodia_async import (
     TruncatedResponseError,
 )
 from prodia_async.batch._decide import (
+    DOUBTS,
     NANO,
     PATIENCE_SECONDS,
     PROBE_MAX_SECONDS,
@@ -99,6 +104,16 @@ VERDICTS = [
     (status(PermissionDeniedError, 403), "refused"),
     (status(CapacityError, 429), "trouble"),
     (status(ServerError, 502), "trouble"),
+    (status(APIStatusError, 402), "unserved"),
+    (status(JobNotFoundError, 404), "unserved"),
+    (status(APIStatusError, 405), "unserved"),
+    (status(APIStatusError, 407), "unserved"),
+    (status(APIStatusError, 410), "unserved"),
+    (status(APIStatusError, 409), "failed"),
+    (status(PayloadTooLargeError, 413), "failed"),
+    (status(APIStatusError, 422), "failed"),
+    (status(JobRefusedError, 404), "failed"),
+    (APIStatusError("to a login page", status_code=302, may_have_run=True), "in doubt"),
     (ConnectError("no"), "trouble"),
     (QueueFullError("no"), "trouble"),
     (ConnectionLostError("no"), "in doubt"),
@@ -283,6 +298,58 @@ def test_waiting_has_an_end() -> None:
     for _ in range(3):
         mixed.troubled(0.0, "refused", "why")
     assert mixed.given_up(0.0) is not None
+
+
+def test_no_address_and_no_money_want_a_person_who_set_it_up() -> None:
+    """At once where nothing has worked; later it may come back, and asking is free."""
+    why = str(out(verdict="unserved").given_up(0.0))
+    assert why.startswith("nothing is served here (why): look at the address")
+    assert why.endswith("Run it again after that: it goes on with what is left")
+    outage = Outage()
+    assert not outage.has_worked
+    outage.succeeded()
+    assert outage.has_worked
+    for _ in range(3):
+        outage.troubled(0.0, "unserved", "402")
+    assert outage.needs_a_person() is None
+    assert outage.given_up(PATIENCE_SECONDS - 0.1) is None
+    assert "has not answered for 600 s (402)" in str(outage.given_up(PATIENCE_SECONDS))
+    one = Outage()
+    one.troubled(0.0, "refused", "401")
+    assert one.given_up(0.0) is None  # one row is no outage
+    assert str(one.needs_a_person()).startswith("the credential is refused (401)")
+
+
+def test_answers_that_are_lost_stop_the_list_later() -> None:
+    """Five in a row, with no success between; fewer beside other trouble."""
+    outage = Outage()
+    for _ in range(DOUBTS - 1):
+        assert not outage.troubled(0.0, "in doubt", "cut")
+    outage.succeeded()
+    for _ in range(DOUBTS - 1):
+        assert not outage.troubled(0.0, "in doubt", "cut")
+    assert outage.troubled(0.0, "in doubt", "cut")
+    assert outage.given_up(PATIENCE_SECONDS - 0.1) is None
+    why = str(outage.given_up(PATIENCE_SECONDS))
+    assert why.startswith("no answer has come whole for 600 s (cut), and each may have been paid")
+    mixed = Outage()
+    assert not mixed.troubled(0.0, "in doubt", "cut")
+    assert not mixed.troubled(0.0, "in doubt", "cut")
+    assert mixed.troubled(0.0, "trouble", "502")
+    assert "has not answered" in str(mixed.given_up(PATIENCE_SECONDS))
+
+
+def test_asking_that_may_be_paid_is_seldom() -> None:
+    """Each wait is twice the last, with no bound: nine are paid at most before it is given up."""
+    outage, now, asked = Outage(), 0.0, 0
+    for _ in range(DOUBTS):
+        outage.troubled(now, "in doubt", "cut")
+    while outage.given_up(now) is None:
+        now += 0.5
+        if outage.may_start(now):
+            asked += 1
+            outage.troubled(now, "in doubt", "cut")
+    assert asked == 9
 
 
 # Left with the server.

@@ -137,6 +137,9 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(9):
         plain(progress(waiting_for="ending: SIGINT"))
     assert capsys.readouterr().err.count("ending: SIGINT\n") == 1
+    for why in ("the API is asked", "the API is asked", "a busy server", "the API is asked"):
+        plain(progress(waiting_for=why))
+    assert capsys.readouterr().err.count("the API is asked\n") == 2
 
 
 def test_who_shows_what(capsys: pytest.CaptureFixture[str]) -> None:

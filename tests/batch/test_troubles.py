@@ -36,6 +36,7 @@ from prodia_async.batch import (
     grid,
     read_jobs,
 )
+from prodia_async.batch._decide import DOUBTS
 from prodia_async.batch._ends import Ends
 from prodia_async.batch._folder import marks_of
 from prodia_async.batch._record import Record
@@ -117,6 +118,110 @@ async def test_a_dead_api_does_not_burn_the_list(tmp_path: Path, api: Emulator) 
     assert summary is not None
     assert (summary.done, summary.failed, summary.in_doubt) == (200, 0, 0), summary
     assert api.ledger.totals().charged == 200
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "a portal": {"status": 200, "body": "<html>log in</html>", "content_type": "text/html"},
+    "a way to it": {"status": 302, "body": ""},
+    "no money": {"status": 402, "body": "insufficient funds"},
+}
+
+
+@pytest.mark.parametrize("how", ["cut off", *BROKEN])
+async def test_answers_that_say_nothing_of_a_row_do_not_burn_the_list(
+    tmp_path: Path, api: Emulator, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A few are paid for nothing; live line and log say why; then all others are done."""
+    seen: list[BatchProgress] = []
+    options: dict[str, Any] = {"progress": seen.append, "client": {"max_concurrency": 4}}
+    summary: BatchSummary | None = None
+
+    async def rows() -> AsyncIterator[Any]:
+        for n in range(100):
+            if n == 10:
+                await until(lambda: api.ledger.totals().charged == 10)
+                if how == "cut off":
+                    api.truncate_next(100_000, framing="chunked")
+                else:
+                    api.fail_next(100_000, **BROKEN[how])
+            yield fox(n)
+
+    async with (
+        batch_of(api, tmp_path / "run", **options) as batch,
+        anyio.create_task_group() as group,
+    ):
+
+        async def work() -> None:
+            nonlocal summary
+            summary = await batch.run(rows())
+
+        group.start_soon(work)
+        await anyio.sleep(2.5)
+        assert api.ledger.totals().received <= 10 + DOUBTS + 4 + 2
+        assert "asked whether it is back" in str(seen[-1].waiting_for)
+        assert "nothing new is sent" in caplog.text
+        assert "the batch goes on" not in caplog.text
+        api.forget_planned()
+    assert summary is not None
+    assert summary.failed == 0
+    assert summary.in_doubt <= (0 if how == "no money" else 4), summary
+    assert summary.done + summary.in_doubt == 100
+    assert "the batch goes on" in caplog.text
+    assert api.ledger.totals().charged <= 100 + (DOUBTS + 4 + 2 if how == "cut off" else 0)
+
+
+@pytest.mark.parametrize("how", ["address", "money"])
+@pytest.mark.parametrize("count", [2, 200])
+async def test_what_wants_a_person_consumes_no_row(
+    tmp_path: Path, api: Emulator, how: str, count: int
+) -> None:
+    """A wrong address, no money from the start: it stops and says what to do, and goes on then."""
+    client: dict[str, Any] = {"max_concurrency": 4}
+    if how == "address":
+        client["base_url"] = f"{api.base_url}/wrong"
+    else:
+        api.fail_next(100_000, 402, body="insufficient funds")
+    jobs = [fox(n) for n in range(count)]
+    summary = await run(api, tmp_path / "run", jobs, client=client)
+    assert (summary.failed, summary.in_doubt, summary.exit_code) == (0, 0, 2), summary
+    assert "nothing is served here" in str(summary.stopped)
+    assert ("404" if how == "address" else "402") in str(summary.stopped)
+    assert api.ledger.totals().received <= 12
+    api.forget_planned()
+    assert (await run(api, tmp_path / "run", jobs)).done == count
+    assert api.ledger.totals().charged == count
+
+
+async def test_rows_at_fault_hold_nobody_up(tmp_path: Path, api: Emulator) -> None:
+    """Every second is refused for its own sake, and then all: no wait, and no question."""
+    seen: list[BatchProgress] = []
+    jobs = [fox(n, steps=4 if n % 2 else 99) for n in range(60)]
+    options: dict[str, Any] = {"progress": seen.append, "client": {"max_concurrency": 4}}
+    with anyio.fail_after(15):
+        summary = await run(api, tmp_path / "mixed", jobs, **options)
+        assert (summary.done, summary.failed) == (30, 30), summary
+        summary = await run(api, tmp_path / "bad", jobs[::2], **options)
+    assert (summary.done, summary.failed, summary.exit_code) == (0, 30, 1), summary
+    assert not any(each.waiting_for for each in seen)
+
+
+async def test_jobs_left_with_a_server_that_shows_none_do_not_burn_the_list(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Submitted and paid, and nobody tells what became of them: no more are, meanwhile."""
+    api.fail_next(100_000, 200, body="<html>log in</html>", content_type="text/html", reads=True)
+    options: dict[str, Any] = {"submit": "async", "client": {"max_concurrency": 4}}
+    async with (
+        batch_of(api, tmp_path / "run", **options) as batch,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(batch.run, [fox(n) for n in range(60)])
+        await anyio.sleep(3.0)
+        submitted = api.ledger.totals().submitted
+        api.forget_planned()
+        assert 4 <= submitted <= 5 + 4 + 2
+    assert api.ledger.totals().submitted == 60
+    assert BatchRecord(tmp_path / "run").summary().done == 60
 
 
 async def test_a_probe_that_is_told_to_wait_is_not_the_last(tmp_path: Path, api: Emulator) -> None:
