@@ -120,6 +120,40 @@ def boot_id() -> str:
         return ""
 
 
+def process_started(pid: int) -> int | None:
+    """Return when a process began, in ticks since the machine did; ``None`` where nothing tells."""
+    stat = _process(pid)
+    return int(stat[19]) if stat else None
+
+
+def is_process(pid: int, started: int | None) -> bool:
+    """
+    Return whether a process lives, and is the one that was meant, as far as can be told.
+
+    Args:
+        pid: Its number, which another may have by now.
+        started: When it began, as `process_started` told then; ``None`` if that was not known.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    stat = _process(pid)
+    # One that has ended, and that its parent has not asked about, is there to be counted alone.
+    return not stat or (stat[0] not in "ZX" and started in {None, int(stat[19])})
+
+
+def _process(pid: int) -> list[str]:
+    """Return what Linux tells of a process, from its state (the third field) on."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    return stat.rpartition(")")[2].split()  # its name may be anything
+
+
 class Lock:
     """
     Holds a folder for this process, for as long as it lives.

@@ -20,7 +20,7 @@ from .._show import shown
 from .._version import __version__
 from ._arrivals import ARRIVED, Arrivals, find, last_arrived, take_in
 from ._decide import State, is_in_doubt
-from ._folder import FLIGHT, Lock, Mark, Marks, Reserve, boot_id, refuse_network
+from ._folder import FLIGHT, Lock, Mark, Marks, Reserve, boot_id, process_started, refuse_network
 from ._outputs import Content, Files, Shards, Store, Task, relative, settled
 from ._record import (
     Finish,
@@ -258,6 +258,7 @@ def settle_between(opened: Opened) -> list[int]:
 def _lease(token: str, beat: int) -> dict[str, Any]:
     return {
         "pid": os.getpid(),
+        "started": process_started(os.getpid()),
         "host": socket.gethostname(),
         "boot": boot_id(),
         "token": token,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._errors import InvalidRequestError
 from ._arrivals import find, last_arrived
 from ._decide import NANO, State, is_in_doubt
-from ._folder import FLIGHT, Reserve, boot_id, marks_of
+from ._folder import FLIGHT, Reserve, boot_id, is_process, marks_of
 from ._opening import is_same_boot, money
 from ._outputs import open_store, relative, settled
 from ._record import Finish, get, shard_name, unpacked_id
@@ -201,7 +201,7 @@ class Snapshot:
     def failures(self) -> Iterator[Row]:
         """Yield the rows that failed, by their numbers."""
         yield from self._rows(f"{_SELECT} WHERE state IN (3, 6) ORDER BY job.i")
-        yield from (row for row in self._open.values() if row.state == "failed")
+        yield from (row for row in self.under_way if row.state == "failed")
 
     def in_doubt(self) -> Iterator[Row]:
         """Yield the rows that may have been paid and whose output nobody has."""
@@ -341,13 +341,7 @@ def _is_alive(lease: Mapping[str, Any]) -> bool:
         return False
     if lease.get("boot") != boot_id():
         return False
-    try:
-        os.kill(int(lease["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_process(int(lease["pid"]), lease.get("started"))
 
 
 def read_output(folder: Path, row: Row) -> bytes:

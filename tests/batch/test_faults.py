@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from processes import TOKEN, Child, charges, check_all_done, run, settle
@@ -21,7 +24,9 @@ from prodia_async.batch._folder import (
     Marks,
     Reserve,
     file_system_of,
+    is_process,
     marks_of,
+    process_started,
     refuse_network,
 )
 from prodia_async.emulator import Emulator
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(120)
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="nothing else tells of a process")
 
 
 @pytest.fixture(name="api")
@@ -57,6 +63,74 @@ def test_a_folder_has_one_run(tmp_path: Path, api: Emulator) -> None:
     third = run(api, wanted)
     assert third.process.returncode == 0, third.stderr
     check_all_done(api, tmp_path / "run", 5)
+
+
+def forge_lease(folder: Path, *without: str, **other: Any) -> None:
+    with closing(sqlite3.connect(folder / "run.sqlite")) as connection, connection:
+        (line,) = connection.execute("SELECT v FROM run WHERE k='lease'").fetchone()
+        lease = {**json.loads(line), **other}
+        lease = {name: value for name, value in lease.items() if name not in without}
+        connection.execute("UPDATE run SET v=? WHERE k='lease'", (json.dumps(lease),))
+
+
+@on_linux
+def test_a_number_that_another_process_has_by_now(tmp_path: Path, api: Emulator) -> None:
+    """It does not hold the folder, and what the dead one had sent is in doubt."""
+    api.hold()
+    wanted = {"folder": tmp_path / "run", "jobs": 3, "batch": {"submit": "sync"}}
+    child = Child(api, wanted)
+    api.ledger.wait_for(lambda totals: totals.received >= 3, 30)
+    record = BatchRecord(tmp_path / "run")
+    assert record.is_running()
+    child.process.kill()  # and nobody asks what became of it: it is there, and has ended
+    os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOWAIT)
+    assert not record.is_running()
+    child.end()
+    api.release()
+    forge_lease(tmp_path / "run", pid=os.getpid())
+    assert not record.is_running()
+    assert record.summary().in_doubt == 3
+    forge_lease(tmp_path / "run", "started", pid=os.getpid())  # as an older version has it
+    assert record.is_running()
+    forge_lease(tmp_path / "run", pid=os.getpid(), started=process_started(os.getpid()))
+    assert record.is_running()
+
+
+@on_linux
+def test_a_process_is_known_by_its_number_and_its_beginning() -> None:
+    named = "open('/proc/self/comm', 'w').write('a) Z 1'); print(flush=True)"
+    sleeper = [sys.executable, "-c", f"import time; {named}; time.sleep(60)"]
+    with subprocess.Popen(sleeper, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            began = process_started(process.pid)
+            assert began is not None
+            since = began / os.sysconf("SC_CLK_TCK")
+            assert abs(time.clock_gettime(time.CLOCK_BOOTTIME) - since) < 60
+            assert is_process(process.pid, began)
+            assert is_process(process.pid, None)
+            assert not is_process(process.pid, began + 1)
+        finally:
+            process.kill()
+    assert not is_process(process.pid, None)
+    assert process_started(process.pid) is None
+
+
+@pytest.mark.parametrize("error", [None, PermissionError])
+def test_where_nothing_tells_more_a_number_is_a_process(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError] | None
+) -> None:
+    """No Linux; or another user's process, where these are hidden."""
+
+    def kill(*_: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: Path("/nothing/here").read_bytes())
+    assert is_process(1, 77)
+    assert process_started(1) is None
 
 
 LEASE = """
