@@ -19,9 +19,9 @@ from ._show import shown
 from ._waiting import current_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Callable
 
+    from ._map import Outcomes
     from ._models import JobOutcome
 
 RENEW_SECONDS = 0.25
@@ -155,19 +155,22 @@ def requests_of(
 
 async def fill(
     grid: Grid,
-    run: Callable[[], AbstractAsyncContextManager[AsyncIterator[JobOutcome]]],
+    run: Callable[[], Outcomes[Any, JobOutcome]],
 ) -> Grid:
     """Run the jobs of a grid, and show it while it fills in."""
     show = _display(grid)
     shown_at = current_time()
+    outcomes = run()
     try:
-        async with run() as outcomes:
+        async with outcomes:
             async for outcome in outcomes:
                 grid.add(outcome)
                 if current_time() - shown_at >= RENEW_SECONDS:
                     show()
                     shown_at = current_time()
     except BaseException:
+        for outcome in outcomes.unread():  # they came, and are paid for
+            grid.add(outcome)
         grid.interrupted = True
         raise
     finally:

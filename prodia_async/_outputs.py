@@ -88,7 +88,8 @@ class Output:
         try:
             picture = Image.open(BytesIO(self.content))
             picture.load()
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:
+            # The readers of forty formats raise what they run into; one that is too large, too.
             raise ValueError(f"{self!r} is no picture that Pillow can read: {error}") from error
         return picture
 

@@ -36,7 +36,9 @@ from prodia_async._models import Failed, Raised, Succeeded
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
+    from prodia_async import JobOutcome
     from prodia_async.testing import ProdiaFixture
+    from prodia_async.types import Outcomes
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
 TYPE = "inference.flux-fast.schnell.txt2img.v2"
@@ -242,6 +244,51 @@ async def test_a_grid_fills_in(prodia: ProdiaFixture, monkeypatch: pytest.Monkey
     await prodia.client.grid(JOB, rows={"seed": range(10)})
     assert 2 <= len(shown.updates) <= 10
     assert shown.updates[-1] == "10 of 10 done"
+
+
+async def test_an_interrupted_grid_has_what_came(
+    prodia: ProdiaFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lay unread then, while the table was drawn, is paid for: it is shown as well."""
+    shown = Display(monkeypatch)
+    drawn: list[JobOutcome] = []
+
+    def add(self: _grid.Grid, outcome: JobOutcome) -> None:
+        real(self, outcome)
+        drawn.append(outcome)
+        if len(drawn) == 1:
+            raise KeyboardInterrupt
+
+    real = _grid.Grid.add
+    monkeypatch.setattr(_grid.Grid, "add", add)
+    grid = _grid.Grid([{"seed": each} for each in range(5)], [{}])
+
+    def run() -> Outcomes[Any, JobOutcome]:
+        return Late(prodia.client.map([JOB] * 5))  # type: ignore[return-value]
+
+    class Late:
+        """Outcomes whose reader comes when all are here."""
+
+        def __init__(self, outcomes: Any) -> None:
+            self.outcomes = outcomes
+            self.unread = outcomes.unread
+
+        async def __aenter__(self) -> Any:
+            await self.outcomes.__aenter__()
+            while prodia.client.statistics().completed < 5:
+                await asyncio.sleep(0.01)
+            return self.outcomes
+
+        async def __aexit__(self, *error: object) -> None:
+            await self.outcomes.__aexit__(*error)
+
+        def __aiter__(self) -> Any:
+            return aiter(self.outcomes)
+
+    with pytest.raises(KeyboardInterrupt):
+        await _grid.fill(grid, run)
+    assert grid.done == len(drawn) == 5
+    assert shown.updates[-1].startswith("5 of 5 done · interrupted: 0 not seen")
 
 
 async def test_an_interrupted_grid(prodia: ProdiaFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 import io
 import os
+import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import anyio
@@ -146,6 +148,16 @@ def test_as_pillow_has_it() -> None:
     for content in (b"", b"text", whole[:-30]):
         with pytest.raises(ValueError, match="no picture that Pillow can read"):
             Output(content, "image/png").to_pil()
+
+
+def test_a_picture_that_pillow_will_not_read() -> None:
+    """Whatever Pillow calls it: one that would take 10 GB of memory, too."""
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    whole = picture("PNG")
+    huge = whole[:16] + head + struct.pack(">I", zlib.crc32(b"IHDR" + head)) + whole[33:]
+    with pytest.raises(ValueError, match="no picture that Pillow can read: Image size") as caught:
+        Output(huge, "image/png").to_pil()
+    assert caught.value.__cause__ is not None
 
 
 def test_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:

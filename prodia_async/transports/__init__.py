@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import httpx  # noqa: TC002  (in signatures that are public)
+import httpx
 
 from .._checks import integer, optional, seconds
 from .._errors import InvalidRequestError
@@ -58,13 +58,24 @@ def default_transport(url: httpx.URL | str) -> DirectTransport | ShardedTranspor
 
     Returns:
         A `DirectTransport` under asyncio without a proxy, else a `ShardedTransport`.
+
+    Raises:
+        InvalidRequestError: The environment names a proxy that is none.
     """
     proxy = environment_proxy(url)
     if proxy is None and is_under_asyncio():
         return DirectTransport()
     from ._sharded import ShardedTransport  # noqa: PLC0415  (as above)
 
-    return ShardedTransport(proxy=proxy)
+    try:
+        return ShardedTransport(proxy=proxy)
+    except (httpx.InvalidURL, ValueError):
+        pass
+    # A password may be in it, so neither it nor its error is shown.
+    raise InvalidRequestError(
+        "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) must read like "
+        "'http://host:port', or begin with https:// or socks5://"
+    )
 
 
 def aiohttp_transport(

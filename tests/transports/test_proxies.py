@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import traceback
 from typing import Any
 
 import httpcore
@@ -19,6 +20,7 @@ from wire import (
     server_tls,
 )
 
+from prodia_async import AsyncProdia, InvalidRequestError
 from prodia_async.transports import default_transport
 from prodia_async.transports._direct import DirectTransport
 from prodia_async.transports._proxies import environment_proxy
@@ -124,6 +126,20 @@ async def test_the_proxy_of_the_environment(
         monkeypatch.setenv(name, value)
     assert environment_proxy(url) == expected
     assert isinstance(default_transport(url), ShardedTransport if expected else DirectTransport)
+
+
+@pytest.mark.parametrize("proxy", ["ftp://me:hunter2@p:1", "http://me:hunter2@p:x"])
+async def test_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the environment that is wrong, and what is in it may be a secret."""
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    async with AsyncProdia("t", base_url="https://api.example.com") as prodia:
+        with pytest.raises(InvalidRequestError, match="HTTPS_PROXY") as caught:
+            await prodia.job({"type": "inference.ping.v1"})
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in shown
+    assert not caught.value.may_have_run
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "emulator.localhost"])
