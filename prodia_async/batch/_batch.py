@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,9 +119,10 @@ class Batch:
             _checks.number("max_cost", max_cost, most=1e9, unit="dollars")
         if price is not None:
             _checks.number("price", price, most=1e6, unit="dollars")
-        if progress is not None and progress is not False and not callable(progress):
+        if progress is not None and progress is not False and not _is_plain(progress):
             raise InvalidRequestError(
-                f"progress must be None, False or a function, not {shown(progress)}"
+                "progress must be None, False or a function that is called and not awaited, "
+                f"not {shown(progress)}"
             )
         if outputs is not None:
             _checks.string("outputs", outputs)
@@ -241,8 +243,7 @@ class Batch:
         try:
             return await run.run(jobs)
         finally:
-            if show is not None:
-                show(run.watch.progress(is_last=True))
+            run.watch.tell(is_last=True)
             end()
 
     async def _settle(self) -> None:
@@ -301,6 +302,12 @@ class Batch:
             seconds expected, and ten samples.
         """
         return await make_plan(self._folder, self._trade, self._options, jobs)
+
+
+def _is_plain(function: object) -> bool:
+    """Return whether something can be called, and answers at once."""
+    called = getattr(function, "__call__", None)  # noqa: B004  (which may be a coroutine function)
+    return callable(function) and not (iscoroutinefunction(function) or iscoroutinefunction(called))
 
 
 def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:

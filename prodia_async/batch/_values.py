@@ -240,7 +240,7 @@ class BatchProgress:
     seconds_left: float | None
     """Expected; ``None`` when that is not known."""
     waiting_for: str | None = None
-    """Why nothing new is sent, if nothing is."""
+    """Why nothing new is sent, if nothing is; at the end, why it ended before its input did."""
     is_last: bool = False
     """Whether the run has ended."""
 

@@ -140,9 +140,12 @@ class Watch:
             projected_dollars=spent + left * each if left is not None and each else None,
             seconds=now - self._run.began,
             seconds_left=left / rate if left is not None and rate else None,
-            waiting_for=self._waiting_for(),
+            waiting_for=self._ended_by() if is_last else self._waiting_for(),
             is_last=is_last,
         )
+
+    def _ended_by(self) -> str | None:
+        return f"stopped: {self._run.stopped}" if self._run.stopped else None
 
     def _waiting_for(self) -> str | None:
         if self._run.stopped:

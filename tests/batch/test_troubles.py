@@ -9,6 +9,7 @@ import tarfile
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -535,6 +536,40 @@ async def test_a_stop_by_the_program(tmp_path: Path, api: Emulator) -> None:
     assert api.ledger.totals().charged == summary.done
 
 
+async def test_a_progress_function_that_raises_takes_nothing(
+    tmp_path: Path, api: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once or at the end, its error is logged once, and the summary comes all the same."""
+    for last in (False, True):
+
+        def show(progress: BatchProgress, last: bool = last) -> None:
+            if progress.is_last or not last:
+                raise RuntimeError("my own")
+
+        caplog.clear()
+        summary = await run(api, tmp_path / f"run-{last}", [fox(1)], progress=show)
+        assert summary.done == 1
+        assert caplog.text.count("the progress is shown no more: my own") == 1
+
+
+async def test_the_last_progress_says_why_it_ended(tmp_path: Path, api: Emulator) -> None:
+    """Nothing that could still be done about it, such as a second signal."""
+    seen: list[BatchProgress] = []
+    async with batch_of(api, tmp_path / "run", progress=seen.append) as batch:
+
+        def source() -> Iterator[Any]:
+            yield fox(1)
+            assert batch._run is not None
+            batch._run.stop("SIGINT")
+            yield fox(2)
+
+        await batch.run(source())
+        assert seen[-1].waiting_for == "stopped: SIGINT"
+        await batch.run([fox(1)])
+    assert seen[-1].is_last
+    assert seen[-1].waiting_for is None
+
+
 async def test_a_caller_that_leaves(tmp_path: Path, api: Emulator) -> None:
     """A cancelled run keeps what is done, and what was with the server is in doubt."""
     api.latency = 0.2
@@ -754,11 +789,22 @@ async def test_a_picture_order_as_a_line_of_a_file(tmp_path: Path, api: Emulator
 # Arguments.
 
 
+async def awaited(_: BatchProgress) -> None:
+    """Nobody would await it."""
+
+
+class Awaited:
+    """Nor this."""
+
+    async def __call__(self, _: BatchProgress) -> None: ...
+
+
 @pytest.mark.parametrize(
     "given",
     [
         {"layout": "zip"}, {"submit": "later"}, {"on_doubt": "ask"}, {"retry_failed": 1},
-        {"max_cost": -1}, {"max_cost": "1"}, {"progress": 3}, {"lease_seconds": 0},
+        {"max_cost": -1}, {"max_cost": "1"}, {"progress": 3}, {"progress": awaited},
+        {"progress": partial(awaited)}, {"progress": Awaited()}, {"lease_seconds": 0},
         {"outputs": ""}, {"outputs": "s3://x", "layout": "tar"}, {"price": float("nan")},
     ],
 )  # fmt: skip
