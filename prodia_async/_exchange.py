@@ -3,9 +3,9 @@ One exchange, whoever sends it: a `WireRequest` in, a `Reply` out, every foreign
 
 What an error means for the job is decided by one fact that we know ourselves,
 our own record (`Sending`): whether the last byte of the request was handed to
-the socket, or taken from us by a transport that we do not know. Before that the
-server cannot have had the whole request, so nothing ran; from then on it may
-have. What a foreign exception is called never says more than which of two
+the socket, or taken from us by a transport that we do not know, or the server
+began to answer without it. Before that nothing can have run; from then on it
+may have. What a foreign exception is called never says more than which of two
 errors of the same fate it is.
 
 A transport of ours takes an `Order` (`exchange`). Any other, and any client, of
@@ -41,7 +41,7 @@ from ._errors import (
 from ._hooks import log
 from ._secret import Secret, blotted
 from ._version import __version__
-from ._wire import Headers, Order, Sending, Target
+from ._wire import Headers, Order, Sending, Target, sending_now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -425,6 +425,7 @@ class _Foreign:
 
     async def exchange(self, order: Order) -> Answer:
         """Send a request and return its answer once the head of it is here."""
+        sending_now.set(order.sending)
         try:
             response = await self._exits.step(partial(self._call, self._request(order)))
         except Exception as error:
@@ -502,18 +503,25 @@ class _Trace:
     again by itself: then what was handed over once is never taken back.
     """
 
-    __slots__ = ("_has_body", "_has_head", "_is_copied", "_sending")
+    __slots__ = ("_has_body", "_has_head", "_is_copied", "_sending", "_stream")
 
     def __init__(self, sending: Sending, *, has_body: bool) -> None:
         self._sending = sending
         self._has_body = has_body
         self._has_head = self._is_copied = False
+        self._stream: Any = None
 
-    async def __call__(self, event: str, info: object) -> None:
+    async def __call__(self, event: str, info: Any) -> None:
         """Note an event."""
-        del info
         sending = self._sending
-        if event.endswith("send_request_headers.started"):
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._stream = info["return_value"]
+        elif event == "http11.send_request_body.failed":
+            # httpcore looks for an answer where the writing broke, not where it was cut off.
+            broke = type(info["exception"]).__name__ == "WriteError"
+            if not broke and self._stream and self._stream.get_extra_info("is_readable"):
+                sending.may_have_run = True
+        elif event.endswith("send_request_headers.started"):
             self._note_copy()
             self._has_head = True
             sending.stage = "sending" if self._has_body else "running"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
@@ -122,7 +123,7 @@ class Sending:
 
     Attributes:
         stage: Where it is.
-        may_have_run: Whether the server may have the whole request.
+        may_have_run: Whether the server may have the whole request, or answers without it.
     """
 
     __slots__ = ("may_have_run", "stage")
@@ -133,6 +134,10 @@ class Sending:
 
     def __repr__(self) -> str:
         return f"<Sending {self.stage}{', may have run' if self.may_have_run else ''}>"
+
+
+sending_now: ContextVar[Sending | None] = ContextVar("sending_now", default=None)
+"""The record of the attempt that is made in this context, for what no order gets to."""
 
 
 class Target(NamedTuple):

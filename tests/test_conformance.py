@@ -452,6 +452,9 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "an answer is looked for where an upload stalls": dict.fromkeys(
         [*NOT_KEPT, "http2_transport"], "httpcore raises what the writing came to at once"
     ),
+    "half an answer within an upload is noticed": dict.fromkeys(
+        [*FOREIGN, *AIOHTTP, "http2_transport"], "nothing tells what came but no answer"
+    ),
     "silence is the job's own": {
         "http2_transport": "the clock of httpcore's HTTP/2 is the connection's",
     },
@@ -862,6 +865,72 @@ async def test_an_answer_to_an_upload_that_is_not_read_to_its_end(way: Way) -> N
         response = await prodia.job(PING, inputs=[Input(bytes(30 * MEGABYTE), "a.bin")])
         assert response.output.content == PICTURE
         server.over.set()
+    assert (server.connections, server.charges) == (1, 1)
+
+
+def break_off(conversation: Conversation) -> None:
+    conversation.close()
+
+
+def break_off_late(conversation: Conversation) -> None:
+    time.sleep(0.05)
+    conversation.reset()
+
+
+@pytest.mark.parametrize("then", ["stalls", "closes", "resets"])
+@on_every_way
+async def test_half_an_answer_within_an_upload(way: Way, then: str) -> None:
+    """A server that had begun to answer may have run the job on what it had."""
+    if way.is_known_to("half an answer within an upload is noticed"):
+        pytest.skip("its errors are those of a server that only stops reading")
+
+    def reply(conversation: Conversation) -> None:
+        conversation.charge()
+        conversation.send(http()[:12])
+        {"stalls": deaf, "closes": break_off, "resets": break_off_late}[then](conversation)
+
+    server = way.early_server(reply)
+    async with talking(way, server, timeout=0.5) as prodia:
+        error = await fails(prodia, inputs=[Input(bytes(30 * MEGABYTE), "a.bin")])
+        server.over.set()
+    assert error.may_have_run
+    assert [each.fate for each in error.attempts] == ["uncertain"]
+    assert (server.connections, server.charges) == (1, 1)
+
+
+@pytest.mark.parametrize("ending", ["deadline", "timeout", "close"])
+@on_every_way
+async def test_an_upload_cut_off_behind_an_answer(way: Way, ending: str) -> None:
+    """Whoever cuts an upload off when its answer has come is told that it may have run."""
+    if way.is_http2:
+        pytest.skip("what came on a connection for many is no sign")
+
+    def reply(conversation: Conversation) -> None:
+        conversation.charge()
+        conversation.send(http())
+        deaf(conversation)
+
+    server = way.early_server(reply)
+    async with talking(way, server, timeout=0.5 if ending == "timeout" else 20.0) as prodia:
+        async with anyio.create_task_group() as group:
+            caught: list[ProdiaError] = []
+
+            async def run() -> None:
+                try:
+                    await prodia.job(
+                        PING,
+                        inputs=[Input(bytes(30 * MEGABYTE), "a.bin")],
+                        deadline=0.5 if ending == "deadline" else None,
+                    )
+                except ProdiaError as error:
+                    caught.append(error)
+
+            group.start_soon(run)
+            if ending == "close":
+                await anyio.sleep(0.3)
+                await prodia.aclose()
+        server.over.set()
+    assert all(error.may_have_run for error in caught)  # none where the answer was had at once
     assert (server.connections, server.charges) == (1, 1)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import anyio
+import httpcore
 import httpx
 import httpx2
 import pytest
@@ -1013,6 +1014,36 @@ async def test_a_users_own_way_to_send_that_reads_or_repeats(way: str, size: int
             await prodia.job(PING, inputs=inputs)
     assert not refused.value.may_have_run
     assert len(refused.value.attempts) == 4
+
+
+@pytest.mark.parametrize(
+    ("failed", "is_readable", "ran"),
+    [
+        (TimeoutError(), True, True),
+        (TimeoutError(), False, False),
+        (httpcore.WriteError(), True, False),  # httpcore looks for itself
+        (TimeoutError(), None, False),  # a connection that nobody told of
+    ],
+)
+async def test_a_trace_sees_that_an_answer_lies_there(
+    failed: Exception, is_readable: bool | None, ran: bool
+) -> None:
+    """An upload that is cut off while something can be read: the server may have answered."""
+
+    class Stream(httpcore.AsyncNetworkStream):
+        def get_extra_info(self, info: str) -> Any:
+            return {"is_readable": is_readable}[info]
+
+    for event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+        sending = Sending()
+        trace = exchange_module._Trace(sending, has_body=True)
+        if is_readable is not None:
+            await trace(event, {"return_value": Stream()})
+        await trace("http11.send_request_headers.started", {})
+        await trace("http2.send_request_body.failed", {"exception": failed})
+        assert not sending.may_have_run
+        await trace("http11.send_request_body.failed", {"exception": failed})
+        assert sending.may_have_run == ran
 
 
 async def test_an_answer_of_another_transport() -> None:

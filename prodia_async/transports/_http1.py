@@ -153,7 +153,11 @@ class Connection(Wire):
         else:
             # The head goes first: waiting for the body would give the server time to hang up.
             self._send_first(head, sending, whole=False)
-            await self._send_body(body, order)
+            try:
+                await self._send_body(body, order)
+            finally:
+                # Who answers before all of it is there may have run it on what was.
+                sending.may_have_run |= response.has_begun
         while not response.status:
             await self._wait()
 

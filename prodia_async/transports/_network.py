@@ -171,9 +171,10 @@ class Wire(asyncio.Protocol):
         if len(data) > WRITE_SLICE:
             data = memoryview(data)
         for start in range(0, len(data), WRITE_SLICE):
-            if self._unpolled >= POLL_EVERY:
+            if self._unpolled >= POLL_EVERY or self.is_stale():
                 self._unpolled = 0
                 await asyncio.sleep(0)
+                await asyncio.sleep(0)  # what has come is read behind us in the first of these
             if self.has_ended or self.transport is None or self._is_refused():
                 return False
             piece = data[start : start + WRITE_SLICE] if start or len(data) > WRITE_SLICE else data

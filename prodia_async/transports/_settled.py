@@ -96,6 +96,11 @@ class Response:
         self._is_last = True
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything of it is here, be it half a line."""
+        return self._received > 0
+
+    @property
     def is_settled(self) -> bool:
         """Whether it is over, nothing came behind it, and its connection may be used again."""
         return self.is_over and not (self.has_more or self._is_last or self._is_framed_twice)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpcore
 
+from .._wire import sending_now
 from ._network import READ_AHEAD, SOCKET_OPTIONS, StalledError, Wire, dial, settle
 from ._parsers import H11Response
 from ._settled import BadResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .._wire import Sending
 
 _COURTESIES = (b"\x04", b"\x06", b"\x08")
 """HTTP/2's frames SETTINGS, PING and WINDOW_UPDATE. Source: RFC 9113, section 6."""
@@ -173,6 +176,7 @@ class ProvenStream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._tls = tls  # outermost first; two for TLS through a proxy that is reached over TLS
         self._proof: H11Response | None = None
+        self._sending: Sending | None = None
         self._is_settled = self._is_http2 = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -180,6 +184,7 @@ class ProvenStream(httpcore.AsyncNetworkStream):
         self.has_read = True
         proof = self._proof
         if proof is not None and data:
+            self._note_an_answer()
             try:
                 proof.receive(data)
             except BadResponseError as error:
@@ -199,6 +204,8 @@ class ProvenStream(httpcore.AsyncNetworkStream):
             self._is_http2 = method == b"PRI"
             is_http1 = method.isalpha() and not self._is_http2  # SOCKS begins with a number
             self._proof = H11Response(method.decode("ascii")) if is_http1 else None
+            # What answers a CONNECT is a proxy.
+            self._sending = sending_now.get() if is_http1 and method != b"CONNECT" else None
         try:
             await self._stream.write(buffer, timeout)
         except httpcore.WriteError:
@@ -210,6 +217,16 @@ class ProvenStream(httpcore.AsyncNetworkStream):
             if not self._is_http2 and self._stream.get_extra_info("is_readable"):
                 raise httpcore.WriteError(str(exc)) from exc
             raise
+        except BaseException:
+            # Cut off, and nobody will look for an answer.
+            if not self._is_http2 and self.get_extra_info("is_readable"):
+                self._note_an_answer()
+            raise
+
+    def _note_an_answer(self) -> None:
+        # Who answers before all of a request is there may have run it on what was.
+        if self._sending is not None:
+            self._sending.may_have_run = True
 
     def settle(self) -> None:
         """Note that a response was read to its end."""
@@ -239,7 +256,7 @@ class ProvenStream(httpcore.AsyncNetworkStream):
         return ProvenStream(stream, (*self._tls, stream.get_extra_info("ssl_object")))
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable" and not self._is_settled and not self._is_http2:
+        if info == "is_readable" and self.has_read and not (self._is_settled or self._is_http2):
             return True
         return self._stream.get_extra_info(info)
 

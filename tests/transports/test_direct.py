@@ -596,6 +596,41 @@ async def test_an_early_refusal_is_seen(then: str, transport: DirectTransport) -
         assert counts(transport) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("kind", [DirectTransport, ShardedTransport])
+async def test_an_answer_is_read_before_a_write_can_fail_over_it(
+    kind: type[Any], tls: bool
+) -> None:
+    """A server that has refused and gone while the body was made is heard, though it resets."""
+    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!"
+    has_gone = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        if tls:
+            connection = server_tls().wrap_socket(connection, server_side=True)
+        while not connection.recv(65536).endswith(b"\r\n\r\n"):
+            pass
+        connection.sendall(answer)
+        connection.close()
+        has_gone.set()
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            has_gone.wait(5)  # on the loop, which therefore reads nothing
+            yield bytes(10_000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        transport = kind(ssl_context=client_tls())
+        host = "https://localhost" if tls else "http://127.0.0.1"
+        url = f"{host}:{listener.getsockname()[1]}/"
+        assert await fetch(transport, url, body()) == (413, b"no!")
+        await transport.aclose()
+        thread.join(5)
+
+
 async def test_a_slow_body_just_waits(server: Server, transport: DirectTransport) -> None:
     """The source of the body may take its time; no limit of silence counts it."""
     gate = asyncio.Event()

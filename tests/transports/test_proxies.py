@@ -20,7 +20,7 @@ from wire import (
     server_tls,
 )
 
-from prodia_async import AsyncProdia, InvalidRequestError
+from prodia_async import AsyncProdia, ConnectError, InvalidRequestError, RetryPolicy
 from prodia_async.transports import default_transport
 from prodia_async.transports._direct import DirectTransport
 from prodia_async.transports._proxies import environment_proxy
@@ -89,6 +89,30 @@ async def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         status, line = await fetch(transport, "http://example.test/x")
         assert (status, line) == (200, b"POST http://example.test/x HTTP/1.1")
         await transport.aclose()
+
+
+@pytest.mark.parametrize("answer", [b"407 Denied", b"502 Bad", b"200 OK", b""])
+async def test_what_a_proxy_says_is_no_answer_to_the_job(answer: bytes) -> None:
+    """A tunnel that is refused, or that breaks off, has carried nothing."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        if answer:
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % answer)
+        writer.close()
+
+    async with scripted(script) as proxy:
+        transport = ShardedTransport(
+            proxy=f"http://127.0.0.1:{proxy.port}", ssl_context=client_tls()
+        )
+        retry = RetryPolicy(max_attempts=2, backoff_initial=0.01)
+        async with AsyncProdia(
+            "t", base_url="https://example.test/v2", transport=transport, retry=retry
+        ) as prodia:
+            with pytest.raises(ConnectError) as caught:
+                await prodia.job({"type": "inference.ping.v1"})
+    assert not caught.value.may_have_run
+    assert [each.fate for each in caught.value.attempts] == ["undelivered"] * 2
 
 
 async def test_through_a_proxy_over_tls() -> None:
