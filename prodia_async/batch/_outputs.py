@@ -241,12 +241,16 @@ class Shards:
         self._failed: tuple[Sequence[Task], int, int] | None = None
         folder.mkdir(exist_ok=True)
         known = {path: size for _, path, size in ends}
-        for path in folder.glob("*.tar"):
+        there: dict[str, int] = {}
+        for path in folder.glob(shard_name(0).replace("0", "[0-9]")):
             size = known.get(path.name, 0)
+            there[path.name] = path.stat().st_size
             # What lies behind the last recorded end was never recorded, and may be torn.
-            if path.stat().st_size > size:
+            if there[path.name] > size:
                 os.truncate(path, size)
-        self._last = max(ends, default=None)
+        last = max(ends, default=None)
+        # One that is gone, or was cut, is not gone on with: it would begin with a hole.
+        self._last = last if last is not None and there.get(last[1], 0) >= last[2] else None
 
     def save(self, each: Sequence[Task], landed: Landed = _nobody) -> None:
         """Append all of them and sync once."""

@@ -634,6 +634,30 @@ async def test_shards(tmp_path: Path, api: Emulator) -> None:
     assert len(record.read(next(record.rows()))) > 1000
 
 
+@pytest.mark.parametrize(("kept", "lost"), [(None, 3), (1000, 3), (-4000, 1)])
+async def test_a_shard_that_was_deleted_or_cut_is_not_gone_on_with(
+    tmp_path: Path, api: Emulator, kept: int | None, lost: int
+) -> None:
+    """What was in it is made again, in a shard that reads; nobody else's file is touched."""
+    folder = tmp_path / "run"
+    await run(api, folder, [fox(n) for n in range(3)], layout="tar")
+    shard = folder / "shards" / "shard-00000.tar"
+    content = shard.read_bytes()
+    shard.unlink()
+    if kept is not None:
+        shard.write_bytes(content[:kept])
+    (folder / "shards" / "mine.tar").write_bytes(b"mine")
+    record = BatchRecord(folder)
+    found = record.verify()
+    assert len(found.missing + found.wrong) == lost
+    summary = await run(api, folder, [fox(n) for n in range(6)], layout="tar")
+    assert (summary.done, summary.done_before) == (6, 3 - lost)
+    with tarfile.open(folder / "shards" / "shard-00001.tar") as tar:
+        assert len(tar.getnames()) == 2 * (3 + lost)
+    assert str(record.verify(hashes=True)) == "6 outputs are there and whole"
+    assert (folder / "shards" / "mine.tar").read_bytes() == b"mine"
+
+
 async def test_any_store_by_its_url(tmp_path: Path, api: Emulator) -> None:
     """Finished objects under the same names; the record stays here."""
     url = f"file://{tmp_path / 'store'}"
