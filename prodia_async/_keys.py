@@ -186,13 +186,13 @@ def digest_file(path: str | os.PathLike[str]) -> bytes:
         if not Path(path).is_file():
             # Reading a pipe would take its bytes away from the job; a folder has none.
             Path(path).stat()
-            raise InvalidRequestError(f"an input must be a regular file, and {path!s} is none")
+            raise OSError(None, "it must be a regular file")
         with Path(path).open("rb") as file:
             while piece := file.read(READ_BYTES):
                 digest.update(piece)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # of a path that no file can have, too
         raise InvalidRequestError(
-            f"the input {path!s} cannot be read: {error.strerror or error}"
+            f"the input {path!s} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
     return digest.digest()
 
@@ -248,7 +248,7 @@ class Digester:
     def _of_file(self, path: Path) -> bytes:
         try:
             facts = path.stat()
-        except OSError:
+        except (OSError, ValueError):
             return digest_file(path)  # which says why
         known_by = (str(path.absolute()), facts.st_size, facts.st_ino, facts.st_mtime_ns)
         known = self._known.get(known_by)

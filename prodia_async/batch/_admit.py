@@ -150,7 +150,15 @@ def admit(
         new[row.key] = i
         found.placed.append(Placed("take", i, again, held=state))
         opens.append(
-            (i, row.key, row.asked.id, row.asked.type, row.expected, again, _line(row.asked.line))
+            (
+                i,
+                row.key,
+                row.asked.id,
+                row.asked.type,
+                row.expected,
+                again,
+                line_text(row.asked.line),
+            )
         )
     connection.executemany(
         "INSERT OR REPLACE INTO open(i, k, id, type, expected, again, request) "
@@ -160,8 +168,9 @@ def admit(
     return found
 
 
-def _line(line: Mapping[str, Any]) -> str:
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=_plain)
+def line_text(line: Mapping[str, Any]) -> str:
+    """Write a job's line in ASCII: a path may hold what is no UTF-8, which SQLite refuses."""
+    return json.dumps(line, separators=(",", ":"), default=_plain)
 
 
 def _plain(value: object) -> object:
@@ -251,7 +260,7 @@ def _differences(
             continue
         line = connection.execute("SELECT line FROM request WHERE i=?", (row.n,)).fetchone()
         if line is not None:
-            others.append((json.loads(line[0]), json.loads(_line(row.asked.line))))
+            others.append((json.loads(line[0]), json.loads(line_text(row.asked.line))))
     return differences(Overlap(len(known) + same, others))
 
 

@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from .._errors import CapacityError, JobFailedError, JobNotFoundError, ProdiaError
 from .._hooks import log
-from .._show import words_of
+from .._show import printable, words_of
 from ._decide import State, after_error, is_in_doubt, paid_attempts, to_nano
 from ._folder import keep_aside
 from ._outputs import Task
@@ -485,7 +485,7 @@ def _own_end(row: Going) -> State:
 
 def _say(error: BaseException) -> str:
     message = error.message if isinstance(error, ProdiaError) else words_of(error)
-    return f"{type(error).__name__}: {message}"[:1000]
+    return printable(f"{type(error).__name__}: {message}"[:1000])
 
 
 def _write_damaged(folder: Path, i: int, outputs: list[Any]) -> None:

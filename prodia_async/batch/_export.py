@@ -48,7 +48,9 @@ def manifest_line(row: Row) -> dict[str, Any]:
     config = request.get("config")
     line = {name: getattr(row, name, None) for name in COLUMNS}
     line["type"] = request.get("type")
-    line["prompt"] = config.get("prompt") if isinstance(config, dict) else None
+    prompt = config.get("prompt") if isinstance(config, dict) else None
+    is_text = prompt is None or isinstance(prompt, str)
+    line["prompt"] = prompt if is_text else json.dumps(prompt, ensure_ascii=False)
     return line
 
 
@@ -61,7 +63,8 @@ def _failures(record: Snapshot) -> Iterator[dict[str, Any]]:
 
 def _jsonl(path: Path, lines: Iterator[dict[str, Any]]) -> int:
     count = 0
-    with path.open("w", encoding="utf-8") as file:
+    # Paths may hold bytes that are no UTF-8, written as Python reads them: "\udcfc".
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for line in lines:
             count += 1
             said = {name: value for name, value in line.items() if value is not None}

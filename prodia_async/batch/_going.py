@@ -11,6 +11,7 @@ import anyio
 
 from .._errors import InvalidRequestError
 from .._keys import digest_bytes
+from .._show import printable
 from ._admit import Coming
 from ._values import BadRow, BatchJob
 
@@ -138,4 +139,4 @@ _END = object()
 
 def bad_row(n: int, row: BadRow) -> Coming:
     key = digest_bytes(f"bad row {row.line} {row.why} {row.start}".encode(errors="replace"))
-    return Coming(n, key, None, row)
+    return Coming(n, key, None, BadRow(row.line, printable(row.why), printable(row.start)))

@@ -88,7 +88,7 @@ class Done:
 
     def to_json(self) -> bytes:
         """Return it as it is put."""
-        return json.dumps(asdict(self), ensure_ascii=False, default=str).encode()
+        return json.dumps(asdict(self), default=str).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Done:

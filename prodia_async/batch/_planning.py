@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from .._errors import InvalidRequestError
+from .._show import printable
 from ._admit import Coming, differences_of
 from ._decide import NANO, Purse, State, on_lookup
 from ._going import Source, bad_row
@@ -120,7 +121,7 @@ class Planner:
         self.no_seconds += fact.seconds is None
         if self.to_run % self.every == 0:
             line = json.dumps(asked.line, ensure_ascii=False, default=str)
-            self.samples.append((self.to_run, line[:300]))
+            self.samples.append((self.to_run, printable(line[:300])))
             if len(self.samples) == 2 * SAMPLES:
                 self.samples = self.samples[::2]
                 self.every *= 2

@@ -642,9 +642,7 @@ def get(connection: sqlite3.Connection, name: str) -> Any:
 
 def put(connection: sqlite3.Connection, name: str, value: object) -> None:
     """Write a setting of the run."""
-    connection.execute(
-        "INSERT OR REPLACE INTO run VALUES(?,?)", (name, json.dumps(value, ensure_ascii=False))
-    )
+    connection.execute("INSERT OR REPLACE INTO run VALUES(?,?)", (name, json.dumps(value)))
 
 
 def wall() -> float:

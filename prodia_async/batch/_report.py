@@ -50,7 +50,7 @@ def write_report(record: Snapshot, path: Path) -> Path:
     """Write the page, whole or not at all."""
     page = report(record, path.parent)
     with written_whole(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")
     return path
 
 

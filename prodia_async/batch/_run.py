@@ -15,7 +15,6 @@ One run over one input: rows are taken, sent, made safe, and only then counted.
 
 from __future__ import annotations
 
-import json
 import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from .._errors import (
     InvalidRequestError,
 )
 from .._show import words_of
-from ._admit import Coming, admit
+from ._admit import Coming, admit, line_text
 from ._decide import (
     NANO,
     State,
@@ -348,7 +347,7 @@ class Run(Standing):
                 asked = row.asked
                 going = Going(
                     place.i, row.key, asked.id, asked.type,
-                    json.dumps(asked.line, ensure_ascii=False, default=str),
+                    line_text(asked.line),
                     row.expected or 0, asked, again=place.again, held=place.held,
                 )  # fmt: skip
                 self.doubts.pop(place.i, None)

@@ -21,6 +21,7 @@ from .._client import AsyncProdia
 from .._errors import InvalidRequestError, ProdiaError
 from .._keys import Digester, canonical_accept, content_key
 from .._models import Job, JobRequest, as_input, wire_job
+from .._requests import encode_json
 from .._show import shown
 from ..fireworks import (
     AsyncFireworks,
@@ -246,9 +247,10 @@ class ProdiaTrade:
         await load_catalogue()  # for `facts`
         # What an input is called in the request counts, where it has no name of its own.
         accept = canonical_accept(request.accept)
-        key = content_key(wire, inputs=digests, accept=accept, sample=given.sample)
         line: dict[str, Any] = {} if given.id is None else {"id": given.id}
         line |= {name: value for name, value in wire.items() if value is not None}
+        encode_json(line)  # half a surrogate pair can be sent no more than it can be recorded
+        key = content_key(wire, inputs=digests, accept=accept, sample=given.sample)
         if inputs:
             line["inputs"] = [
                 str(each.content) if isinstance(each.content, Path) else digest.digest.hex()
@@ -409,6 +411,7 @@ class FireworksTrade:
             if each.name == "accept":
                 value = canonical_accept(value)
             config[each.name] = keyed[each.name] = value
+        encode_json({"id": given.id, "config": keyed})
         key = content_key({"type": name, "config": keyed}, sample=given.sample)
         line: dict[str, Any] = {} if given.id is None else {"id": given.id}
         line |= {"type": name, "config": config}

@@ -1,0 +1,161 @@
+"""Rows that are odd in every way, from files and from Python: each fails alone, and is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from prodia_async import AsyncProdia, Input, Job, JobRequest, RetryPolicy
+from prodia_async.batch import Batch, BatchJob, BatchRecord, read_jobs
+from prodia_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+SCHNELL = "inference.flux-fast.schnell.txt2img.v2"
+EDIT = "inference.flux-2.klein.4b.img2img.v1"
+SMALL = {"width": 256, "height": 256}
+QUICK = RetryPolicy(backoff_initial=0.01, backoff_max=0.02)
+
+
+@pytest.fixture(name="api")
+def _api() -> Iterator[Emulator]:
+    with Emulator(workers=20, retry_after=0.05) as emulator:
+        yield emulator
+
+
+@asynccontextmanager
+async def batch_in(folder: Path, api: Emulator) -> AsyncIterator[Batch]:
+    async with (
+        AsyncProdia("any", base_url=api.base_url, retry=QUICK) as client,
+        Batch(folder, client, progress=False, signals=False) as batch,
+    ):
+        yield batch
+
+
+ODD: list[tuple[str, str | None]] = [
+    ('{"id": "\\ud800", "prompt": "x"}', "JSON cannot carry job.id"),
+    ('{"prompt": "\\ud83d half of a smile"}', "JSON cannot carry job.config.prompt"),
+    ('{"prompt": "x", "seed": Infinity}', "JSON cannot carry job.config.seed = inf"),
+    ('{"prompt": "x", "config": {"a": NaN}}', "JSON cannot carry job.config.a = nan"),
+    ('{"prompt": "x", "sample": 1.5}', "sample must be an integer"),
+    ('{"prompt": "x", "sample": true}', "sample must be an integer"),
+    ('{"prompt": "x", "sample": "²"}', "sample must be an integer"),
+    ('{"prompt": "x", "sample": 99999999999999999999999}', None),
+    ('{"prompt": "x", "seed": 99999999999999999999999999}', None),
+    ('{"prompt": "x", "accept": 5}', "accept must be"),
+    ('{"prompt": "x", "accept": "image/nothing"}', "JobRefusedError: 400"),
+    ('{"prompt": "x", "inputs": [5]}', "inputs must be a list of files"),
+    ('{"prompt": "x", "inputs": {"a": 1}}', "inputs must be a list of files"),
+    ('{"prompt": "x", "input": "a\\u0000b.png"}', "cannot be read: "),
+    ('{"prompt": "x", "input": "\\ud800.png"}', "cannot be read: 'utf-8' codec can't"),
+    ('{"prompt": "x", "input": "."}', "cannot be read: it must be a regular file"),
+    ('{"prompt": "x", "input": "https://example.org/a.png"}', "cannot be read: No such file"),
+    ('{"prompt": "x", "type": "no type at all \\n"}', "JobRefusedError: 400"),
+    ('{"prompt": ["a", "b"]}', "JobRefusedError: 400"),
+    ('{"prompt": {"a": 1}}', "JobRefusedError: 400"),
+    ('{"prompt": "\\ud800", "config": 5}', "config must be an object"),
+    ('{"prompt": "x", "jobs": 5}', "JobRefusedError: 400"),
+    ('{"prompt": "x", "": 5}', None),
+    ('{"custom_id": 7, "body": {"prompt": "x", "model": 5}}', "no type"),
+    ('{"prompt": "y", "id": "' + "i" * 100_000 + '"}', None),
+    ("[" * 100_000, "it is no JSON"),
+    ("\0\0\0", "it has a NUL"),
+    ("null", "a line must be a JSON object"),
+]
+
+
+async def test_odd_rows_fail_alone(tmp_path: Path, api: Emulator) -> None:
+    """The plan names them, the run does all others, and every way out of the record is open."""
+    good = [json.dumps({"prompt": "a", "seed": n}) for n in range(3)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([*good, *(line for line, _ in ODD), good[0]]), encoding="utf-8")
+    jobs = read_jobs(path, job_type=SCHNELL, config=SMALL)
+    async with batch_in(tmp_path / "run", api) as batch:
+        plan = await batch.plan(jobs)
+        assert all(f"{each.why}{each.start}".isprintable() for each in plan.invalid)
+        summary = await batch.run(jobs)
+    rows = list(BatchRecord(tmp_path / "run").rows())[3:-1]
+    for (line, why), row in zip(ODD, rows, strict=True):
+        said = (row.error or "").removeprefix("Invalid: ")
+        assert row.state == ("done" if why is None else "failed"), (line[:50], row)
+        assert (why or "") in said, (line[:50], said)
+    done = 4 + sum(why is None for _, why in ODD)
+    assert (summary.done, summary.failed) == (done, len(rows) + 4 - done)
+    assert api.ledger.totals().dollars == pytest.approx(0.0025 * (done - 1))
+    record = BatchRecord(tmp_path / "run")
+    for name in ("m.jsonl", "m.csv", "m.parquet"):
+        assert record.export(tmp_path / name) == len(rows) + 4
+    record.export(tmp_path / "failures.jsonl")
+    record.write_report()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"seed": Decimal(1)}, {"seed": datetime(2026, 1, 1, tzinfo=UTC)}, {"seed": {1, 2}},
+        {"seed": b"1"}, {1: 2}, {"prompt": "\ud800"}, {"\ud800": 1}, {"seed": float("nan")},
+    ],
+    ids=range(8),
+)  # fmt: skip
+async def test_odd_jobs_fail_alone(tmp_path: Path, api: Emulator, config: dict[Any, Any]) -> None:
+    """What JSON cannot carry is told before anything of it is sent."""
+    jobs = [BatchJob({"type": SCHNELL, "config": {"prompt": "x", **SMALL, **config}}, id="\xfc")]
+    jobs += [BatchJob({"type": SCHNELL, "config": {"prompt": "y", **SMALL}}, id="y")]
+    async with batch_in(tmp_path / "run", api) as batch:
+        summary = await batch.run(jobs)
+    assert (summary.done, summary.failed) == (1, 1)
+    assert api.ledger.totals().types.get(SCHNELL) == 1
+    (row, _) = BatchRecord(tmp_path / "run").rows()
+    assert row.error is not None
+    assert "JSON" in row.error
+
+
+async def test_an_error_in_words_that_are_no_text(tmp_path: Path, api: Emulator) -> None:
+    """A user's own input raises, with half of a letter in its words: they are recorded."""
+    times = iter(range(9))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        if next(times):  # once to know it by, and once to send it
+            raise ValueError("half of a smile: \ud83d")
+        yield b"abc"
+
+    odd = JobRequest(Job(EDIT, {"prompt": "x"}), (Input(pieces, "a.png", size=3),))
+    async with batch_in(tmp_path / "run", api) as batch:
+        summary = await batch.run([odd, Job(SCHNELL, {"prompt": "y", **SMALL})])
+    assert (summary.done, summary.failed) == (1, 1), summary
+    (row, _) = BatchRecord(tmp_path / "run").rows()
+    assert "half of a smile: \N{REPLACEMENT CHARACTER}" in (row.error or "")
+
+
+async def test_a_file_whose_name_is_no_utf8(tmp_path: Path, api: Emulator) -> None:
+    """Old disks have them: the list and the picture are read, recorded, and named when it fails."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(folder / "a.png")
+    (folder / "a.csv").write_text("prompt,input\na,a.png\nb,a.png\n", encoding="utf-8")
+    jobs = read_jobs(folder / "a.csv", job_type=EDIT)
+    async with batch_in(folder / os.fsdecode(b"r\xfcn"), api) as batch:
+        str(await batch.plan(jobs)).encode()
+        assert (await batch.run(jobs)).done == 2
+    record = BatchRecord(folder / os.fsdecode(b"r\xfcn"))
+    assert Path(record.setting("input")["path"]) == folder / "a.csv"
+    record.write_report()
+    api.fail_jobs(None)
+    async with batch_in(folder / "other", api) as batch:
+        assert (
+            await batch.run([JobRequest(Job(EDIT, {"prompt": "c"}), (folder / "a.png",))])
+        ).failed
+    record = BatchRecord(folder / "other")
+    assert record.export(tmp_path / "failures.jsonl") == 1
+    (again,) = read_jobs(tmp_path / "failures.jsonl")
+    assert again.request.inputs == (folder / "a.png",)  # type: ignore[union-attr]
