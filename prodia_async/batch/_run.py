@@ -142,7 +142,14 @@ class Run(Standing):
                     await self.record.ask(self._write_how)
         if self._fatal is not None:
             raise self._fatal
+        if is_whole and self._is_through():
+            self.stopped = None  # it was told to stop when there was nothing more to take up
         return self.summary()
+
+    def _is_through(self) -> bool:
+        """Return whether all rows of the input have come to an end."""
+        is_left = self.ready or self.delayed or self.broken or self._left()
+        return not is_left and (self._exhausted or self.counts.seen == self.total)
 
     def summary(self) -> BatchSummary:
         """Return what became of the rows."""

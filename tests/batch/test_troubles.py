@@ -536,6 +536,32 @@ async def test_a_stop_by_the_program(tmp_path: Path, api: Emulator) -> None:
     assert api.ledger.totals().charged == summary.done
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+@pytest.mark.parametrize("rows", [5, 8])
+async def test_a_stop_with_nothing_left_is_none(
+    tmp_path: Path, api: Emulator, is_listed: bool, rows: int
+) -> None:
+    """Of a list it is known that it has no more; of another iterable once somebody asked it."""
+    api.hold()
+    slots = 5 if is_listed else 6
+    async with batch_of(api, tmp_path / "run", client={"max_concurrency": slots}) as batch:
+
+        async def stop() -> None:
+            await until(lambda: api.busy == min(rows, slots))
+            batch.stop()
+            api.release()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop)
+            jobs = [fox(n) for n in range(rows)]
+            summary = await batch.run(jobs if is_listed else iter(jobs))
+    left = max(0, rows - slots)
+    assert (summary.done, summary.left) == (rows - left, left)
+    assert (summary.stopped is None, summary.exit_code) == ((False, 2) if left else (True, 0))
+    record = BatchRecord(tmp_path / "run").summary()
+    assert (record.stopped, record.exit_code) == (summary.stopped, summary.exit_code)
+
+
 async def test_a_progress_function_that_raises_takes_nothing(
     tmp_path: Path, api: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
