@@ -15,13 +15,12 @@ import json
 import logging
 from collections.abc import Mapping
 from hashlib import blake2b
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.to_thread
 
-from ._errors import DeadlineExceededError, InvalidRequestError, ProdiaError
+from ._errors import InvalidRequestError, ProdiaError
 from ._files import PendingFile
 from ._hooks import log
 from ._keys import Digester, content_key
@@ -29,7 +28,7 @@ from ._models import JobResponse, Timing, as_input, wire_job
 from ._outputs import Output
 from ._results import read_job_result
 from ._show import one_line, shown
-from ._waiting import current_time, until
+from ._uploads import looked_at
 
 if TYPE_CHECKING:
     import os
@@ -120,17 +119,15 @@ class AnswerCache:
         Raises:
             DeadlineExceededError: It took longer.
         """
-        began = current_time()
-        with until(inf if deadline is None else began + deadline):
+
+        async def look() -> tuple[str | None, JobResponse | None]:
             known_by = await key()
-            answer = await self.get(known_by) if known_by is not None else None
-            spent = current_time() - began
-            left = None if deadline is None else max(deadline - spent, MIN_LEFT)
-            return Found(known_by, answer, left)
-        raise DeadlineExceededError(
-            f"nothing was sent within the deadline of {deadline:g} s: looking for an answer that "
-            f"is kept in {self.folder}, by the bytes of its inputs, took longer"
-        )
+            return known_by, await self.get(known_by) if known_by is not None else None
+
+        doing = f"looking for an answer that is kept in {self.folder}, by the bytes of its inputs,"
+        (known_by, answer), spent = await looked_at(look, deadline, doing)
+        left = None if deadline is None else max(deadline - spent, MIN_LEFT)
+        return Found(known_by, answer, left)
 
     async def get(self, key: str) -> JobResponse | None:
         """Return the answer that is kept under a key, if there is a whole one."""

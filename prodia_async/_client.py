@@ -13,7 +13,7 @@ from . import _waiting
 from ._async_jobs import AsyncJob, Calls, submitted_id
 from ._base import BaseClient, BaseOptions, TokenSource
 from ._checks import flag, optional
-from ._errors import DeadlineExceededError, InvalidRequestError
+from ._errors import InvalidRequestError
 from ._formats import accept_header
 from ._grid import Grid, axis, fill, requests_of
 from ._hooks import log, told_as_one
@@ -26,6 +26,7 @@ from ._requests import encode_job
 from ._sessions import Unfinished
 from ._show import shown
 from ._stream import JobStream, StreamBlock
+from ._uploads import looked_at
 from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
@@ -554,16 +555,8 @@ class AsyncProdia(BaseClient):
             submit=submit,
             validate=self._options.validate,
         )
-        if terms.deadline is None:
-            return await encoding(), terms
-        began = _waiting.current_time()
-        with _waiting.until(_waiting.current_time() + terms.deadline):
-            wire = await encoding()
-            return wire, replace(terms, spent=_waiting.current_time() - began)
-        raise DeadlineExceededError(
-            f"the job was not sent within its deadline of {terms.deadline:g} s: looking at its "
-            "inputs took longer"
-        )
+        wire, spent = await looked_at(encoding, terms.deadline, "looking at its inputs")
+        return wire, replace(terms, spent=spent) if spent else terms
 
     @asynccontextmanager
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:

@@ -18,19 +18,22 @@ import stat
 from collections.abc import AsyncIterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from . import _waiting
 from ._closing import close_input
-from ._errors import InvalidRequestError
+from ._errors import DeadlineExceededError, InvalidRequestError
 from ._sources import BLOCK_BYTES
 from ._sources import Source as OtherFile
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
+
+T = TypeVar("T")
 
 VIEW_BYTES = 256 * 1024
 """How much of a `bytes` object is handed over at once. Measured."""
@@ -250,3 +253,23 @@ async def chunks_of(part: FormPart) -> AsyncGenerator[bytes | memoryview, None]:
                     f"the input {part.filename!r} was said to have {part.size} bytes and its "
                     f"function made {more}{min(sent, part.size)}"
                 )
+
+
+async def looked_at(
+    look: Callable[[], Awaitable[T]], deadline: float | None, doing: str
+) -> tuple[T, float]:
+    """
+    Look at what shall be sent, which is part of a job's deadline; also return how long it took.
+
+    Raises:
+        DeadlineExceededError: It took longer; the message says what we were ``doing``.
+    """
+    if deadline is None:
+        return await look(), 0.0
+    began = _waiting.current_time()
+    with _waiting.until(began + deadline):
+        found = await look()
+        return found, _waiting.current_time() - began
+    raise DeadlineExceededError(
+        f"the job was not sent within its deadline of {deadline:g} s: {doing} took longer"
+    )

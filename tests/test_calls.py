@@ -523,6 +523,7 @@ class Kept:
     """A cache that says what it is told to, and notes what it is asked."""
 
     find = AnswerCache.find
+    folder = "kept"
 
     def __init__(self, key: str | None, kept: Any = None) -> None:
         self.of = key

@@ -11,7 +11,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     TypeAlias,
-    TypeVar,
     cast,
 )  # fmt: skip
 
@@ -26,6 +25,7 @@ from .._polling import awaited, count
 from .._requests import input_parts
 from .._sessions import Unfinished
 from .._show import one_line, shown
+from .._uploads import looked_at
 from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
 from ._edits import (
     Order,
@@ -46,8 +46,6 @@ from ._orders import (
 
 if TYPE_CHECKING:
     from collections.abc import (
-        Awaitable,
-        Callable,
         Iterator,
     )  # fmt: skip
 
@@ -67,7 +65,7 @@ ACCOUNT = Account(
     requests="the requests (TextToImage, Generate, Kontext ...)",
 )
 
-Read = TypeVar("Read")
+READING = "reading the input picture"
 
 OrderLike: TypeAlias = Order | str
 """What `AsyncFireworks.map` takes; a string is the prompt of a `TextToImage`."""
@@ -159,10 +157,9 @@ class Runner(BaseClient):
         try:
             if isinstance(order, Kontext):
                 return await self._run_kontext(order, terms)
-            began = _waiting.current_time()
-            wire = await self._within(terms.deadline, partial(_request, order))
+            wire, spent = await looked_at(partial(_request, order), terms.deadline, READING)
             wire = with_headers(wire, self._headers)
-            terms = replace(terms, spent=_waiting.current_time() - began)
+            terms = replace(terms, spent=spent)
             price = dollars_of(order) or 0.0
             answer = Pictures(order, max_bytes=self._max_response_bytes, price=price)
             (images, headers), finished = await self._engine.run(wire, answer, terms)
@@ -177,9 +174,9 @@ class Runner(BaseClient):
         began = _waiting.current_time()
         with self._counting(order, terms) as told:
             reading = partial(picture_text, order.input_image)
-            wire = order.to_request(await self._within(terms.deadline, reading))
-            wire = with_headers(wire, self._headers)
-            step = replace(terms, counted=False, spent=_waiting.current_time() - began)
+            picture, spent = await looked_at(reading, terms.deadline, READING)
+            wire = with_headers(order.to_request(picture), self._headers)
+            step = replace(terms, counted=False, spent=spent)
             task_id, finished = await self._engine.run(wire, submission(), step)
             told.attempts = finished.attempts
             # If whoever waits is cut off, this is the one place that knows what was paid for.
@@ -199,17 +196,6 @@ class Runner(BaseClient):
         running = total - finished.queued - finished.backoff
         finished = replace(finished, running=running, total=total)
         return _response((image,), order, headers, finished)
-
-    async def _within(self, deadline: float | None, reading: Callable[[], Awaitable[Read]]) -> Read:
-        """Look at an order's picture within its deadline."""
-        if deadline is None:
-            return await reading()
-        with _waiting.until(_waiting.current_time() + deadline):
-            return await reading()
-        raise DeadlineExceededError(
-            f"nothing was sent within the deadline of {deadline:g} s: reading the input picture "
-            "took longer"
-        )
 
     @contextmanager
     def _counting(self, order: Kontext | None, terms: Terms) -> Iterator[OneJob]:
