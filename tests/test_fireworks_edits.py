@@ -17,6 +17,7 @@ from python_multipart import FormParser
 from raw_server import Conversation, RawServer, http, say
 from test_async_jobs import Always
 from test_fireworks import (
+    B64,
     JPEG_BYTES,
     PNG_BYTES,
     POLL,
@@ -74,6 +75,38 @@ def form(request: RawRequest) -> tuple[dict[str, str], dict[str, tuple[str, byte
 
 def path_of(request: RawRequest) -> str:
     return request.head.split(" ")[1]
+
+
+class Slow(io.BytesIO):
+    """An upload that takes its time."""
+
+    async def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]  # awaited
+        await anyio.sleep(0.05)
+        return super().read(size)
+
+    async def seek(self, offset: int, whence: int = 0) -> int:  # type: ignore[override]
+        return super().seek(offset, whence)
+
+
+@on_both_loops
+async def test_looking_at_a_picture_is_part_of_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it took is gone when the order is sent."""
+    spent: list[float] = []
+    with RawServer([picture(), SUBMITTED, state("Ready", B64)]) as server:
+        async with client(server, deadline=30.0) as fireworks:
+            run = fireworks._engine.run
+
+            async def note(wire: Any, answer: Any, terms: Any) -> Any:
+                spent.append(terms.spent)
+                return await run(wire, answer, terms)
+
+            monkeypatch.setattr(fireworks._engine, "run", note)
+            await fireworks.image_to_image("a cat", Slow(PNG_BYTES), image_strength=0.4)
+            await fireworks.kontext("a cat", input_image=Slow(PNG_BYTES), poll=POLL)
+    assert len(spent) == 3
+    assert min(spent[:2]) > 0.04
 
 
 @on_both_loops
