@@ -394,7 +394,12 @@ async def _work(
                 "price": price,
             },
         )  # fmt: skip
-        summary = await batch.run(reader)
+        try:
+            summary = await batch.run(reader)
+        except InvalidRequestError as error:
+            for each in getattr(error, "__notes__", ()):
+                note(each)
+            raise
         doubts = batch.in_doubt()
         failures = await anyio.to_thread.run_sync(_causes, batch.record) if summary.failed else []
     _say(summary, doubts, failures)

@@ -228,17 +228,20 @@ class Batch:
             InvalidRequestError: `jobs` is not iterable.
             BatchError: A run before in this block could not write the folder any more.
             RuntimeError: The block is not entered, or the batch is running already.
+            BaseException: What `jobs` raises, once all rows before it have come to their end,
+                with a note of what became of them.
         """
         if self._opened is None or self._savers is None:
             raise RuntimeError("run jobs inside the block: async with Batch(...) as batch")
         if self._run is not None and not self._run.is_over:
             raise RuntimeError("this batch is running already; wait for its end")
+        opened = self._opened
         await self._settle()
         show, end = shower(self._progress)
         if isinstance(jobs, JobReader):
             self.remember("input", jobs.options)
         run = self._run = Run(
-            self._opened, self._trade, self._savers, self._options, show, self._to_remember
+            opened, self._trade, self._savers, self._options, show, self._to_remember
         )
         try:
             return await run.run(jobs)

@@ -278,8 +278,8 @@ class Ends:
             row.returned += 1
             self._run.delayed.append(row)
         else:
-            # It stays with the server under its id, for the next run.
-            self._run.under_way.pop(row.key, None)
+            # It stays with the server under its id, for the next run; under way, so that an
+            # equal row is not sent.
             self.note(f"row {row.i} is left with the server as {row.job_id}: {_say(error)}", most=5)
 
     async def save_damaged(self, row: Going, error: Exception) -> None:

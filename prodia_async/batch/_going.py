@@ -103,6 +103,7 @@ class Source:
         self._chunks: AsyncIterator[list[Any]] | None = None
         self._async: AsyncIterator[Any] | None = None
         self._plain: Iterator[Any] | None = None
+        self._error: Exception | None = None
         if hasattr(jobs, "chunks"):
             self._chunks = jobs.chunks()
         elif isinstance(jobs, AsyncIterable):
@@ -111,7 +112,14 @@ class Source:
             self._plain = iter(jobs)
 
     async def some(self, most: int) -> list[Any] | None:
-        """Return the next rows, at least one; ``None`` when there are no more."""
+        """
+        Return the next rows, at least one; ``None`` when there are no more.
+
+        Raises:
+            BaseException: What the input raised, once the rows before it have been returned.
+        """
+        if self._error is not None:
+            raise self._error
         if self._chunks is not None:
             return await anext(self._chunks, None)
         if self._async is not None:
@@ -119,10 +127,15 @@ class Source:
             return None if item is _END else [item]
         assert self._plain is not None  # noqa: S101  (it is one of the three)
         items = []
-        for item in self._plain:
-            items.append(item)
-            if len(items) == most:
-                break
+        try:
+            for item in self._plain:
+                items.append(item)
+                if len(items) == most:
+                    break
+        except Exception as error:
+            if not items:
+                raise
+            self._error = error
         return items or None
 
     async def aclose(self) -> None:

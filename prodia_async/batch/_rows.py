@@ -122,13 +122,29 @@ class JobReader:
     async def chunks(self) -> AsyncIterator[list[ReadJob | BadRow]]:
         """Yield lists of items, read off the event loop."""
         rows = iter(self)
-        while some := await anyio.to_thread.run_sync(lambda: list(islice(rows, CHUNK))):
-            yield some
+        error: Exception | None = None
+        while error is None:
+            some, error = await anyio.to_thread.run_sync(_some, rows, abandon_on_cancel=True)
+            if some:
+                yield some
+            elif error is None:
+                return
+        raise error
 
     async def __aiter__(self) -> AsyncIterator[ReadJob | BadRow]:
         async for some in self.chunks():
             for each in some:
                 yield each
+
+
+def _some(rows: Iterator[ReadJob | BadRow]) -> tuple[list[ReadJob | BadRow], Exception | None]:
+    """Return the next rows, and what the file raised behind them."""
+    some: list[ReadJob | BadRow] = []
+    try:
+        some.extend(islice(rows, CHUNK))  # which keeps those before an error
+    except Exception as error:  # noqa: BLE001  (raised where the rows before it have been used)
+        return some, error
+    return some, None
 
 
 def read_jobs(
@@ -293,7 +309,7 @@ def _rows(
         if source.suffix.lower() == ".parquet":
             yield from _parquet_rows(source)
             return
-        with source.open("rb") as file:
+        with _readable(source), source.open("rb") as file:
             yield from _text_rows(file, "" if sniff else source.suffix.lower(), columns)
         return
     stream = sys.stdin.buffer if isinstance(source, str) else source
@@ -490,6 +506,20 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             for row in batch.to_pylist():
                 number += 1
                 yield number, _without_nulls(row)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """
+    Say in our words that a file cannot be read on.
+
+    Raises:
+        InvalidRequestError: In the block: the disk says so.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InvalidRequestError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _without_nulls(value: Any) -> Any:

@@ -97,7 +97,8 @@ class Run(Standing):
         self._n = 0
         self._exhausted = False
         self._is_first = True
-        self._pulling = anyio.Lock()
+        self._is_pulling = False
+        self._input_error: BaseException | None = None
         self._source: Any = None
         self.ends = Ends(self)
         self.watch = Watch(self, self.ends)
@@ -142,6 +143,8 @@ class Run(Standing):
                     await self.record.ask(self._write_how)
         if self._fatal is not None:
             raise self._fatal
+        if self._input_error is not None:
+            raise self._told(self._input_error)
         if is_whole and self._is_through():
             self.stopped = None  # it was told to stop when there was nothing more to take up
         return self.summary()
@@ -150,6 +153,18 @@ class Run(Standing):
         """Return whether all rows of the input have come to an end."""
         is_left = self.ready or self.delayed or self.broken or self._left()
         return not is_left and (self._exhausted or self.counts.seen == self.total)
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Return what the input raised, with a note of what became of the rows before it."""
+        self.stopped = self.stopped or f"the input raised {words_of(error) or type(error).__name__}"
+        count = self.counts.seen
+        read = f"{count:,} row{'' if count == 1 else 's'}"
+        error.add_note(
+            f"the input raised this behind {read}, and all that came of these is recorded in "
+            f"{self.opened.folder}: {self.summary()}. Run it again, with the whole input or the "
+            "rest of it: what is done is not paid for again"
+        )
+        return error
 
     def summary(self) -> BatchSummary:
         """Return what became of the rows."""
@@ -222,10 +237,11 @@ class Run(Standing):
                     await self._wait(0.2)
                     continue
                 self.outage.not_sent()
-                await self._pull()
+                self._pull_more()
+                await self._wait(0.2 if self.delayed or self.outage.since else None)
                 continue
             if row is None:
-                if not self._exhausted or self.in_flight or self.delayed or self._pulling.locked():
+                if not self._exhausted or self.in_flight or self.delayed or self._is_pulling:
                     await self._wait(0.2 if self.delayed or self.outage.since else None)
                     continue
                 reason = self.outage.needs_a_person()
@@ -278,14 +294,22 @@ class Run(Standing):
     async def _wait(self, seconds: float | None) -> None:
         await self.change(math.inf if seconds is None else seconds)
 
+    def _pull_more(self) -> None:
+        """
+        Have rows taken from the input, if that is not under way.
+
+        In a task of its own: an input that waits keeps nobody from what is due meanwhile, and a
+        run that is stopped does not wait for it.
+        """
+        if not self._is_pulling:
+            self._is_pulling = True
+            self.group.start_soon(self._pull)
+
     async def _pull(self) -> None:
-        """Take rows from the input until one is to be run, if nobody does already."""
-        if self._pulling.locked():
-            await self._wait(None)
-            return
-        async with self._pulling:
-            while not (self.ready or self._exhausted or self.stopped or self.broken):
-                await self._pull_some()
+        """Take rows from the input until one is to be run."""
+        while not (self.ready or self._exhausted or self.stopped or self.broken):
+            await self._pull_some()
+        self._is_pulling = False
         self.changed()
 
     async def _pull_some(self) -> None:
@@ -294,14 +318,20 @@ class Run(Standing):
         while len(rows) < least and not self._exhausted:
             try:
                 items = await self._source.some(CHUNK)
-            except Exception as error:  # noqa: BLE001  (raised once what is in flight has ended)
-                self._fail(error)
-                return
-            if items is None:
-                self._exhausted = True
-                break
-            rows += [await self._coming(item) for item in items]
-        if not rows:
+                for item in items or ():
+                    rows.append(await self._coming(item))  # noqa: PERF401  (those before an error)
+            except anyio.get_cancelled_exc_class() as error:
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise
+                items, self._input_error = None, error  # it is the input's own
+            except Exception as error:  # noqa: BLE001  (raised when what is under way has ended)
+                items, self._input_error = None, error
+            self._exhausted = items is None
+        with anyio.CancelScope(shield=True):
+            await self._admit(rows)
+
+    async def _admit(self, rows: list[Coming]) -> None:
+        if not rows or self.stopped:
             return
         self._check_prices(rows)
         if self.stopped:

@@ -167,6 +167,30 @@ async def test_a_plan_says_the_same(tmp_path: Path, api: Emulator) -> None:
     api.release()
 
 
+@pytest.mark.parametrize("submit", ["sync", "async"])
+async def test_a_second_run_in_the_block_knows_what_the_first_left(
+    tmp_path: Path, api: Emulator, submit: Any
+) -> None:
+    """What has an id is collected, what has none is in doubt: under hold, nothing is sent again."""
+    api.hold()
+    async with batch_of(api, tmp_path / "run", on_doubt="hold", submit=submit) as batch:
+        async with anyio.create_task_group() as group:
+            group.start_soon(batch.run, foxes(5))
+            await until(lambda: api.ledger.totals().received >= 5)
+            await until(lambda: api.busy == 5)
+            if submit == "async":
+                await until(
+                    lambda: all(each.job_id for each in run_of(batch).marks.marked().values())
+                )
+            group.cancel_scope.cancel()
+        api.release()
+        told = await batch.run(foxes(5))
+    assert (told.done, told.in_doubt) == ((5, 0) if submit == "async" else (0, 5))
+    totals = api.ledger.totals()
+    assert (totals.charged, totals.submitted) == (5, 5 if submit == "async" else 0)
+    check_alike(told, BatchRecord(tmp_path / "run"))
+
+
 DIES = """
 import os, signal
 from prodia_async.batch import _record
