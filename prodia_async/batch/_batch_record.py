@@ -64,7 +64,8 @@ class BatchRecord(RecordReader):
             path: Ends in ``.jsonl``, ``.csv`` or ``.parquet``.
             failures: Only what failed and what is in doubt, written as an
                 input file that `read_jobs` takes. By default, whether the
-                file is called ``failures.…``.
+                file is called ``failures.…``. Rows whose inputs were in
+                memory are left out, and their number is logged.
 
         Returns:
             How many rows were written.

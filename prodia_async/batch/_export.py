@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from .._errors import InvalidRequestError
+from .._hooks import log
 from ._folder import written_whole
+from ._trade import IN_MEMORY
 from ._values import BatchError
 
 if TYPE_CHECKING:
@@ -55,10 +58,21 @@ def manifest_line(row: Row) -> dict[str, Any]:
 
 
 def _failures(record: Snapshot) -> Iterator[dict[str, Any]]:
+    only_in_memory = 0
     for rows in (record.failures(), record.in_doubt()):
         for row in rows:
-            if row.request is not None and "invalid" not in row.request:
+            if row.request is None or "invalid" in row.request:
+                continue
+            if IN_MEMORY in row.request:
+                only_in_memory += 1
+            else:
                 yield dict(row.request)
+    if only_in_memory:
+        log(
+            logging.WARNING,
+            "rows left out of the failures, since only memory had their inputs: %d",
+            only_in_memory,
+        )
 
 
 def _jsonl(path: Path, lines: Iterator[dict[str, Any]]) -> int:

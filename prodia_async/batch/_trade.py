@@ -44,6 +44,10 @@ RESULT_SECONDS = 300.0
 """How long a result is kept where the answer does not say. Documented by examples: 300 s."""
 
 
+IN_MEMORY = "in memory"
+"""Member of a line some input of which only memory had. No job has one of that name."""
+
+
 @dataclass(slots=True)
 class Asked:
     """
@@ -52,10 +56,10 @@ class Asked:
     Attributes:
         request: What the API's client takes.
         type: Its job type.
-        line: How it is written as a line of an input file.
+        line: How it is written as a line of an input file. An input in memory has
+            its digest there and cannot be read again, which `IN_MEMORY` marks.
         key: Its content key.
         id: The user's name for it.
-        is_writable: Whether `line` says all of it; inputs in memory cannot be said.
     """
 
     request: Any
@@ -63,7 +67,6 @@ class Asked:
     line: dict[str, Any]
     key: bytes
     id: str | None
-    is_writable: bool = True
 
 
 @dataclass(slots=True)
@@ -253,18 +256,17 @@ class ProdiaTrade:
         key = content_key(wire, inputs=digests, accept=accept, sample=given.sample)
         if inputs:
             line["inputs"] = [
-                str(each.content) if isinstance(each.content, Path) else digest.digest.hex()
+                _written(each.content, digest.digest, line)
                 for each, digest in zip(inputs, digests, strict=True)
             ]
         if accept is not None:
             line["accept"] = accept
         if given.sample:
             line["sample"] = given.sample
-        writable = all(isinstance(each.content, Path) for each in inputs)
         request = replace(request, inputs=tuple(inputs), multipart=True)
         if request.price is None:
             request = replace(request, price=True)
-        return Asked(request, str(wire["type"]), line, key, given.id, writable)
+        return Asked(request, str(wire["type"]), line, key, given.id)
 
     def facts(self, asked: Asked) -> Facts:
         known = catalogued(asked.type)
@@ -317,6 +319,14 @@ class ProdiaTrade:
 
     def is_closed(self) -> bool:
         return self._client._engine.closed  # noqa: SLF001  (no other way tells)
+
+
+def _written(content: object, digest: bytes, line: dict[str, Any]) -> str:
+    """Return what a job's line says of an input, and mark the line if it cannot say enough."""
+    if isinstance(content, Path):
+        return str(content.absolute())
+    line[IN_MEMORY] = True
+    return digest.hex()
 
 
 def _job(value: Any) -> Job | Mapping[str, Any]:
@@ -394,30 +404,28 @@ class FireworksTrade:
         given = item if isinstance(item, BatchJob) else BatchJob(item)
         order = _order(given.request)
         name = next(each for each, kind in KINDS.items() if isinstance(order, kind))
+        line: dict[str, Any] = {} if given.id is None else {"id": given.id}
         config: dict[str, Any] = {}
         keyed: dict[str, Any] = {}
-        writable = True
         for each in fields(order):
             value = getattr(order, each.name)
             if each.name in _NOT_CONTENT or value is None:
                 continue
             if each.name == PICTURES.get(type(order)) and not _is_address(value):
                 content = as_input(value).content
-                digest = (await self._digester.digest(content)).hex()
-                writable = isinstance(content, Path)
-                config[each.name] = str(content) if writable else digest
-                keyed[each.name] = digest
+                digest = await self._digester.digest(content)
+                config[each.name] = _written(content, digest, line)
+                keyed[each.name] = digest.hex()
                 continue
             if each.name == "accept":
                 value = canonical_accept(value)
             config[each.name] = keyed[each.name] = value
         encode_json({"id": given.id, "config": keyed})
         key = content_key({"type": name, "config": keyed}, sample=given.sample)
-        line: dict[str, Any] = {} if given.id is None else {"id": given.id}
         line |= {"type": name, "config": config}
         if given.sample:
             line["sample"] = given.sample
-        return Asked(order, f"{name}/{order.model}", line, key, given.id, writable)
+        return Asked(order, f"{name}/{order.model}", line, key, given.id)
 
     def facts(self, asked: Asked) -> Facts:
         order = asked.request

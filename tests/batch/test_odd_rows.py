@@ -16,6 +16,7 @@ from PIL import Image
 from prodia_async import AsyncProdia, Input, Job, JobRequest, RetryPolicy
 from prodia_async.batch import Batch, BatchJob, BatchRecord, read_jobs
 from prodia_async.emulator import Emulator
+from prodia_async.fireworks import AsyncFireworks, CannyEdgeDetection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -159,3 +160,32 @@ async def test_a_file_whose_name_is_no_utf8(tmp_path: Path, api: Emulator) -> No
     assert record.export(tmp_path / "failures.jsonl") == 1
     (again,) = read_jobs(tmp_path / "failures.jsonl")
     assert again.request.inputs == (folder / "a.png",)  # type: ignore[union-attr]
+
+
+async def test_failures_of_inputs_in_memory(
+    tmp_path: Path, api: Emulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have no name to be read again by, so they are left out, which is said."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    api.fail_jobs(None)
+    inputs: list[Any] = [(tmp_path / "a.png").read_bytes(), "a.png"]
+    jobs = [JobRequest(Job(EDIT, {"prompt": str(each)[-5:]}), (each,)) for each in inputs]
+    async with batch_in(tmp_path / "run", api) as batch:
+        assert (await batch.run(jobs)).failed == 2
+    (tmp_path / "other").mkdir()
+    target = tmp_path / "other/failures.jsonl"
+    assert BatchRecord(tmp_path / "run").export(target) == 1
+    assert "only memory had their inputs: 1" in caplog.text
+    (again,) = read_jobs(target)
+    assert again.request.inputs == (tmp_path / "a.png",)  # type: ignore[union-attr]
+    caplog.clear()
+    api.fail_next(2, 400, body="no")
+    async with AsyncFireworks("any", base_url=api.fireworks_url, retry=QUICK) as client:
+        async with Batch(tmp_path / "fireworks", client, progress=False, signals=False) as batch:
+            orders = [CannyEdgeDetection(each, min_val=n) for n, each in enumerate(inputs)]
+            assert (await batch.run(orders)).failed == 2
+    assert BatchRecord(tmp_path / "fireworks").export(target) == 1
+    assert "only memory had their inputs: 1" in caplog.text
+    (line,) = target.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["config"]["image"] == str(tmp_path / "a.png")

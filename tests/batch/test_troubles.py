@@ -41,7 +41,7 @@ from prodia_async.batch._decide import DOUBTS
 from prodia_async.batch._ends import Ends
 from prodia_async.batch._folder import marks_of
 from prodia_async.batch._record import Record
-from prodia_async.batch._trade import ProdiaTrade, trade_of
+from prodia_async.batch._trade import IN_MEMORY, ProdiaTrade, trade_of
 from prodia_async.emulator import Emulator
 from prodia_async.fireworks import (
     AsyncFireworks,
@@ -821,7 +821,7 @@ async def test_a_picture_order_as_a_line_of_a_file(tmp_path: Path, api: Emulator
                 await trade.asked(wrong)
         plain = await trade.asked(JobRequest(Job("text_to_image", {"prompt": "x"}), accept=JPEG()))
     digest = digest_bytes(drawn()).hex()
-    assert (by_path.is_writable, by_bytes.is_writable) == (True, False)
+    assert (IN_MEMORY in by_path.line, IN_MEMORY in by_bytes.line) == (False, True)
     assert by_path.line["type"] == "canny_edge_detection"
     assert by_path.line["config"]["image"] == str(path)
     assert by_bytes.line["config"]["image"] == digest
