@@ -562,6 +562,35 @@ async def test_a_stop_with_nothing_left_is_none(
     assert (record.stopped, record.exit_code) == (summary.stopped, summary.exit_code)
 
 
+@pytest.mark.parametrize("submit", ["sync", "async"])
+async def test_a_stop_that_leaves_jobs_behind_is_told(
+    tmp_path: Path, api: Emulator, submit: str
+) -> None:
+    """Nothing of the input is left, but jobs are: in doubt, or with the server under their ids."""
+    api.hold()
+    options: dict[str, Any] = {"submit": submit, "client": {"max_concurrency": 5}}
+    async with batch_of(api, tmp_path / "run", **options) as batch:
+
+        async def stop() -> None:
+            await until(lambda: api.busy == 5)
+            if submit == "sync":
+                assert batch._run is not None
+                batch._run.stop_now("twice")
+            else:
+                await until(lambda: all(row.job_id for row in batch._run.in_flight))  # type: ignore[union-attr]
+                api.fail_next(10_000, 400, body="no", reads=True)
+                batch.stop()
+            api.release()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop)
+            summary = await batch.run([fox(n) for n in range(5)])
+    assert (summary.done, summary.in_doubt, summary.left) == (
+        (0, 5, 0) if submit == "sync" else (0, 0, 5)
+    )
+    assert (summary.stopped is not None, summary.exit_code) == (True, 2)
+
+
 async def test_a_progress_function_that_raises_takes_nothing(
     tmp_path: Path, api: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
