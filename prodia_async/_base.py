@@ -32,7 +32,6 @@ from ._wire import is_this_machine
 from .transports import default_transport
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from ._hooks import AttemptHook
@@ -206,12 +205,7 @@ class BaseClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def drain(self, *, timeout: float | None = None) -> tuple[Unfinished, ...]:

@@ -12,7 +12,6 @@ from .._client import AsyncProdia
 from .._waiting import skip_waiting
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from .._waiting import Skipping
@@ -63,12 +62,7 @@ class ProdiaFixture:
             self._undo = undo.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._undo.close()
 
     def _close(self) -> None:
