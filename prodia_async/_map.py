@@ -35,7 +35,6 @@ from ._source import AHEAD, Source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
     from typing import Self
 
     from anyio.abc import TaskGroup
@@ -205,12 +204,7 @@ class Outcomes(Generic[Item, Outcome]):
             self._nursery.start_soon(self._host_workers)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         assert self._scope is not None  # noqa: S101  (`__aenter__` made it)
         self._is_open = False
         self._tell_readers()
