@@ -16,7 +16,7 @@ from ._record import Finish
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ._decide import OnDoubt
     from ._record import Record
@@ -67,12 +67,32 @@ class Admission:
     differences: tuple[str, ...] = ()
 
 
+class Named:
+    """The numbers of the record's rows that the input has named so far: a bit each."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def __contains__(self, i: int) -> bool:
+        byte = i >> 3
+        return byte < len(self._bits) and bool(self._bits[byte] >> (i & 7) & 1)
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """Note that these have been named."""
+        for i in numbers:
+            byte = i >> 3
+            if byte >= len(self._bits):
+                self._bits.extend(bytes(byte + 4096 - len(self._bits)))
+            self._bits[byte] |= 1 << (i & 7)
+
+
 def admit(
     connection: sqlite3.Connection,
     record: Record,
     rows: Sequence[Coming],
     *,
     under_way: Mapping[bytes, int],
+    named: Named,
     on_doubt: OnDoubt,
     retry_failed: bool,
     is_first: bool,
@@ -83,12 +103,16 @@ def admit(
     """
     Place rows; those to be run are written down as taken.
 
+    The first row that names one of the record's is that row, wherever it stands by
+    now; another one that does is equal to it.
+
     Args:
         connection: Of the record.
         record: The record.
         rows: In their order.
         under_way: The numbers of rows that were under way *before* this was
             asked for, by their keys: one that ends meanwhile is found in it or in the record.
+        named: What the input has named before; not changed here, for this may be called anew.
         on_doubt: As `Batch` takes it.
         retry_failed: As `Batch` takes it.
         is_first: Whether these are the first rows of the input.
@@ -106,12 +130,14 @@ def admit(
         if found.differences:
             return found
     new: dict[bytes, int] = {}
+    mine: set[int] = set()
     next_free: int | None = None
     opens = []
     for row in rows:
         i = new.get(row.key, under_way.get(row.key, -1))
         if i >= 0:
-            if i == row.n and row.key not in new:
+            if i not in mine and i not in named:
+                mine.add(i)
                 found.placed.append(Placed("same", i))
             else:
                 _duplicate(connection, record, row, numbers, session, at)
@@ -121,7 +147,10 @@ def admit(
         state = None if held is None else State(held[1])
         step = on_lookup(state, on_doubt=on_doubt, retry_failed=retry_failed)
         if held is not None and step not in {"run", "run again"}:
-            is_duplicate = _duplicate(connection, record, row, numbers, session, at)
+            is_duplicate = (held[0] in mine or held[0] in named) and _duplicate(
+                connection, record, row, numbers, session, at
+            )
+            mine.add(held[0])
             outcome: Outcome = {"done": "done", "in doubt": "in doubt"}.get(step, "failed")  # type: ignore[assignment]
             found.placed.append(Placed(outcome, *held[::2], is_duplicate))
             continue
@@ -135,6 +164,7 @@ def admit(
                 next_free = max(_next_free(connection), rows[-1].n + 1)
             i, next_free = next_free, next_free + 1
         numbers[row.n] = (row.key, State.DONE)
+        mine.add(i)
         if row.bad is not None:
             end = Finish(
                 i, row.key, State.INVALID, None, session, "-", at=at,

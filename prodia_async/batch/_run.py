@@ -26,7 +26,7 @@ from .._errors import (
     InvalidRequestError,
 )
 from .._show import words_of
-from ._admit import Coming, admit, line_text
+from ._admit import Coming, Named, admit, line_text
 from ._decide import (
     NANO,
     State,
@@ -97,6 +97,7 @@ class Run(Standing):
         self._n = 0
         self._exhausted = False
         self._is_first = True
+        self._named = Named()
         self._is_pulling = False
         self._input_error: BaseException | None = None
         self._source: Any = None
@@ -342,7 +343,7 @@ class Run(Standing):
         try:
             found = await self.record.ask(
                 lambda connection: admit(
-                    connection, self.record, rows, under_way=under_way,
+                    connection, self.record, rows, under_way=under_way, named=self._named,
                     on_doubt=options.on_doubt, retry_failed=options.retry_failed,
                     is_first=is_first, also=options.also,
                     session=self.opened.session, at=at,
@@ -363,6 +364,7 @@ class Run(Standing):
         if self._is_first:
             await self.record.ask(self._remember)
         self._is_first = False
+        self._named.add(place.i for place in found.placed)
         self._count(rows, found.placed)
 
     def _remember(self, connection: Any) -> None:

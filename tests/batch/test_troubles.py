@@ -427,6 +427,22 @@ async def test_an_input_that_changed(tmp_path: Path, api: Emulator) -> None:
     assert len({row.row for row in record.rows()}) == 14
 
 
+async def test_rows_that_were_inserted_make_no_duplicates(tmp_path: Path, api: Emulator) -> None:
+    """Nor do those below them: the manifest has the lines that the input has."""
+    await run(api, tmp_path / "run", [fox(n) for n in range(80)])
+    jobs = [fox(100 + n) for n in range(3)] + [fox(n) for n in range(80)]
+    summary = await run(api, tmp_path / "run", jobs)
+    assert (summary.done, summary.done_before, summary.duplicates) == (83, 80, 0)
+    record = BatchRecord(tmp_path / "run")
+    assert (record.summary().done, record.summary().duplicates) == (83, 0)
+    assert record.export(tmp_path / "manifest.jsonl") == 83
+    # One that is in the input twice is one, in another piece of it too, and only once.
+    for _ in range(2):
+        await run(api, tmp_path / "run", [*jobs, fox(5)])
+        assert (record.summary().done, record.summary().duplicates) == (84, 1)
+    assert api.ledger.totals().charged == 83
+
+
 async def test_equal_rows_run_once_and_share(tmp_path: Path, api: Emulator) -> None:
     """Each keeps its own name in the manifest; ``sample`` asks for more of the same."""
     api.latency = 0.05
