@@ -167,15 +167,7 @@ class Gate:
             self._passed += 1
 
     def troubled(self, now: float, what: Trouble, *, probe: bool, at_once: bool) -> None:
-        """
-        Note an attempt that met trouble.
-
-        Args:
-            now: The clock.
-            what: Which.
-            probe: It was this gate's probe.
-            at_once: Close without waiting for more.
-        """
+        """Note an attempt that met trouble; ``at_once``: close without waiting for more."""
         self._first_at = min(self._first_at, now)
         self._troubles += 1
         self._refusals += what == "unauthorized"

@@ -157,17 +157,10 @@ class Attempts:
         accepted: float = float("-inf"),
     ) -> Attempt:
         """
-        Note how the attempt under way ended.
+        Note how the attempt under way ended, in the words of `Attempt`.
 
-        Args:
-            now: The clock.
-            fate: What it came to.
-            status_code: As in `Attempt`.
-            request_id: As in `Attempt`.
-            retry_after: As in `Attempt`.
-            error: As in `Attempt`.
-            accepted: When the server last accepted any job of the type: it
-                is not so that it takes none.
+        ``accepted`` is when the server last accepted any job of the type: it
+        is not so that it takes none.
         """
         assert self._started is not None  # noqa: S101  (`start` came before)
         seconds = now - self._started

@@ -41,15 +41,7 @@ but for versions and operations, and one wrong letter of twenty is found.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentInput:
-    """
-    A file that comes with a job, as far as it is known.
-
-    Attributes:
-        name: The name it is sent under.
-        media_type: Its media type, or ``None``.
-        size: Its bytes, or ``None``.
-        pixels: Width and height of a picture, or ``None``.
-    """
+    """A file that comes with a job, as far as it is known: its bytes, and a picture's sides."""
 
     name: str
     media_type: str | None = None

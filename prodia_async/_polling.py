@@ -224,12 +224,8 @@ async def ask(
     """
     Ask until there is an answer, or the patience is at its end.
 
-    Args:
-        question: Asks once.
-        patience: Decides whether to ask again.
-        about: What is asked about, for the log.
-        engine: What sends; once it is closed, nothing is asked again.
-        note: Told of every error, the last one too.
+    Once the engine is closed, nothing is asked again. ``about`` is for the log; ``note`` is told
+    of every error, the last one too.
 
     Raises:
         ProdiaError: The last error, with the attempts of all.

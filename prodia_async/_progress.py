@@ -135,12 +135,7 @@ class Bar:
 
 
 class Lines:
-    """
-    A stream that makes a line of each state of a bar, for a log or a pipe.
-
-    Args:
-        stream: Where to.
-    """
+    """A stream that makes a line of each state of a bar, for a log or a pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -130,14 +130,7 @@ def _do_nothing() -> None:
 
 class Sessions:
     """
-    The sessions of one client.
-
-    Args:
-        make_sender: Makes what sends, for the running event loop.
-        make_scheduler: Makes a scheduler.
-
-    Attributes:
-        closed: Whether the client was closed.
+    The sessions of one client; what belongs to each is made on the event loop that it is for.
 
     Raises:
         InvalidRequestError: The scheduler's own, for its arguments.

@@ -79,13 +79,7 @@ class Drawn(Protocol):
 
 
 class Facts(NamedTuple):
-    """
-    What was found out of a source.
-
-    Attributes:
-        size: Bytes.
-        head: The first of them.
-    """
+    """What was found out of a source: how many bytes it has, and the first of them."""
 
     size: int
     head: bytes

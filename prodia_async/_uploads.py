@@ -41,15 +41,7 @@ VIEW_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """
-    A file as it was when it was measured.
-
-    Attributes:
-        path: Where it lies.
-        size: Bytes.
-        modified: Time of its last change, in nanoseconds.
-        head: Its first bytes.
-    """
+    """A file as it was when it was measured: bytes, and nanoseconds at its last change."""
 
     path: Path
     size: int
@@ -113,11 +105,8 @@ class FormPart:
     One part of a multipart body.
 
     Attributes:
-        name: Its form name.
         filename: Its file name, already checked to need no escaping; ``""`` for a plain field.
         content_type: Its media type; ``""`` for a plain field.
-        source: Its bytes.
-        size: How many there are.
     """
 
     name: str

@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 
 class App:
-    """
-    The application and the work behind it.
-
-    Attributes:
-        desk: What the APIs share.
-        asgi: What a server serves.
-    """
+    """The application that a server serves, and the desk that the APIs share."""
 
     def __init__(
         self,

@@ -215,13 +215,9 @@ class Task:
     A task that is with the service.
 
     Attributes:
-        id: The service's id.
-        model: Which model works on it.
         seed: What it was given, if that is known.
         poll: Seconds before the first look.
         terms: On which it was submitted; its `timeout` bounds the task.
-        engine: What sends.
-        base_url: The API's.
         max_bytes: The most that is collected of a picture.
         note: Told of every fault that a question met.
         headers: Further ones for each question, but for a picture at another host.

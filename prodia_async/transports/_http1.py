@@ -468,13 +468,7 @@ class Pool:
 
 
 class Answer:
-    """
-    A response whose head is here; `read` it to its end, or `aclose` it.
-
-    Attributes:
-        status: The HTTP status.
-        headers: Names and values, as they came.
-    """
+    """A response whose head is here, as it came; `read` it to its end, or `aclose` it."""
 
     __slots__ = ("_connection", "_is_closed", "_pool", "_response", "headers", "status")
 

@@ -248,13 +248,6 @@ async def dial(
     """
     Open a connection on the running loop; of several addresses the first that answers.
 
-    Args:
-        make: Makes its protocol.
-        host: A name or an address.
-        port: The port.
-        tls: Whom to trust, for TLS.
-        local_address: The address to come from.
-
     Raises:
         OSError: No such name, nobody answers there, or no TLS.
         ValueError: No name that DNS, and no port that TCP could know.

@@ -571,15 +571,7 @@ class Life:
 def completed(
     plan: Plan, life: Life, *, elapsed: float, state: str = "completed"
 ) -> dict[str, Any]:
-    """
-    Make the job result of a job that has run.
-
-    Args:
-        plan: The job.
-        life: Its id and times.
-        elapsed: Seconds it ran.
-        state: The word for its state.
-    """
+    """Make the job result of a job that has run for so many seconds."""
     result = _result(plan.request, life, state)
     result |= _filled(plan)
     result["metrics"] = {"elapsed": round(elapsed, 6)}
@@ -602,16 +594,7 @@ def failed(
     state: str = "failed",
     in_history: bool = False,
 ) -> dict[str, Any]:
-    """
-    Make the job result that tells why a job was refused, or failed.
-
-    Args:
-        job: Its configuration, if it became known.
-        error: Why.
-        life: Its id and times.
-        state: The word for its state.
-        in_history: Tell it in ``state.history`` alone.
-    """
+    """Make the job result that tells why a job failed; perhaps in ``state.history`` alone."""
     result = _result(job or {}, life, state)
     if in_history:
         result["state"]["history"] = [{"current": state, "message": error}]
