@@ -70,7 +70,9 @@ class Batch:
             permit it and are dear or slow.
         on_doubt: What to do with a job that may have been paid and whose
             output nobody has. ``"retry"`` sends it again, at most once in each
-            run, and counts it; ``"hold"`` leaves it for a person.
+            run, and counts it, as it counts what the client's `RetryPolicy` sends
+            again after a server fault. ``"hold"`` leaves it for a person, and has
+            nothing sent again that may have been paid, whatever that policy says.
         retry_failed: Also run what failed before.
         max_cost: The most dollars that the folder may cost, all runs
             together. Counted are what answers told, what is in flight at the
@@ -132,7 +134,7 @@ class Batch:
                     "objects, with layout='files'"
                 )
         self._folder = Path(_checks.path("folder", folder))
-        self._trade = trade_of(client)
+        self._trade = trade_of(client, on_doubt=on_doubt)
         self._layout = layout
         self._outputs = outputs and settled(outputs)
         self._progress = progress

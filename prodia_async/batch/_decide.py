@@ -5,6 +5,7 @@ The decisions of a batch: plain functions and plain objects; nobody here waits, 
 `on_lookup`     what becomes of a row, by what the record says of its key
 `is_in_doubt`   whether a row that came to no end may have been paid
 `after_error`   what a job's error means for it: failed, in doubt, not consumed
+`may_go_again`  whether a job that came to nothing may be sent once more
 `Purse`         whether one more job may be paid for
 `Outage`        whether the API is down, and when to ask again
 `differences`   whether these are other jobs than those the folder is for
@@ -141,6 +142,18 @@ def paid_attempts(error: BaseException) -> int:
         return 0
     risky = sum(each.fate in {"server fault", "uncertain", "ran"} for each in error.attempts)
     return max(risky, int(error.may_have_run))
+
+
+def may_go_again(doubts: int, *, on_doubt: OnDoubt, is_retried: bool) -> bool:
+    """
+    Decide whether a job that came to nothing may be sent once more in this run.
+
+    Args:
+        doubts: How often it may have been paid since it was sent last.
+        on_doubt: Whether what may have been paid is sent once more.
+        is_retried: Whether that was done in this run already.
+    """
+    return not doubts or (on_doubt == "retry" and not is_retried)
 
 
 # Money.

@@ -19,10 +19,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from .._errors import CapacityError, JobFailedError, JobNotFoundError, ProdiaError
+from .._errors import (
+    CapacityError,
+    DeadlineExceededError,
+    JobFailedError,
+    JobNotFoundError,
+    ProdiaError,
+)
 from .._hooks import log
 from .._show import printable, words_of
-from ._decide import State, after_error, is_in_doubt, paid_attempts, to_nano
+from ._decide import State, after_error, is_in_doubt, may_go_again, paid_attempts, to_nano
 from ._folder import keep_aside
 from ._outputs import Task
 from ._record import Finish, Promise
@@ -39,6 +45,9 @@ if TYPE_CHECKING:
 
 MOST_ENDED = 256
 """Rows whose end is remembered, for one that is equal and was looked up meanwhile. Chosen."""
+
+MOST_LATE = 5
+"""So often a row's deadline may pass before it is sent; then it has failed. Chosen."""
 
 ASK_AGAIN_SECONDS = (2.0, 4.0, 8.0)
 """Waits before a job whose id is known is asked about anew, after all questions failed. Chosen."""
@@ -89,6 +98,8 @@ class Ends:
         Returns when it is safe; or, where it may, as soon as what came outlives
         this process: then the row has landed, and comes to its end behind this.
         """
+        assert row.flight is not None  # noqa: S101
+        self.count_doubts(row, row.flight.risky)
         why = why_nothing(row.type, made)
         end = self.end(row, State.DONE if why is None else State.FAILED)
         end.error = why
@@ -216,6 +227,7 @@ class Ends:
         row.refusals += flight.refusals
         if isinstance(error, RecalledError):
             row.attempts -= 1  # which was not sent
+            self._run.counts.again -= row.is_again
             await self.drop(row)
             return
         if isinstance(error, BatchError):  # the record, in the middle of a submission
@@ -226,16 +238,21 @@ class Ends:
             await self.failed_with_id(row, error)
             return
         verdict = after_error(error)
-        if self._run.trade.is_closed() and not flight.risky and verdict != "in doubt":
+        if verdict != "failed":
+            self.count_doubts(row, paid_attempts(error))
+        if self._run.trade.is_closed() and verdict != "in doubt":
             self._run.stop("the client was closed")
             self.put_back(row)
             return
-        risky = paid_attempts(error) if verdict != "failed" else 0
-        if risky:
-            self.may_be_paid(row, risky)
-        if isinstance(error, CapacityError) or (verdict == "trouble" and not flight.times):
+        row.late += isinstance(error, DeadlineExceededError) and not flight.times
+        if row.late == MOST_LATE:
+            verdict = "failed"
+        elif self.may_go(row) and (
+            isinstance(error, CapacityError) or (verdict == "trouble" and not flight.times)
+        ):
             # A busy server, or nothing of it was sent for as long as the client
             # waits: that is no fault of its own, nor what it failed with.
+            row.retried |= bool(flight.counted)
             self.delay(row, error)
             return
         row.error = error
@@ -243,16 +260,27 @@ class Ends:
             await self.end_row(row, State.FAILED)
         elif verdict == "in doubt":
             await self.save_damaged(row, error)
-            is_down = self.troubled(error, verdict)
-            if self._run.options.on_doubt == "retry" and not row.retried and not self._run.stopped:
-                row.retried = True
-                self._run.counts.again += 1
-                # While it is down, those that were never paid ask before it.
-                (self._run.ready.append if is_down else self._run.ready.appendleft)(row)
-            else:
-                await self.end_row(row, State.IN_DOUBT)
+            await self.go_again_or_end(row, is_down=self.troubled(error, verdict))
+        elif flight.counted and self._run.options.on_doubt == "hold":
+            self.troubled(error, verdict)
+            await self.end_row(row, State.IN_DOUBT)
         else:
             self.suspend(row, error, verdict)
+
+    def may_go(self, row: Going, lost: int = 0) -> bool:
+        """Return whether a row may be sent once more; `lost` if its answer certainly is."""
+        doubts = lost or (row.flight.counted if row.flight is not None else 0)
+        on_doubt = self._run.options.on_doubt
+        return may_go_again(doubts, on_doubt=on_doubt, is_retried=row.retried)
+
+    async def go_again_or_end(self, row: Going, *, is_down: bool = False) -> None:
+        """Send a row once more that may have been paid, if it may be; else it is in doubt."""
+        if row.asked is not None and self.may_go(row, 1) and not self._run.stopped:
+            row.job_id, row.retried = None, True
+            # While it is down, those that were never paid ask before it.
+            (self._run.ready.append if is_down else self._run.ready.appendleft)(row)
+        else:
+            await self.end_row(row, State.IN_DOUBT)
 
     async def failed_with_id(self, row: Going, error: Exception) -> None:
         if not isinstance(error, JobFailedError | JobNotFoundError):
@@ -263,16 +291,7 @@ class Ends:
         elif isinstance(error, JobNotFoundError):
             # It was submitted, and nobody will ever see what it made.
             self.may_be_paid(row, 1)
-            retry = (
-                self._run.options.on_doubt == "retry" and not row.retried and row.asked is not None
-            )
-            row.job_id = None if retry else row.job_id
-            if retry and not self._run.stopped:
-                row.retried = True
-                self._run.counts.again += 1
-                self._run.ready.appendleft(row)
-            else:
-                await self.end_row(row, State.IN_DOUBT)
+            await self.go_again_or_end(row)
         elif row.returned < len(ASK_AGAIN_SECONDS) and not self._run.stopped:
             row.not_before = self._run.clock() + ASK_AGAIN_SECONDS[row.returned]
             row.returned += 1
@@ -319,9 +338,14 @@ class Ends:
         if not was_down:
             what = "nothing new is sent, and one job at a time asks whether the API is back: %s"
             log(logging.WARNING, what, outage.reason)
-        # Behind those that were never sent, so that each is asked about in its turn.
-        self._run.ready.extend(self.suspended)
-        self.suspended.clear()
+        suspended, self.suspended = self.suspended, []
+        for row in suspended:
+            if self.may_go(row):
+                row.retried |= bool(row.risky)
+                # Behind those that were never sent, so that each is asked about in its turn.
+                self._run.ready.append(row)
+            else:
+                self.suspended.append(row)
         return True
 
     def answered(self) -> bool:
@@ -358,8 +382,15 @@ class Ends:
         """A row was called back before it was sent, or between two attempts."""
         flight = row.flight
         assert flight is not None  # noqa: S101
-        self.may_be_paid(row, flight.risky)
+        self.count_doubts(row, flight.risky)
         self.put_back(row)
+
+    def count_doubts(self, row: Going, risky: int) -> None:
+        """Count that so many attempts, since a row was sent last, may have been paid in vain."""
+        flight = row.flight
+        assert flight is not None  # noqa: S101
+        self.may_be_paid(row, max(0, risky - flight.counted))
+        flight.counted = max(risky, flight.counted)
 
     def may_be_paid(self, row: Going, times: int) -> None:
         """Count how often a row may have been paid in vain."""
@@ -379,8 +410,7 @@ class Ends:
             assert flight is not None  # noqa: S101
             row.attempts += flight.times
             if is_in_doubt(job_id=row.job_id, is_marked=row.i in run.marks, **_OURS):
-                is_out = flight.stage in {"out", "over"}
-                self.may_be_paid(row, max(1, flight.risky + is_out))
+                self.count_doubts(row, flight.risky + (flight.stage in {"out", "over"}))
                 self.put_back(row)
             elif row.job_id is None:
                 self.put_back(row)

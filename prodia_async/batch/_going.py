@@ -29,6 +29,10 @@ class Going:
         held: What the record has it for, since an earlier run; it stays so until this one
             has come to another end.
         risky: How often this run has sent it and may have paid for it in vain.
+        late: How often its deadline passed before it was sent.
+        answered: For how many of all such times it was sent once more.
+        is_again: Whether it was sent last for one of them.
+        retried: Whether it is sent, or was, once more after one of them, in this run.
     """
 
     i: int
@@ -41,6 +45,9 @@ class Going:
     again: int = 0
     held: State | None = None
     risky: int = 0
+    answered: int = 0
+    late: int = 0
+    is_again: bool = False
     job_id: str | None = None
     retried: bool = False
     returned: int = 0

@@ -388,6 +388,7 @@ class Run(Standing):
                     place.i, row.key, asked.id, asked.type,
                     line_text(asked.line),
                     row.expected or 0, asked, again=place.again, held=place.held,
+                    retried=place.held == State.IN_DOUBT,
                 )  # fmt: skip
                 self.doubts.pop(place.i, None)
                 self.under_way[row.key] = going
@@ -475,7 +476,9 @@ class Run(Standing):
             on_start=lambda: self._sent(row),
             on_refused=lambda: self._refused(row),
             on_wait=lambda: self._waits(row),
-            is_recalled=lambda: self.stopped is not None and row.job_id is None,
+            is_recalled=lambda: (
+                self.stopped is not None and row.job_id is None and flight.stage != "over"
+            ),
         )
         self._started = True
         row.began, row.turn_at = row.began or self.clock(), None
@@ -517,7 +520,9 @@ class Run(Standing):
         assert row.flight is not None  # noqa: S101
         at, row.sent_at = wall(), self.clock()
         times = row.attempts + row.flight.times
-        self.counts.again += times == 1 and row.held == State.IN_DOUBT
+        row.is_again = row.again > row.answered
+        self.counts.again += row.is_again
+        row.answered = row.again
         self.marks.set(row.i, at, times)
         if row.flight.times == 1:
             with suppress(BatchError):
@@ -530,6 +535,8 @@ class Run(Standing):
 
     def _waits(self, row: Going) -> None:
         """Note that an attempt failed and another is to follow; in the hook."""
+        assert row.flight is not None  # noqa: S101
+        self.ends.count_doubts(row, row.flight.risky)
         if self.stopped and row.job_id is None and row.scope is not None:
             row.scope.cancel()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from .._async_jobs import ASK_KIND
 from .._catalogue import job_type as catalogued
 from .._catalogue import load_catalogue
 from .._client import AsyncProdia
@@ -22,6 +23,7 @@ from .._errors import InvalidRequestError, ProdiaError
 from .._keys import Digester, canonical_accept, content_key
 from .._models import Job, JobRequest, as_input, wire_job
 from .._requests import encode_json
+from .._retry import GIVE_UP, RetryPolicy
 from .._show import shown
 from ..fireworks import (
     AsyncFireworks,
@@ -36,9 +38,12 @@ from ._values import BatchJob
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from .._attempts import Attempts
     from .._catalogue_data import Hint
     from .._hooks import AttemptDetails
     from .._outputs import Output
+    from .._retry import Decision
+    from ._decide import OnDoubt
 
 RESULT_SECONDS = 300.0
 """How long a result is kept where the answer does not say. Documented by examples: 300 s."""
@@ -99,6 +104,7 @@ class Flight:
         times: Attempts that began.
         refusals: Attempts that were refused for lack of capacity.
         risky: Attempts that may have been paid though nothing came of them.
+        counted: How many of these are counted as such.
         stage: ``out`` while an attempt is with the server, ``over`` once one succeeded,
             ``waiting`` for the next; ``ended`` in between.
         on_start: Called before the bytes of an attempt leave.
@@ -115,6 +121,7 @@ class Flight:
     refusals: int = 0
     stage: Literal["queued", "out", "ended", "over", "waiting"] = "queued"
     risky: int = 0
+    counted: int = 0
 
 
 class RecalledError(Exception):
@@ -139,7 +146,7 @@ def hook_with(theirs: Callable[[AttemptDetails], None] | None) -> Callable[[Atte
 
     def told(details: AttemptDetails) -> None:
         flight = _FLIGHT.get()
-        if flight is not None:
+        if flight is not None and not _is_question(details.job_type):
             if details.event == "started":
                 flight.times += 1
                 flight.stage = "out"
@@ -160,6 +167,11 @@ def hook_with(theirs: Callable[[AttemptDetails], None] | None) -> Callable[[Atte
             theirs(details)
 
     return told
+
+
+def _is_question(kind: str) -> bool:
+    """Return whether what is sent asks about a job that the server has, which costs nothing."""
+    return kind in {ASK_KIND, "sample"} or kind.endswith(" get_result")
 
 
 def credential_with(theirs: Any) -> Callable[[], Awaitable[str]]:
@@ -210,13 +222,29 @@ class Trade(Protocol):
         """Return whether the client was closed, so that nothing can be sent any more."""
 
 
-def trade_of(client: object) -> Trade:
+class _Once(RetryPolicy):
+    """Sends nothing again that may have been paid, whatever the policy that it is made of says."""
+
+    def decide(self, attempts: Attempts, *args: Any, **given: Any) -> Decision:
+        return GIVE_UP if attempts.may_have_run else super().decide(attempts, *args, **given)
+
+
+def trade_of(client: object, *, on_doubt: OnDoubt = "retry") -> Trade:
     """
     Return the trade of a client.
+
+    Args:
+        client: The client.
+        on_doubt: With ``"hold"`` not even the client's own `RetryPolicy` sends again what
+            may have been paid.
 
     Raises:
         InvalidRequestError: It is no client.
     """
+    if on_doubt == "hold" and isinstance(client, AsyncProdia | AsyncFireworks):
+        own = client._retry  # noqa: SLF001
+        once = _Once(**{each.name: getattr(own, each.name) for each in fields(own)})
+        client = client.with_options(retry=once)
     if isinstance(client, AsyncProdia):
         return ProdiaTrade(client)
     if isinstance(client, AsyncFireworks):

@@ -44,6 +44,7 @@ from prodia_async.batch._decide import (
     first_to_collect,
     flat,
     is_in_doubt,
+    may_go_again,
     most_unnamed,
     on_lookup,
     paid_attempts,
@@ -160,6 +161,24 @@ def test_how_often_an_error_may_have_been_paid(
     error = ConnectionLostError("no", attempts=attempts, may_have_run=may_have_run)
     assert paid_attempts(error) == count
     assert paid_attempts(ValueError()) == 0
+
+
+@pytest.mark.parametrize(
+    ("doubts", "on_doubt", "is_retried", "may"),
+    [
+        (0, "hold", False, True),
+        (0, "retry", True, True),
+        (1, "retry", False, True),
+        (2, "retry", False, True),
+        (1, "retry", True, False),
+        (1, "hold", False, False),
+    ],
+)
+def test_what_may_be_paid_goes_again_once(
+    doubts: int, on_doubt: Any, is_retried: bool, may: bool
+) -> None:
+    """Only where that is wanted, and never a second time; what cannot be paid goes as often."""
+    assert may_go_again(doubts, on_doubt=on_doubt, is_retried=is_retried) is may
 
 
 def test_money_counts_told_flying_and_doubtful() -> None:

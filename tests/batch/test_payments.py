@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from conftest import until
-from test_troubles import batch_of, fox, run
+from test_troubles import QUICK, SCHNELL, SMALL, batch_of, fox, run
 
-from prodia_async.batch import BatchChangedError, BatchError, BatchJob, BatchRecord
+from prodia_async import Job, JobRequest, RetryPolicy
+from prodia_async.batch import Batch, BatchChangedError, BatchError, BatchJob, BatchRecord
 from prodia_async.emulator import Emulator
+from prodia_async.fireworks import AsyncFireworks, Kontext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -117,3 +120,161 @@ async def test_no_run_begins_in_a_block_whose_folder_cannot_be_written(
         with pytest.raises(BatchError, match="enter another Batch"):
             await batch.run(jobs)
     assert api.ledger.totals().charged == 1
+
+
+# Faults that may be paid.
+
+
+async def test_a_server_fault_before_a_success_is_counted(tmp_path: Path, api: Emulator) -> None:
+    """The client sent it again by itself after a 500 that was charged: paid twice, and told so."""
+    api.fail_next(3, 500, charged=True)
+    summary = await run(
+        api, tmp_path / "run", [fox(n) for n in range(3)], client={"max_concurrency": 1}
+    )
+    assert (summary.done, api.ledger.totals().charged) == (3, 6)
+    for told in (summary, BatchRecord(tmp_path / "run").summary()):
+        assert told.paid_again == 3
+        assert told.doubtful_dollars == pytest.approx(3 * PRICE)
+
+
+async def test_faults_that_may_be_paid_count_against_the_limit(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Each job is a 500 that was charged, then a success: ten prices are ten charges."""
+    for _ in range(60):
+        api.fail_next(1, 500, charged=True)
+        api.slow_next(1, bytes_per_second=1e9)  # the next request takes the next plan
+    await run(
+        api, tmp_path / "run", [fox(n) for n in range(40)], max_cost=10 * PRICE,
+        client={"max_concurrency": 1},
+    )  # fmt: skip
+    assert api.ledger.totals().charged == 10
+
+
+async def test_a_fault_counts_while_its_job_goes_on(tmp_path: Path, api: Emulator) -> None:
+    """Before the next attempt ends, no other job is sent for the money that may be gone."""
+    api.fail_next(2, 500, charged=True)
+    retry = RetryPolicy(backoff_initial=3.0)
+    summary = await run(
+        api, tmp_path / "run", [fox(n) for n in range(9)], max_cost=4 * PRICE,
+        client={"max_concurrency": 2, "retry": retry},
+    )  # fmt: skip
+    assert api.ledger.totals().charged == 4, summary
+
+
+@pytest.mark.parametrize("max_attempts", [1, 4])
+async def test_hold_sends_no_server_fault_again(
+    tmp_path: Path, api: Emulator, max_attempts: int
+) -> None:
+    """Neither the batch nor the client, whatever its policy: it is in doubt, at its price."""
+    api.fail_next(3, 500, charged=True)
+    retry = replace(QUICK, max_attempts=max_attempts, retry_uncertain=True)
+    summary = await run(
+        api, tmp_path / "run", [fox(n) for n in range(9)], on_doubt="hold",
+        client={"retry": retry, "max_concurrency": 1},
+    )  # fmt: skip
+    assert api.ledger.totals().charged == 9, f"paid twice: {summary}"
+    assert (summary.done, summary.in_doubt, summary.paid_again) == (6, 3, 0)
+    assert BatchRecord(tmp_path / "run").summary().doubtful_dollars == pytest.approx(3 * PRICE)
+
+
+async def test_hold_waits_for_a_dead_api_all_the_same(tmp_path: Path, api: Emulator) -> None:
+    """What may be paid is in doubt, but the next rows are not sent into the fire."""
+    api.fail_next(100_000, 500)
+    async with (
+        batch_of(api, tmp_path / "run", on_doubt="hold", client={"max_concurrency": 2}) as batch,
+        anyio.create_task_group() as group,
+    ):
+
+        async def revive() -> None:
+            await anyio.sleep(2.0)
+            api.forget_planned()
+
+        group.start_soon(revive)
+        summary = await batch.run([fox(n) for n in range(30)])
+    assert summary.in_doubt < 8, summary
+    assert summary.done == 30 - summary.in_doubt
+
+
+@pytest.mark.parametrize("submit", ["sync", "async"])
+async def test_what_is_refused_is_sent_again_under_hold(
+    tmp_path: Path, api: Emulator, submit: str
+) -> None:
+    """A busy server has run nothing, so nothing is in doubt."""
+    api.fail_next(5, 429, retry_after=0.01)
+    summary = await run(
+        api, tmp_path / "run", [fox(n) for n in range(5)], on_doubt="hold", submit=submit
+    )
+    assert (summary.done, summary.paid_again, api.ledger.totals().charged) == (5, 0, 5)
+
+
+async def test_a_doubt_is_sent_again_once_in_each_run(tmp_path: Path, api: Emulator) -> None:
+    """Also when the doubt is of an earlier run: three payments in two runs."""
+    api.drop_next(1000, at="sent")
+    for paid in (2, 3):
+        summary = await run(api, tmp_path / "run", [fox(1)])
+        assert api.ledger.totals().charged == paid, f"twice in one run: {summary}"
+        assert (summary.in_doubt, summary.paid_again) == (1, 1)
+        assert summary.doubtful_dollars == pytest.approx(paid * PRICE)
+    api.forget_planned()
+    summary = await run(api, tmp_path / "run", [fox(1)])
+    for told in (summary, BatchRecord(tmp_path / "run").summary()):
+        assert (told.done, told.in_doubt) == (1, 0)
+        assert told.dollars + told.doubtful_dollars == pytest.approx(4 * PRICE)
+
+
+async def test_a_job_in_an_outage_is_sent_again_once(tmp_path: Path, api: Emulator) -> None:
+    """Each 500 may be paid: three rows that meet nothing else are sent twice each, and failed."""
+    api.fail_next(100_000, 500, charged=True)
+    retry = replace(QUICK, max_attempts=1)
+    summary = await run(api, tmp_path / "run", [fox(n) for n in range(3)], client={"retry": retry})
+    assert api.ledger.totals().charged == 6, summary
+    assert (summary.failed, summary.paid_again) == (3, 3)
+    assert summary.doubtful_dollars == pytest.approx(6 * PRICE)
+
+
+async def test_what_was_never_sent_was_not_sent_again(tmp_path: Path, api: Emulator) -> None:
+    """In doubt before, and the limit is reached before any is sent: they are in doubt still."""
+    jobs = [fox(n) for n in range(5)]
+    api.drop_next(5, at="sent")
+    await run(api, tmp_path / "run", jobs, on_doubt="hold")
+    summary = await run(api, tmp_path / "run", jobs, max_cost=0.0001)
+    assert api.ledger.totals().received == 5
+    assert (summary.paid_again, summary.in_doubt) == (0, 5)
+
+
+async def test_questions_are_not_paid(tmp_path: Path, api: Emulator) -> None:
+    """A job that is with the server is asked about, and the questions meet faults."""
+    api.fail_next(5, 500, reads=True)
+    summary = await run(api, tmp_path / "run", [fox(n) for n in range(3)], submit="async")
+    assert (summary.done, summary.paid_again, summary.doubtful_dollars) == (3, 0, 0.0)
+    assert {row.attempts for row in BatchRecord(tmp_path / "run").rows()} == {1}
+
+
+async def test_a_task_that_is_asked_about_is_not_called_back(tmp_path: Path) -> None:
+    """A stop while the other API works on it: it is paid for, and is waited for."""
+    with Emulator(workers=2, latency=1.0) as api:
+        async with (
+            AsyncFireworks("any-key-at-all", base_url=api.fireworks_url) as client,
+            Batch(tmp_path / "run", client, progress=False, signals=False) as batch,
+            anyio.create_task_group() as group,
+        ):
+
+            async def stop() -> None:
+                await until(lambda: api.ledger.totals().received > 0)
+                await anyio.sleep(0.2)
+                batch.stop()
+
+            group.start_soon(stop)
+            summary = await batch.run([Kontext("a fox", seed=3, poll=0.05)])
+    assert (summary.done, summary.in_doubt) == (1, 0), summary
+
+
+async def test_a_deadline_that_cannot_be_met_has_an_end(tmp_path: Path, api: Emulator) -> None:
+    """It passes before the job is sent, each time: that is no reason to go on for ever."""
+    request = JobRequest(Job(SCHNELL, {"prompt": "x", "seed": 1, **SMALL}), deadline=1e-6)
+    with anyio.fail_after(30):
+        summary = await run(api, tmp_path / "run", [request, fox(2)])
+    assert (summary.done, summary.failed) == (1, 1)
+    (failure,) = BatchRecord(tmp_path / "run").failures()
+    assert str(failure.error).startswith("DeadlineExceededError")
