@@ -374,6 +374,8 @@ class _Watched:
 
     async def __anext__(self) -> bytes | memoryview:
         assert self._chunks is not None  # noqa: S101  (set by __aiter__)
+        if self.sending is not None and self.sending.is_answered:
+            raise StopAsyncIteration
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
@@ -524,6 +526,7 @@ class _Trace:
         elif event.endswith("send_request_headers.started"):
             self._note_copy()
             self._has_head = True
+            sending.stream, sending.carrier = info.get("stream_id", 0), None
             sending.stage = "sending" if self._has_body else "running"
             sending.may_have_run |= not self._has_body
         elif event.endswith("send_request_body.started") and self._is_copied:

@@ -124,13 +124,18 @@ class Sending:
     Attributes:
         stage: Where it is.
         may_have_run: Whether the server may have the whole request, or answers without it.
+        is_answered: Whether its answer has come whole, and no more of it is wanted.
+        stream: The number of its HTTP/2 stream, if it has one.
+        carrier: The connection that this is a stream of.
     """
 
-    __slots__ = ("may_have_run", "stage")
+    __slots__ = ("carrier", "is_answered", "may_have_run", "stage", "stream")
 
     def __init__(self) -> None:
         self.stage: SendingStage = "connecting"
-        self.may_have_run = False
+        self.may_have_run = self.is_answered = False
+        self.stream = 0
+        self.carrier: object = None
 
     def __repr__(self) -> str:
         return f"<Sending {self.stage}{', may have run' if self.may_have_run else ''}>"

@@ -69,7 +69,7 @@ _inherited: list[object] = []
 def _translated(exc: BaseException, request: httpx.Request) -> httpx.TransportError | None:
     """Return the httpx error that stands for this one; ``None`` if it has none."""
     told = exc.args[0] if exc.args else None
-    if type(told).__module__ == "h2.events":
+    if type(told).__module__ == "h2.events" or type(told).__name__ == "StreamClosedError":
         # A stream or a connection that the server ended is no fault of its HTTP.
         return httpx.ReadError(f"the server broke off: {told}", request=request)
     for cls in type(exc).__mro__:

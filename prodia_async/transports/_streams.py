@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 _COURTESIES = (b"\x04", b"\x06", b"\x08")
 """HTTP/2's frames SETTINGS, PING and WINDOW_UPDATE. Source: RFC 9113, section 6."""
 
+_ANSWERS, _RST_STREAM, _END_STREAM = (0, 1), 3, 1
+"""More of its frames, and a flag: DATA and HEADERS. Source: as above."""
+
+_WINDOW_UPDATE, _LEAVE = b"\x08\x00", 2**30
+"""A frame that gives leave to send a gigabyte: as long as the reset that it stands for."""
+
+_STREAMS_KEPT = 256
+"""How many ended answers are remembered. Chosen: a reset comes at once, of 100 at a time."""
+
 
 class _Pieces(Wire):
     """What came on a connection of asyncio's and was not read."""
@@ -156,6 +165,47 @@ def _has_unread(tls: ssl.SSLObject) -> bool:
     return True
 
 
+class Frames:
+    """
+    Reads along in HTTP/2, so that no answer is lost to a reset behind it.
+
+    A server that needs no more of an upload may answer and then reset the
+    stream (RFC 9113, 8.1; Go's does). httpcore goes on to send, finds the
+    stream closed, and forgets the answer over that. So such a reset is read as
+    leave to send on: the body ends then, and the answer is had.
+    """
+
+    def __init__(self) -> None:
+        self._skip = 0  # bytes of a frame of which the head was read
+        self._held = b""  # the start of a frame that is not here yet
+        self.ended: dict[bytes, bool] = {}  # the streams of ended answers; whether they were reset
+
+    def receive(self, data: bytes) -> bytes:
+        """Return the frames that httpcore is to see, perhaps none yet."""
+        data = self._held + data
+        at, size = self._skip, len(data)
+        while at + 9 <= size:
+            length, kind = int.from_bytes(data[at : at + 3]), data[at + 3]
+            stream = data[at + 5 : at + 9]
+            if kind == _RST_STREAM:
+                if at + 13 > size:
+                    break
+                if stream in self.ended:
+                    # Of what it throws away it may complain again.
+                    leave = 1 if self.ended[stream] else _LEAVE
+                    self.ended[stream] = True
+                    more = _WINDOW_UPDATE + stream + leave.to_bytes(4)
+                    data = data[: at + 3] + more + data[at + 13 :]
+            elif kind in _ANSWERS and data[at + 4] & _END_STREAM:
+                self.ended[stream] = False
+                if len(self.ended) > _STREAMS_KEPT:
+                    del self.ended[next(iter(self.ended))]
+            at += 9 + length
+        self._skip = max(0, at - size)
+        self._held = data[at:]
+        return data[:at]
+
+
 class ProvenStream(httpcore.AsyncNetworkStream):
     """
     One connection of a pool: it can be used again only when its response is proven.
@@ -177,11 +227,16 @@ class ProvenStream(httpcore.AsyncNetworkStream):
         self._tls = tls  # outermost first; two for TLS through a proxy that is reached over TLS
         self._proof: H11Response | None = None
         self._sending: Sending | None = None
+        self._frames = Frames()
         self._is_settled = self._is_http2 = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._stream.read(max_bytes, timeout)
         self.has_read = True
+        while self._is_http2 and data and not (seen := self._frames.receive(data)):
+            data = await self._stream.read(max_bytes, timeout)
+        if self._is_http2:
+            return seen if data else b""
         proof = self._proof
         if proof is not None and data:
             self._note_an_answer()
@@ -222,11 +277,22 @@ class ProvenStream(httpcore.AsyncNetworkStream):
             if not self._is_http2 and self.get_extra_info("is_readable"):
                 self._note_an_answer()
             raise
+        finally:
+            self._look_for_an_end()
 
     def _note_an_answer(self) -> None:
         # Who answers before all of a request is there may have run it on what was.
         if self._sending is not None:
             self._sending.may_have_run = True
+
+    def _look_for_an_end(self) -> None:
+        sending = sending_now.get()  # of whoever calls, for each task writes its own pieces
+        if sending is None or not self._is_http2:
+            return
+        sending.carrier = sending.carrier or self  # its head goes first
+        was_reset = self._frames.ended.get(sending.stream.to_bytes(4))
+        if sending.carrier is self and was_reset is not None:
+            sending.may_have_run, sending.is_answered = True, was_reset
 
     def settle(self) -> None:
         """Note that a response was read to its end."""

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpcore
 import httpx
 import pytest
 import respx
@@ -23,9 +24,12 @@ from prodia_async import (
     ConnectionLostError,
     Input,
     InvalidRequestError,
+    PayloadTooLargeError,
     RetryPolicy,
 )
+from prodia_async._wire import Sending, sending_now
 from prodia_async.transports import aiohttp_transport, http2_transport
+from prodia_async.transports._streams import Frames, ProvenStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -221,6 +225,126 @@ async def test_many_answers_given_up() -> None:
                     await anext(aiter(stream))
             assert (await prodia.job(PING)).output.content == PICTURE
             await until(lambda: server.open == 1)
+
+
+def resetting(answer: bytes, code: int) -> Callable[[Conversation], None]:
+    """A server that answers an upload before it has it, and wants no more of it (RFC 9113, 8.1)."""
+
+    def reply(conversation: Any) -> None:
+        if b" 200 " in answer[:20]:
+            conversation.charge()
+        conversation.send(answer)
+        connection = conversation._connection
+        with connection._turn:
+            connection.h2.reset_stream(conversation._stream, code)
+            connection._flush()
+
+    return reply
+
+
+@pytest.mark.parametrize("code", [0, 8])
+async def test_an_answer_that_is_followed_by_a_reset_is_had(code: int) -> None:
+    """A server of HTTP/2 need not read on to be heard: neither a refusal nor a success is lost."""
+    busy = http("429 Busy", b"no", "retry-after: 0", content_type="text/plain")
+    server = H2Server([resetting(busy, code), resetting(http(), code)], at_head=True, reads_on=True)
+    taken = 0
+
+    async def make() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(300):
+            taken += 1
+            yield bytes(100_000)
+
+    with server:
+        async with over_http2(server) as prodia:
+            inputs = [Input(make, "a.bin", size=30_000_000)]
+            response = await prodia.job(PING, inputs=inputs)
+            assert [each.fate for each in response.attempts] == ["not run", "succeeded"]
+            assert response.output.content == PICTURE
+            assert taken < 100  # of 600: nobody wanted the rest
+            refusal = http("413 Large", b"too large", content_type="text/plain")
+            server.replies[:] = [resetting(refusal, code)]
+            with pytest.raises(PayloadTooLargeError):
+                await prodia.job(PING, inputs=inputs)
+        assert (server.connections, server.charges) == (1, 1)
+
+
+async def test_a_reset_alone_breaks_an_upload_off() -> None:
+    """Without an answer it is a request that was never there in whole, and no mistake of ours."""
+
+    def reply(conversation: Any) -> None:
+        connection = conversation._connection
+        with connection._turn:
+            connection.h2.reset_stream(conversation._stream, 2)
+            connection._flush()
+
+    server = H2Server([reply], at_head=True, reads_on=True)
+    with server:
+        async with over_http2(server, retry=RetryPolicy(max_attempts=1), timeout=0.5) as prodia:
+            with pytest.raises(ConnectError) as caught:
+                await prodia.job(PING, inputs=[Input(bytes(3_000_000), "a.bin")])
+    assert not caught.value.may_have_run
+
+
+def frame(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+class Wire(httpcore.AsyncNetworkStream):
+    """A connection on which one frame after another comes in."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = [*pieces, b""]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        del max_bytes, timeout
+        return self.pieces.pop(0)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        del buffer, timeout
+
+
+async def test_whose_stream_has_ended() -> None:
+    """Streams are numbered by each connection: what another one's is called says nothing."""
+    sending = Sending()
+    sending.stream = 5
+    sending_now.set(sending)
+    end, reset = frame(1, 5, b"", 5), frame(3, 5, bytes(4))
+    mine = ProvenStream(Wire(end[:4], end[4:], reset))
+    await mine.write(b"PRI * HTTP/2.0")
+    other = ProvenStream(Wire(end, reset))
+    await other.write(b"PRI * HTTP/2.0")
+    assert [await other.read(1), await other.read(1)] == [end, frame(8, 5, b"@\0\0\0")]
+    await other.write(b"")
+    assert (sending.may_have_run, sending.is_answered) == (False, False)
+    assert await mine.read(1) == end  # no piece is empty but the last
+    await mine.write(b"")
+    assert (sending.may_have_run, sending.is_answered) == (True, False)
+    await mine.read(1)
+    await mine.write(b"")
+    assert (sending.may_have_run, sending.is_answered) == (True, True)
+    assert await mine.read(1) == b""
+
+
+def test_only_a_reset_behind_an_answer_is_read_as_leave() -> None:
+    """However the bytes are cut; what went before and comes after is as it was."""
+    reset = frame(3, 5, bytes(4))
+    leave, more = frame(8, 5, (2**30).to_bytes(4)), frame(8, 5, (1).to_bytes(4))
+    before = frame(4, 0, b"") + reset + frame(1, 5, b"head") + reset + frame(0, 5, bytes(300), 0)
+    end = frame(0, 5, b"x" * 20, 1)
+    others = frame(3, 7, bytes(4)) + frame(0, 7, b"\x00\x00\x04\x03" * 9)
+    sent = before + end + reset + others + reset + frame(1, 9, b"h", 5) + frame(3, 9, bytes(4))
+    seen = before + end + leave + others + more + frame(1, 9, b"h", 5) + frame(8, 9, b"\x40\0\0\0")
+    for size in (*range(1, 40), len(sent)):
+        frames = Frames()
+        pieces = [frames.receive(sent[at : at + size]) for at in range(0, len(sent), size)]
+        assert b"".join(pieces) == seen
+    frames = Frames()
+    frames.receive(end)
+    for stream in range(11, 11 + 2 * 400, 2):
+        frames.receive(frame(0, stream, b"", 1))
+    assert len(frames.ended) == 256
+    assert frames.receive(reset) == reset  # its answer is long forgotten
 
 
 @pytest.mark.parametrize("fault", ["reset_stream", "close_connection"])
