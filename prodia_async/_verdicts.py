@@ -33,10 +33,12 @@ def fate_of(error: BaseException | None, *, answered: bool, sent: bool, own: boo
         return "succeeded" if error is None or not own else "ran"
     if isinstance(error, ProdiaError):
         return error.fate
-    if isinstance(error, Exception):
-        return "refused"  # the caller's own: a token function, an input that cannot be read
-    # Cut off from outside: by a deadline, or by whoever waited for it.
-    return "uncertain" if sent else "undelivered"
+    if sent:
+        # Cut off from outside, by a deadline or by whoever waited for it; or the caller's own
+        # error, of a hook that was shown the response.
+        return "uncertain"
+    # The caller's own as well: a token function, an input that cannot be read.
+    return "refused" if isinstance(error, Exception) else "undelivered"
 
 
 def trouble_of(fate: Fate, status_code: int | None) -> Trouble | None:

@@ -23,6 +23,7 @@ from raw_server import PICTURE, Conversation, RawServer, good, http, say
 from prodia_async import (
     APITimeoutError,
     AsyncProdia,
+    AttemptDetails,
     ConnectError,
     ConnectionLostError,
     Input,
@@ -987,6 +988,28 @@ OWN: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+async def test_a_hook_of_the_users_own_client_that_fails_at_the_response(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its error is the user's; that the job may have been paid for is in the record and the log."""
+    told: list[AttemptDetails] = []
+
+    async def choke(_: httpx.Response) -> None:
+        raise LookupError("mine")
+
+    with RawServer() as server:
+        own = httpx.AsyncClient(event_hooks={"response": [choke]})
+        async with AsyncProdia(
+            "t", base_url=server.url, http_client=own, hook=told.append
+        ) as prodia:
+            with pytest.raises(LookupError, match="mine"):
+                await prodia.job(PING)
+        await own.aclose()
+        assert server.charges == 1
+    assert [each.attempt.fate for each in told if each.attempt is not None] == ["uncertain"] * 2
+    assert "it may have been paid for" in caplog.text
+
+
 @pytest.mark.parametrize("size", [0, 3_000_000])
 @pytest.mark.parametrize("way", OWN)
 async def test_a_users_own_way_to_send_that_reads_or_repeats(way: str, size: int) -> None:
@@ -1007,11 +1030,13 @@ async def test_a_users_own_way_to_send_that_reads_or_repeats(way: str, size: int
                 await prodia.job(PING, inputs=inputs)
         assert caught.value.may_have_run
         assert server.charges == 1
-        port = server.url
-    # Nobody listens there any more: of that httpcore tells, and it is free to be tried again.
-    async with AsyncProdia("t", base_url=port, retry=FAST, **OWN[way]()) as prodia:
-        with pytest.raises(ConnectError) as refused:
-            await prodia.job(PING, inputs=inputs)
+    # Where nobody listens httpcore tells that nothing was sent, and it is tried again.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with AsyncProdia("t", base_url=nobody, retry=FAST, **OWN[way]()) as prodia:
+            with pytest.raises(ConnectError) as refused:
+                await prodia.job(PING, inputs=inputs)
     assert not refused.value.may_have_run
     assert len(refused.value.attempts) == 4
 
