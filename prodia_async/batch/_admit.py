@@ -198,6 +198,14 @@ def admit(
     return found
 
 
+def forget_bad(connection: sqlite3.Connection, named: Named) -> None:
+    """Forget the rows that were no jobs, and that an input that was read to its end has not got."""
+    bad = connection.execute("SELECT i FROM job WHERE state=6").fetchall()
+    gone = [each for each in bad if each[0] not in named]
+    connection.executemany("DELETE FROM job WHERE i=?", gone)
+    connection.executemany("DELETE FROM request WHERE i=?", gone)
+
+
 def line_text(line: Mapping[str, Any]) -> str:
     """Write a job's line in ASCII: a path may hold what is no UTF-8, which SQLite refuses."""
     return json.dumps(line, separators=(",", ":"), default=_plain)

@@ -26,7 +26,7 @@ from .._errors import (
     InvalidRequestError,
 )
 from .._show import words_of
-from ._admit import Coming, Named, admit, line_text
+from ._admit import Coming, Named, admit, forget_bad, line_text
 from ._decide import (
     NANO,
     State,
@@ -153,7 +153,12 @@ class Run(Standing):
     def _is_through(self) -> bool:
         """Return whether all rows of the input have come to an end."""
         is_left = self.ready or self.delayed or self.broken or self._left()
-        return not is_left and (self._exhausted or self.counts.seen == self.total)
+        return not is_left and (self._is_read() or self.counts.seen == self.total)
+
+    def _is_read(self) -> bool:
+        """Return whether the input has ended, and all its rows were taken up or counted."""
+        is_over = self._exhausted and self._input_error is None
+        return is_over and self.counts.seen == self._n
 
     def _told(self, error: BaseException) -> BaseException:
         """Return what the input raised, with a note of what became of the rows before it."""
@@ -469,6 +474,8 @@ class Run(Standing):
     def _write_how(self, connection: Any) -> None:
         if self._how:
             put(connection, "submit", self._how)
+        if self._is_read() and not self.options.also:
+            forget_bad(connection, self._named)
         put(connection, "left", {"session": self.opened.session, "rows": self._left()})
 
     async def _one(self, row: Going) -> None:

@@ -500,6 +500,36 @@ async def test_bad_jobs_fail_alone(tmp_path: Path, api: Emulator) -> None:
         await run(api, tmp_path / "run", fox(1))
 
 
+@pytest.mark.parametrize("mended", ['{"prompt": "a"}\n{"prompt": "b"}\n', '{"prompt": "a"}\n'])
+async def test_a_bad_row_that_was_taken_out_is_forgotten(
+    tmp_path: Path, api: Emulator, mended: str
+) -> None:
+    """Once the input was read to its end and taken in, and not where several make one folder."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\nno json\n{"prompt": "b"}\n[1]\n', encoding="utf-8")
+    jobs = read_jobs(path, job_type=SCHNELL, config=SMALL)
+    for _ in range(2):
+        assert (await run(api, tmp_path / "run", jobs)).failed == 2
+    record = BatchRecord(tmp_path / "run")
+    path.write_text(mended, encoding="utf-8")
+    assert (await run(api, tmp_path / "run", jobs, also=True)).failed == 0
+    async with batch_of(api, tmp_path / "run") as batch:
+
+        def ends(error: Exception | None) -> Iterator[Any]:
+            yield next(iter(jobs))
+            if error is not None:
+                raise error
+            batch.stop()
+
+        with pytest.raises(ValueError, match="mine"):
+            await batch.run(ends(ValueError("mine")))
+        assert (await batch.run(ends(None))).stopped
+    assert record.summary().failed == 2
+    assert (await run(api, tmp_path / "run", jobs)).exit_code == 0
+    assert (record.summary().failed, list(record.failures())) == (0, [])
+    assert api.ledger.totals().charged == 2
+
+
 async def test_an_input_that_raises(tmp_path: Path) -> None:
     """What is in flight is paid for, so it is finished; then the input's own error comes out."""
 
