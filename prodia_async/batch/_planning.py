@@ -17,6 +17,7 @@ from ._decide import NANO, Purse, State, on_lookup
 from ._going import Source, bad_row
 from ._opening import RECORD
 from ._record import connect
+from ._run import MOST_FIRST_ROWS
 from ._snapshot import Snapshot
 from ._values import BadRow, BatchPlan, Figure
 
@@ -98,6 +99,8 @@ class Planner:
                 self.duplicates += 1
                 continue
             state = held.get(row.key)
+            if state is not None and self.rows <= MOST_FIRST_ROWS:
+                self.differences = ()  # a list that was sorted anew
             step = on_lookup(
                 state,
                 on_doubt=self._options.on_doubt,

@@ -63,6 +63,9 @@ CHUNK = 64
 FIRST_ROWS = 32
 """Rows that are looked at before a run on an older folder begins. Chosen."""
 
+MOST_FIRST_ROWS = 10_000
+"""How many, as long as the folder knows none of them. Chosen: some seconds, and 10 MB."""
+
 MOST_DELAYED = 1000
 """Rows that may wait out a Retry-After before no more are taken. Chosen."""
 
@@ -105,6 +108,7 @@ class Run(Standing):
         self.watch = Watch(self, self.ends)
         self._started = False
         self._fatal: Exception | None = None
+        self._unknown: list[Coming] = []
         self.is_over = False
 
     async def run(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> BatchSummary:
@@ -320,12 +324,13 @@ class Run(Standing):
 
     async def _pull_some(self) -> None:
         least = FIRST_ROWS if self._is_first and self.opened.rows else 1
-        rows: list[Coming] = []
+        rows, self._unknown = self._unknown, []
+        least = max(least, min(4 * len(rows), MOST_FIRST_ROWS))
         while len(rows) < least and not self._exhausted:
             try:
                 items = await self._source.some(CHUNK)
                 for item in items or ():
-                    rows.append(await self._coming(item))  # noqa: PERF401  (those before an error)
+                    rows.append(await self._coming(item))
             except anyio.get_cancelled_exc_class() as error:
                 if anyio.current_effective_deadline() == -math.inf:
                     raise
@@ -356,6 +361,9 @@ class Run(Standing):
             )  # fmt: skip
         except BatchError as error:
             self.ends.break_off(error)
+            return
+        if found.differences and len(rows) < MOST_FIRST_ROWS and not self._exhausted:
+            self._unknown = rows  # one further down may be known: a list that was sorted anew
             return
         if found.differences:
             changed = BatchChangedError(

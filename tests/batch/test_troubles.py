@@ -443,6 +443,25 @@ async def test_rows_that_were_inserted_make_no_duplicates(tmp_path: Path, api: E
     assert api.ledger.totals().charged == 83
 
 
+async def test_the_order_of_a_half_done_list_changes_nothing(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first hundred are done; it is turned round, so that none of the first is known."""
+    jobs = [fox(n) for n in range(400)]
+    await run(api, tmp_path / "run", jobs[:100])
+    async with batch_of(api, tmp_path / "run") as batch:
+        assert (await batch.plan(jobs[::-1])).differences == ()
+        summary = await batch.run(jobs[::-1])
+    assert (summary.done, summary.done_before) == (400, 100)
+    assert api.ledger.totals().charged == 400
+    others = [fox(1000 + n, steps=2) for n in range(300)]
+    for most in (1000, 100):  # all of them are looked at, or the first alone
+        monkeypatch.setattr("prodia_async.batch._run.MOST_FIRST_ROWS", most)
+        with pytest.raises(BatchChangedError, match="steps was None and is 2"):
+            await run(api, tmp_path / "run", [*others, *(jobs if most == 100 else ())])
+    assert api.ledger.totals().charged == 400
+
+
 async def test_equal_rows_run_once_and_share(tmp_path: Path, api: Emulator) -> None:
     """Each keeps its own name in the manifest; ``sample`` asks for more of the same."""
     api.latency = 0.05
