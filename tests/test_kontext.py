@@ -29,6 +29,7 @@ from test_fireworks import (
 )
 
 from prodia_async import (
+    APIStatusError,
     AttemptDetails,
     CapacityError,
     ConnectionLostError,
@@ -53,6 +54,7 @@ from prodia_async.fireworks import (
 from prodia_async.fireworks._kontext import check_sample_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -194,6 +196,61 @@ async def test_what_is_lost_after_the_submission_is_asked_again() -> None:
         submissions = [each for each in server.requests if b"prompt" in each.body]
     assert response.image.content == PNG_BYTES
     assert (len(submissions), len(host.requests)) == (1, 3)
+
+
+def leads_to(place: str, status: str = "302 Found") -> Callable[[Conversation], None]:
+    return say(http(status, b"", f"Location: {place}", content_type=None))
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See", "307 To", "308 At"])
+@on_both_loops
+async def test_a_picture_that_lies_somewhere_else(status: str) -> None:
+    """Its host may lead on, to another host or within its own, and the key goes nowhere with it."""
+    with RawServer() as host, RawServer() as other, RawServer() as server:
+        host.replies += [leads_to(f"{other.url}/y.png?sig=1", status)]
+        other.replies += [leads_to("z.png", status), picture()]
+        server.replies += [SUBMITTED, state("Ready", f"{host.url}/x.png")]
+        async with client(server) as fireworks:
+            assert (await fireworks.kontext("x", poll=POLL)).image.content == PNG_BYTES
+        assert server.charges == 1
+    paths = [each.head.split()[1] for each in (*host.requests, *other.requests)]
+    assert paths == ["/x.png", "/y.png?sig=1", "/z.png"]
+    assert not any(KEY in each.head for each in (*host.requests, *other.requests))
+
+
+@on_both_loops
+async def test_a_redirect_back_to_the_api_brings_no_key() -> None:
+    """Another host must not say what is asked with it; the API itself may lead on within."""
+    with RawServer() as host, RawServer() as server:
+        host.replies += [leads_to(f"{server.url}/x.png")]
+        server.replies += [SUBMITTED, state("Ready", f"{host.url}/x.png"), picture()]
+        server.replies += [SUBMITTED, state("Ready", f"{server.url}/y.png")]
+        server.replies += [leads_to("/z.png"), picture()]
+        async with client(server) as fireworks:
+            for _ in range(2):
+                await fireworks.kontext("x", poll=POLL)
+    asked = {each.head.split()[1]: each.header("authorization") for each in server.requests}
+    own = f"Bearer {KEY}"
+    assert (asked["/x.png"], asked["/y.png"], asked["/z.png"]) == (None, own, own)
+
+
+@on_both_loops
+async def test_a_picture_that_lies_nowhere() -> None:
+    """Round and round, or at no address: it ends, with the task's id and without a signature."""
+    for place in ("/x?signature", "ftp://x/?signature"):
+        with RawServer([leads_to(place)] * 50) as host, RawServer() as server:
+            server.replies += [SUBMITTED, state("Ready", f"{host.url}/x?signature")]
+            async with client(server) as fireworks:
+                with pytest.raises(MalformedResponseError) as caught:
+                    await fireworks.kontext("x", poll=POLL)
+        assert (caught.value.job_id, caught.value.may_have_run) == ("task-1", True)
+        assert "signature" not in str(caught.value)
+        assert len(host.requests) == (20 if place[0] == "/" else 5)
+    with RawServer([say(http("304 Not Modified", b"", content_type=None))]) as host:
+        with RawServer([SUBMITTED, state("Ready", f"{host.url}/x")]) as server:
+            async with client(server) as fireworks:
+                with pytest.raises(APIStatusError, match="304"):
+                    await fireworks.kontext("x", poll=POLL)
 
 
 @on_both_loops

@@ -12,11 +12,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin
 
 import httpx
 
 from .. import _waiting
 from .._errors import (
+    APIStatusError,
     DeadlineExceededError,
     JobFailedError,
     JobNotFoundError,
@@ -62,6 +64,10 @@ GOES_ON = "it goes on at the server, and kontext_result() can pick it up"
 
 SAMPLE_SECONDS = 300.0
 """How long a picture is asked for that cannot be had. Chosen: such addresses live some minutes."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 3
+"""How often a picture may lie somewhere else. Chosen: fetching costs nothing, losing it does."""
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
 """Largest answer to a poll; the picture itself may be in it. Chosen."""
@@ -339,17 +345,35 @@ class Task:
             )
         if not re.match(r"https?://", sample, re.IGNORECASE):
             return self._image(decode_base64(sample))
-        url, is_own = check_sample_url(sample, self.base_url)
-        terms = free(self.terms if is_own else replace(self.terms, authorize=_no_key))
+        first = check_sample_url(sample, self.base_url)
 
         async def fetch() -> Image:
-            answer = _Sample(lambda _, body: self._image(body), self.max_bytes)
-            request = with_headers(sample_request(url), self.headers if is_own else ())
-            image, _ = await self.engine.run(request, answer, terms)
-            return image
+            url, is_own = first
+            for _ in range(1 + MAX_REDIRECTS):
+                try:
+                    return await self._get(url, is_own=is_own)
+                except APIStatusError as error:
+                    location = error.headers.get("location")
+                    if error.status_code not in REDIRECTS or not location:
+                        raise
+                # The key never comes back to where another host says.
+                url, also_own = check_sample_url(urljoin(url, location), self.base_url)
+                is_own = is_own and also_own
+            # Where it leads is as good as a password.
+            raise MalformedResponseError(
+                f"the picture must lie somewhere; {MAX_REDIRECTS} redirects led to a further one"
+            )
 
         until = _waiting.current_time() + SAMPLE_SECONDS
         return await self._patiently(fetch, until, known=False, grace=SAMPLE_GRACE)
+
+    async def _get(self, url: str, *, is_own: bool) -> Image:
+        """Fetch the picture once, with the key where it is the API's own."""
+        terms = free(self.terms if is_own else replace(self.terms, authorize=_no_key))
+        answer = _Sample(lambda _, body: self._image(body), self.max_bytes)
+        request = with_headers(sample_request(url), self.headers if is_own else ())
+        image, _ = await self.engine.run(request, answer, terms)
+        return image
 
     def _image(self, content: bytes) -> Image:
         return check_images([make_image(content, self.seed, SUCCESS, self.id)])[0]
