@@ -123,13 +123,24 @@ class JobReader:
         """Yield lists of items, read off the event loop."""
         rows = iter(self)
         error: Exception | None = None
+        most = CHUNK if self._is_whole() else 1  # a pipe may keep us waiting for each
         while error is None:
-            some, error = await anyio.to_thread.run_sync(_some, rows, abandon_on_cancel=True)
+            some, error = await anyio.to_thread.run_sync(_some, rows, most, abandon_on_cancel=True)
             if some:
                 yield some
             elif error is None:
                 return
         raise error
+
+    def _is_whole(self) -> bool:
+        """Return whether all rows are there already, so that none is waited for."""
+        if isinstance(self._source, Path):
+            return True
+        stream: Any = sys.stdin if isinstance(self._source, str) else self._source
+        try:
+            return bool(stream.seekable())
+        except (AttributeError, OSError, ValueError):
+            return False
 
     async def __aiter__(self) -> AsyncIterator[ReadJob | BadRow]:
         async for some in self.chunks():
@@ -137,11 +148,13 @@ class JobReader:
                 yield each
 
 
-def _some(rows: Iterator[ReadJob | BadRow]) -> tuple[list[ReadJob | BadRow], Exception | None]:
+def _some(
+    rows: Iterator[ReadJob | BadRow], most: int
+) -> tuple[list[ReadJob | BadRow], Exception | None]:
     """Return the next rows, and what the file raised behind them."""
     some: list[ReadJob | BadRow] = []
     try:
-        some.extend(islice(rows, CHUNK))  # which keeps those before an error
+        some.extend(islice(rows, most))  # which keeps those before an error
     except Exception as error:  # noqa: BLE001  (raised where the rows before it have been used)
         return some, error
     return some, None

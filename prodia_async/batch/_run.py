@@ -53,6 +53,8 @@ from ._watch import Watch
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
+    from anyio.abc import TaskGroup
+
     from ._opening import Opened, ToCollect
     from ._outputs import Savers
     from ._trade import Made, Trade
@@ -102,6 +104,8 @@ class Run(Standing):
         self._is_first = True
         self._named = Named()
         self._is_pulling = False
+        self._slots = trade.max_concurrency()
+        self._workers = self._idle = 0
         self._input_error: BaseException | None = None
         self._source: Any = None
         self.ends = Ends(self)
@@ -127,10 +131,7 @@ class Run(Standing):
                         await self.group.start(self.ends.keep_unsafe)
                     self.group.start_soon(self.watch.tick)
                     async with anyio.create_task_group() as workers:
-                        # No more than may be in flight, those that only our memory has
-                        # included: what a kill may cost twice is then what the user set.
-                        for _ in range(self.trade.max_concurrency()):
-                            workers.start_soon(self._work)
+                        self._start_worker(workers)
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self.ends.all_are_safe()
@@ -222,9 +223,20 @@ class Run(Standing):
             self.ready.append(going)
         self.opened.collect = []
 
-    async def _work(self) -> None:
+    def _start_worker(self, workers: TaskGroup) -> None:
+        # No more than may be in flight, those that only our memory has included: what a
+        # kill may cost twice is then what the user set.
+        if not self._idle and self._workers < self._slots:
+            self._workers += 1
+            self._idle += 1
+            workers.start_soon(self._work, workers)
+
+    async def _work(self, workers: TaskGroup) -> None:
         while (row := await self._next()) is not None:
+            self._idle -= 1
+            self._start_worker(workers)
             await self._one(row)
+            self._idle += 1
 
     async def _next(self) -> Going | None:
         """Return the next row to run; ``None`` when there is no more."""
@@ -287,7 +299,9 @@ class Run(Standing):
 
     def _only_tried(self) -> bool:
         """Whether all that is left are rows that ran into trouble before."""
-        if not self._exhausted or self.in_flight or self.delayed or not self.ready:
+        if self._is_pulling or self.in_flight or self.delayed:
+            return False
+        if not (self._exhausted and self.ready):
             return False
         return all(row.error is not None and row.job_id is None for row in self.ready)
 
@@ -564,8 +578,7 @@ class Run(Standing):
             return await self.trade.run(asked)
         submissions = self._submissions.get(asked.type)
         if submissions is None:
-            slots = self.trade.max_concurrency()
-            submissions = self._submissions[asked.type] = Submissions(slots, self.clock)
+            submissions = self._submissions[asked.type] = Submissions(self._slots, self.clock)
         try:
             async with submissions.one() as row.turn_at:
                 job_id, kept = await self.trade.submit(asked)

@@ -183,7 +183,8 @@ async def test_a_stop_does_not_wait_for_the_input(
             async with anyio.create_task_group() as group:
 
                 async def stop() -> None:
-                    await anyio.sleep(0.5)
+                    while not api.ledger.totals().charged:  # the row that there is does not wait
+                        await anyio.sleep(0.05)
                     batch.stop()
 
                 group.start_soon(stop)
@@ -192,7 +193,7 @@ async def test_a_stop_does_not_wait_for_the_input(
     os.close(writer)
     file.close()
     assert summary.stopped == "stop() was called"
-    assert summary.done == (source == "async")
+    assert summary.done == 1
     check_alike(summary, BatchRecord(tmp_path / "run"))
 
 

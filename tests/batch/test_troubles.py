@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sqlite3
@@ -654,6 +655,22 @@ async def test_a_stop_that_leaves_jobs_behind_is_told(
         (0, 5, 0) if submit == "sync" else (0, 0, 5)
     )
     assert (summary.stopped is not None, summary.exit_code) == (True, 2)
+
+
+async def test_as_many_tasks_as_rows_not_as_slots(tmp_path: Path, api: Emulator) -> None:
+    """However many may be in flight, few are if the input is short or slow."""
+    api.latency = 0.3
+    most = 0
+
+    def show(_: BatchProgress) -> None:
+        nonlocal most
+        most = max(most, len(asyncio.all_tasks()))
+
+    jobs = [fox(n) for n in range(30)]
+    client = {"max_concurrency": 20_000}
+    summary = await run(api, tmp_path / "run", jobs, progress=show, client=client)
+    assert summary.done == 30
+    assert 30 <= most < 200
 
 
 async def test_a_progress_function_that_raises_takes_nothing(
