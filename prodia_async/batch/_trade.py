@@ -65,6 +65,7 @@ class Asked:
             its digest there and cannot be read again, which `IN_MEMORY` marks.
         key: Its content key.
         id: The user's name for it.
+        files: Those among its inputs, with the digests that are part of the key.
     """
 
     request: Any
@@ -72,6 +73,7 @@ class Asked:
     line: dict[str, Any]
     key: bytes
     id: str | None
+    files: Sequence[tuple[Path, bytes]] = ()
 
 
 @dataclass(slots=True)
@@ -294,7 +296,12 @@ class ProdiaTrade:
         request = replace(request, inputs=tuple(inputs), multipart=True)
         if request.price is None:
             request = replace(request, price=True)
-        return Asked(request, str(wire["type"]), line, key, given.id)
+        files = [
+            (each.content, digest.digest)
+            for each, digest in zip(inputs, digests, strict=True)
+            if isinstance(each.content, Path)
+        ]
+        return Asked(request, str(wire["type"]), line, key, given.id, files)
 
     def facts(self, asked: Asked) -> Facts:
         known = catalogued(asked.type)
@@ -305,6 +312,7 @@ class ProdiaTrade:
         return Facts(_highest(known.dollars), _highest(known.seconds), permits)
 
     async def run(self, asked: Asked) -> Made:
+        await _look_again(self._digester, asked)
         request = asked.request
         response = await self._client.job(
             request.job,
@@ -319,6 +327,7 @@ class ProdiaTrade:
         return _prodia_made(response)
 
     async def submit(self, asked: Asked) -> tuple[str, float]:
+        await _look_again(self._digester, asked)
         request = asked.request
         job = await self._client.submit(
             request.job,
@@ -347,6 +356,23 @@ class ProdiaTrade:
 
     def is_closed(self) -> bool:
         return self._client._engine.closed  # noqa: SLF001  (no other way tells)
+
+
+async def _look_again(digester: Digester, asked: Asked) -> None:
+    """
+    Look whether a job's files are what it is known by, just before it is sent.
+
+    Behind that the client itself looks, until all of it has been sent.
+
+    Raises:
+        InvalidRequestError: One has changed since, or cannot be read any more.
+    """
+    for path, digest in asked.files:
+        if await digester.digest(path) != digest:
+            raise InvalidRequestError(
+                f"the input {str(path)!r} changed after the batch had looked at it, and nothing "
+                "was sent; run the batch again, for which it is another job"
+            )
 
 
 def _written(content: object, digest: bytes, line: dict[str, Any]) -> str:
@@ -435,6 +461,7 @@ class FireworksTrade:
         line: dict[str, Any] = {} if given.id is None else {"id": given.id}
         config: dict[str, Any] = {}
         keyed: dict[str, Any] = {}
+        files: list[tuple[Path, bytes]] = []
         for each in fields(order):
             value = getattr(order, each.name)
             if each.name in _NOT_CONTENT or value is None:
@@ -444,6 +471,7 @@ class FireworksTrade:
                 digest = await self._digester.digest(content)
                 config[each.name] = _written(content, digest, line)
                 keyed[each.name] = digest.hex()
+                files += [(content, digest)] if isinstance(content, Path) else []
                 continue
             if each.name == "accept":
                 value = canonical_accept(value)
@@ -453,7 +481,7 @@ class FireworksTrade:
         line |= {"type": name, "config": config}
         if given.sample:
             line["sample"] = given.sample
-        return Asked(order, f"{name}/{order.model}", line, key, given.id)
+        return Asked(order, f"{name}/{order.model}", line, key, given.id, files)
 
     def facts(self, asked: Asked) -> Facts:
         order = asked.request
@@ -463,6 +491,7 @@ class FireworksTrade:
         return Facts(dollars, None, permits_async=False)
 
     async def run(self, asked: Asked) -> Made:
+        await _look_again(self._digester, asked)
         order = asked.request
         response = await self._client.run(order)
         dollars = self.facts(asked).dollars

@@ -463,6 +463,51 @@ async def test_the_order_of_a_half_done_list_changes_nothing(
     assert api.ledger.totals().charged == 400
 
 
+@pytest.mark.parametrize("way", ["sync", "async", "fireworks"])
+async def test_a_file_that_is_replaced_during_the_run_is_not_sent_as_what_it_was(
+    tmp_path: Path, api: Emulator, way: str
+) -> None:
+    """Nothing is sent, and the next run knows it as what it is now."""
+    path = tmp_path / "a.png"
+
+    def draw(color: str) -> None:
+        Image.new("RGB", (1024, 1024), color).save(path, "PNG")
+
+    def rows() -> list[Any]:
+        draw("red")
+        if way == "fireworks":
+            return [ImageToImage("x", path, image_strength=0.5, seed=n) for n in range(3)]
+        job = "inference.flux-2.klein.4b.img2img.v1"
+        return [JobRequest(Job(job, {"prompt": "x", "seed": n}), (path,)) for n in range(3)]
+
+    client = (
+        AsyncFireworks("any", base_url=api.fireworks_url, max_concurrency=1)
+        if way == "fireworks"
+        else AsyncProdia("any", base_url=api.base_url, max_concurrency=1)
+    )
+    settings: dict[str, Any] = {"progress": False, "signals": False, "also": True}
+    settings["submit"] = "async" if way == "async" else "sync"
+
+    async def replace_it() -> None:
+        await until(lambda: api.busy == 1)
+        draw("blue")
+        api.release()
+
+    api.hold()
+    async with client, Batch(tmp_path / "run", client, **settings) as batch:
+        async with anyio.create_task_group() as group:
+            group.start_soon(replace_it)
+            summary = await batch.run(rows())
+        assert (summary.done, summary.failed, summary.in_doubt) == (1, 2, 0), summary
+        assert api.ledger.totals().charged == 1
+        failures = [str(row.error) for row in batch.record.failures()]
+        assert all("changed after the batch had looked at it" in each for each in failures)
+        rows_now = rows()[:2]
+        draw("blue")
+        assert (await batch.run(rows_now)).done == 2
+        assert api.ledger.totals().charged == 3
+
+
 async def test_equal_rows_run_once_and_share(tmp_path: Path, api: Emulator) -> None:
     """Each keeps its own name in the manifest; ``sample`` asks for more of the same."""
     api.latency = 0.05
