@@ -28,6 +28,7 @@ import uvicorn
 from aiohttp import web
 from browser import chromium, needs_chromium
 from conftest import open_sockets, until
+from raw_server import JOB_PART, PICTURE, RawServer, http, multipart, part, say
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -319,6 +320,27 @@ def film_client(breaks_after: int) -> tuple[AsyncProdia, Film]:
     del headers["content-length"]
     reply = httpx.Response(200, headers=headers, stream=stream)
     return AsyncProdia("token", transport=httpx.MockTransport(lambda _: reply)), stream
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ('image/png; name="\N{CJK UNIFIED IDEOGRAPH-65E5}.png"', 'image/png; name=".png"'),
+        ("image/png\nset-cookie: a=b", "image/pngset-cookie: a=b"),
+        ("\N{CJK UNIFIED IDEOGRAPH-65E5}", "application/octet-stream"),
+    ],
+)
+@pytest.mark.parametrize("path", ["picture", "film"])
+@both
+async def test_a_type_that_no_header_can_hold(kind: str, path: str, said: str, sent: str) -> None:
+    """It came over the network, in the headers of a part; what is paid for is passed on."""
+    body = multipart(JOB_PART, part("output", "x.png", said, PICTURE))
+    with RawServer([say(http(body=body))]) as server:
+        client = AsyncProdia("a-token-of-mine", base_url=server.url)
+        async with service(kind, client) as url, httpx.AsyncClient() as caller:
+            got = await caller.get(f"{url}/{path}", params={"prompt": "a cat"})
+    assert (got.status_code, got.headers["content-type"], got.content) == (200, sent, PICTURE)
+    assert "set-cookie" not in got.headers
 
 
 @both

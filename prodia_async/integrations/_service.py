@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .._errors import ConnectError, JobFailedError, MalformedResponseError, ProdiaError
+from .._media import OCTET_STREAM
 from .._show import repr_of
 from .._stream import OutputPart
 from ._problems import problem_of
@@ -91,6 +92,11 @@ def asks_for_a_rest(wanted: str | None) -> bool:
 def ascii_of(value: object) -> str:
     """Write something that came over the network for a header."""
     return "".join(letter for letter in str(value) if " " <= letter <= "~")[:200]
+
+
+def type_of(content_type: str) -> str:
+    """Write a media type, which came over the network too, for a header: the output is paid for."""
+    return ascii_of(content_type).strip() or OCTET_STREAM
 
 
 def event(name: str, number: int, data: Mapping[str, Any]) -> bytes:
@@ -182,14 +188,14 @@ class Opened:
     An output of a job, opened: its answer has begun, and its first bytes are here.
 
     Attributes:
-        content_type: Of the output.
+        content_type: Of the output, fit for a header.
         headers: Of the answer.
     """
 
     def __init__(self, stack: AsyncExitStack, part: OutputPart, headers: dict[str, str]) -> None:
         self._stack = stack
         self._part = part
-        self.content_type = part.content_type
+        self.content_type = type_of(part.content_type)
         self.headers = headers
 
     @classmethod

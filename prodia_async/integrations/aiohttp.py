@@ -40,6 +40,7 @@ from ._service import (
     log_problem,
     show_inline,
     shut_down,
+    type_of,
 )
 
 try:
@@ -180,7 +181,7 @@ async def job_response(
         return _nobody_is_there()
     (response,) = done
     output = response.output
-    headers = {**headers_of(response), "content-type": output.content_type}
+    headers = {**headers_of(response), "content-type": type_of(output.content_type)}
     return web.Response(body=output.content, headers=headers)
 
 

@@ -44,6 +44,7 @@ from ._service import (
     log_problem,
     show_inline,
     shut_down,
+    type_of,
 )
 
 try:
@@ -230,7 +231,8 @@ async def job_response(
         return Response(status_code=CLIENT_CLOSED)
     (response,) = done
     output = response.output
-    return Response(output.content, media_type=output.content_type, headers=headers_of(response))
+    kind = type_of(output.content_type)
+    return Response(output.content, media_type=kind, headers=headers_of(response))
 
 
 async def stream_response(
