@@ -152,10 +152,10 @@ def path(what: str, value: object) -> str:
     Check a path: a string, or what `os.fspath` makes one of.
 
     Raises:
-        InvalidRequestError: It is none.
+        InvalidRequestError: It is none, is empty, or holds a NUL.
     """
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(found, str):
+    if not isinstance(found, str) or not found or "\0" in found:
         raise InvalidRequestError(f"{what} must be a path, not {shown(value)}")
     return found
 

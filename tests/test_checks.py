@@ -104,7 +104,7 @@ def test_no_string(value: Any) -> None:
         string("it", value)
 
 
-@pytest.mark.parametrize("value", [None, 1, b"x", os.DirEntry], ids=shown)
+@pytest.mark.parametrize("value", [None, 1, b"x", os.DirEntry, "", "a\0b"], ids=shown)
 def test_no_path(value: Any) -> None:
     """A string is one, and what stands for one; bytes are none."""
     with pytest.raises(InvalidRequestError, match=r"^it must be a path, not "):

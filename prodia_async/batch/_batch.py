@@ -116,6 +116,7 @@ class Batch:
         _one_of("on_doubt", on_doubt, ("retry", "hold"))
         _checks.flag("retry_failed", retry_failed)
         _checks.flag("also", also)
+        _checks.flag("signals", signals)
         _checks.seconds("lease_seconds", lease_seconds)
         if max_cost is not None:
             _checks.number("max_cost", max_cost, most=1e9, unit="dollars")

@@ -90,4 +90,5 @@ def _request_with(request: Any, settings: Mapping[str, Any]) -> Any:
     try:
         return replace(request, **settings)
     except TypeError as error:
-        raise InvalidRequestError(f"a grid cannot vary {shown(request)}: {error}") from error
+        names = " and ".join(settings)
+        raise InvalidRequestError(f"a grid cannot vary {names} of {shown(request)}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -383,10 +383,21 @@ def _written(content: object, digest: bytes, line: dict[str, Any]) -> str:
     return digest.hex()
 
 
+def _check_alone(job: Mapping[str, Any]) -> None:
+    for name in ("input", "inputs", "accept", "sample"):
+        if job.get(name) is not None:
+            raise InvalidRequestError(
+                f"a mapping is the job alone, of type, config and jobs, and this one has "
+                f"{name}={shown(job[name])}: write BatchJob(JobRequest(job, inputs=[...], "
+                "accept=...), sample=...)"
+            )
+
+
 def _job(value: Any) -> Job | Mapping[str, Any]:
     if isinstance(value, Job):
         return value
     if isinstance(value, Mapping):
+        _check_alone(value)
         known = {"type", "config", "jobs"}
         return {name: each for name, each in value.items() if name in known or each is not None}
     raise InvalidRequestError(
@@ -543,6 +554,7 @@ def _order(value: Any) -> Any:
     if isinstance(value, Job):
         value = value.to_wire()
     if isinstance(value, Mapping):
+        _check_alone(value)
         kind = KINDS.get(str(value.get("type", "text_to_image")))
         config = value.get("config")
         if config is None and inputs:
@@ -554,12 +566,19 @@ def _order(value: Any) -> Any:
             )
         if inputs:
             beside[_place_of(kind, inputs)] = inputs[0]
-        names = {each.name for each in fields(kind)}
-        given = {name: each for name, each in beside.items() if each is not None and name in names}
-        try:
-            return kind(**{**given, **config})
-        except TypeError as error:
-            raise InvalidRequestError(f"{kind.__name__}: {error}") from error
+        needed = {
+            each.name: each.default is each.default_factory is MISSING for each in fields(kind)
+        }
+        given = {name: each for name, each in beside.items() if each is not None and name in needed}
+        settings = {**given, **config}
+        for name in [*settings, *needed]:
+            if name not in needed:
+                raise InvalidRequestError(
+                    f"{kind.__name__} has no setting {shown(name)}; it has {', '.join(needed)}"
+                )
+            if needed[name] and name not in settings:
+                raise InvalidRequestError(f"{kind.__name__} needs a setting {name!r}")
+        return kind(**settings)
     orders = ", ".join(each.__name__ for each in KINDS.values())
     raise InvalidRequestError(
         f"a batch on Fireworks takes {orders}, prompts and BatchJob, not {shown(value)}"

@@ -189,3 +189,14 @@ async def test_failures_of_inputs_in_memory(
     assert "only memory had their inputs: 1" in caplog.text
     (line,) = target.read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["config"]["image"] == str(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["inputs", "input", "accept", "sample"])
+async def test_a_mapping_of_more_than_the_job(tmp_path: Path, api: Emulator, name: str) -> None:
+    """The shape of an input file's line, in Python: what is beside the job was lost in silence."""
+    job = {"type": SCHNELL, "config": {"prompt": "x", **SMALL}}
+    async with batch_in(tmp_path / "run", api) as batch:
+        summary = await batch.run([{**job, name: ["a.png"]}, {**job, name: None}])
+    assert (summary.done, summary.failed) == (1, 1)
+    (row, _) = BatchRecord(tmp_path / "run").rows()
+    assert f"the job alone, of type, config and jobs, and this one has {name}=['a.png']" in str(row)

@@ -394,7 +394,7 @@ def test_what_is_no_grid() -> None:
     for values in ("abc", 3, {"a": 1}):
         with pytest.raises(InvalidRequestError, match="prompt must be a list of values"):
             grid(Job(TYPE), prompt=values)  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequestError, match="cannot vary"):
+    with pytest.raises(InvalidRequestError, match="cannot vary nonsense of TextToImage"):
         grid(TextToImage("a"), nonsense=[1])
     with pytest.raises(InvalidRequestError, match="cannot vary"):
         grid(3, seed=[1])

@@ -968,9 +968,19 @@ async def test_a_picture_order_as_a_line_of_a_file(tmp_path: Path, api: Emulator
         other = await trade.asked(CannyEdgeDetection(path, min_val=5, extra_body={"new": 2}))
         address = await trade.asked(Kontext("x", input_image="HTTPS://example.org/a.png"))
         for wrong, why in (
-            ({"type": "canny_edge_detection", "config": {"min_val": 3}}, "Canny.*: .*'image'"),
+            (
+                {"type": "canny_edge_detection", "config": {"min_val": 3}},
+                "^CannyEdgeDetection needs a setting 'image'$",
+            ),
             ({"type": "canny_edge_detection"}, "needs a type of .* and a config"),
-            ({"type": "qr_code", "config": {"prompt": "x", "size": 3}}, "QRCode: .*'size'"),
+            (
+                {"type": "qr_code", "config": {}, "inputs": ["a"]},
+                r"has inputs=\['a'\]: write Batch",
+            ),
+            (
+                {"type": "qr_code", "config": {"prompt": "x", "size": 3}},
+                "^QRCode has no setting 'size'; it has prompt, ",
+            ),
             (3, "takes TextToImage, .*QRCode, prompts and BatchJob, not 3"),
         ):
             with pytest.raises(InvalidRequestError, match=why):
@@ -1012,6 +1022,7 @@ class Awaited:
         {"max_cost": -1}, {"max_cost": "1"}, {"progress": 3}, {"progress": awaited},
         {"progress": partial(awaited)}, {"progress": Awaited()}, {"lease_seconds": 0},
         {"outputs": ""}, {"outputs": "s3://x", "layout": "tar"}, {"price": float("nan")},
+        {"signals": "x"},
     ],
 )  # fmt: skip
 async def test_arguments_are_checked(tmp_path: Path, given: dict[str, Any]) -> None:
@@ -1021,9 +1032,11 @@ async def test_arguments_are_checked(tmp_path: Path, given: dict[str, Any]) -> N
             Batch(tmp_path / "run", client, **given)
         with pytest.raises(InvalidRequestError, match="an AsyncProdia or an AsyncFireworks"):
             Batch(tmp_path / "run", object())  # type: ignore[arg-type]
-        for read in (lambda: Batch(client, client), lambda: BatchRecord(client)):  # type: ignore[arg-type]
-            with pytest.raises(InvalidRequestError, match="folder must be a path, not <"):
-                read()
+        folders: list[Any] = [client, "", "a\0b"]
+        for folder in folders:
+            for read in (lambda it: Batch(it, client), BatchRecord):
+                with pytest.raises(InvalidRequestError, match="folder must be a path, not "):
+                    read(folder)
     assert not (tmp_path / "run").exists()
 
 
