@@ -33,6 +33,8 @@ class Coming:
     asked: Asked | None
     bad: BadRow | None
     expected: int | None = None
+    mends: bytes | None = None
+    """The key of a row of the record that was no job, whose place it takes."""
 
 
 Outcome: TypeAlias = Literal["take", "done", "failed", "in doubt", "same", "equal"]
@@ -129,26 +131,35 @@ def admit(
         found.differences = _differences(connection, rows, numbers, known)
         if found.differences:
             return found
+    places = {}  # of rows that were no job and are mended: the numbers that they had
+    for row in rows:
+        number, state, _ = known.get(row.mends or b"", (0, None, 0))
+        if state == State.INVALID:
+            places[row.n] = number
+            numbers[number] = (row.mends or b"", State.INVALID)
     new: dict[bytes, int] = {}
     mine: set[int] = set()
     next_free: int | None = None
     opens = []
     for row in rows:
+        n = places.get(row.n, row.n)
         i = new.get(row.key, under_way.get(row.key, -1))
         if i >= 0:
             if i not in mine and i not in named:
                 mine.add(i)
                 found.placed.append(Placed("same", i))
             else:
-                _duplicate(connection, record, row, numbers, session, at)
+                _duplicate(connection, record, row, n, numbers, session, at)
                 found.placed.append(Placed("equal", i, is_duplicate=True))
             continue
         held = known.get(row.key)
         state = None if held is None else State(held[1])
         step = on_lookup(state, on_doubt=on_doubt, retry_failed=retry_failed)
-        if held is not None and step not in {"run", "run again"}:
-            is_duplicate = (held[0] in mine or held[0] in named) and _duplicate(
-                connection, record, row, numbers, session, at
+        is_told_anew = row.bad is not None and row.key == row.mends
+        if held is not None and step not in {"run", "run again"} and not is_told_anew:
+            is_another = held[0] in mine or held[0] in named or row.n in places
+            is_duplicate = is_another and _duplicate(
+                connection, record, row, n, numbers, session, at
             )
             mine.add(held[0])
             outcome: Outcome = {"done": "done", "in doubt": "in doubt"}.get(step, "failed")  # type: ignore[assignment]
@@ -156,20 +167,20 @@ def admit(
             continue
         if held is not None:
             i = held[0]
-        elif row.n not in numbers or numbers[row.n][1] == State.INVALID:
-            i = row.n
+        elif n not in numbers or numbers[n][1] == State.INVALID:
+            i = n
         else:
             if next_free is None:
                 # Beyond the numbers of these rows too, or one of them would be taken for it.
                 next_free = max(_next_free(connection), rows[-1].n + 1)
             i, next_free = next_free, next_free + 1
-        numbers[row.n] = (row.key, State.DONE)
+        numbers[n] = (row.key, State.DONE)
         mine.add(i)
         if row.bad is not None:
             end = Finish(
                 i, row.key, State.INVALID, None, session, "-", at=at,
                 error=f"Invalid: line {row.bad.line}: {row.bad.why}",
-                request=json.dumps({"invalid": row.bad.start}),
+                request=_bad_line(row.bad),
             )  # fmt: skip
             record.finish(connection, end)
             known[row.key] = (i, State.INVALID, 0)
@@ -206,6 +217,20 @@ def forget_bad(connection: sqlite3.Connection, named: Named) -> None:
     connection.executemany("DELETE FROM request WHERE i=?", gone)
 
 
+MOST_ROW_BYTES = 1 << 16
+"""Of a row that is no job, as it is kept to be mended. Chosen: a prompt has some KB."""
+
+
+def _bad_line(bad: BadRow) -> str:
+    """Write down what a row says that is no job."""
+    facts: dict[str, Any] = {"invalid": bad.start, "line": bad.line, "why": bad.why}
+    if bad.row is not None:
+        text = json.dumps({**facts, "row": bad.row}, default=_plain)
+        if len(text) <= MOST_ROW_BYTES:
+            return text
+    return json.dumps(facts)
+
+
 def line_text(line: Mapping[str, Any]) -> str:
     """Write a job's line in ASCII: a path may hold what is no UTF-8, which SQLite refuses."""
     return json.dumps(line, separators=(",", ":"), default=_plain)
@@ -237,7 +262,7 @@ def _known(
     connection: sqlite3.Connection, rows: Sequence[Coming]
 ) -> dict[bytes, tuple[int, int, int]]:
     """Return the record's rows of these keys: number, state, how often perhaps paid besides."""
-    keys = list({row.key for row in rows})
+    keys = list({row.key for row in rows} | {row.mends for row in rows if row.mends})
     found: dict[bytes, tuple[int, int, int]] = {}
     for start in range(0, len(keys), 500):
         some = keys[start : start + 500]
@@ -266,17 +291,18 @@ def _duplicate(  # noqa: PLR0917  (all that a row is)
     connection: sqlite3.Connection,
     record: Record,
     row: Coming,
+    n: int,
     numbers: dict[int, tuple[bytes, int]],
     session: int,
     at: int,
 ) -> bool:
     """Write a row down as equal to an earlier one, unless its number says that it only moved."""
-    if row.n in numbers:
+    if n in numbers and numbers[n][0] != row.mends:
         return False
-    numbers[row.n] = (row.key, State.DUPLICATE)
+    numbers[n] = (row.key, State.DUPLICATE)
     job_type = row.asked.type if row.asked is not None else "-"
     id_ = row.asked.id if row.asked is not None else None
-    end = Finish(row.n, row.key, State.DUPLICATE, id_, session, job_type, at=at)
+    end = Finish(n, row.key, State.DUPLICATE, id_, session, job_type, at=at)
     record.finish(connection, end)
     return True
 

@@ -51,7 +51,7 @@ def manifest_line(row: Row) -> dict[str, Any]:
     config = request.get("config")
     line = {name: getattr(row, name, None) for name in COLUMNS}
     line["type"] = request.get("type")
-    prompt = config.get("prompt") if isinstance(config, dict) else None
+    prompt = (config if isinstance(config, dict) else {}).get("prompt", request.get("prompt"))
     is_text = prompt is None or isinstance(prompt, str)
     line["prompt"] = prompt if is_text else json.dumps(prompt, ensure_ascii=False)
     return line
@@ -61,12 +61,13 @@ def _failures(record: Snapshot) -> Iterator[dict[str, Any]]:
     only_in_memory = 0
     for rows in (record.failures(), record.in_doubt()):
         for row in rows:
-            if row.request is None or "invalid" in row.request:
+            if row.request is None:
                 continue
             if IN_MEMORY in row.request:
                 only_in_memory += 1
             else:
-                yield dict(row.request)
+                failed = {"row": row.row, "state": row.state, "error": row.error}
+                yield {**row.request, "_failed": {**failed, **row.request.get("_failed", {})}}
     if only_in_memory:
         log(
             logging.WARNING,

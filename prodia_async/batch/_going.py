@@ -13,6 +13,7 @@ from .._errors import InvalidRequestError
 from .._keys import digest_bytes
 from .._show import printable
 from ._admit import Coming
+from ._rows import mended_by, said_by
 from ._values import BadRow, BatchJob
 
 if TYPE_CHECKING:
@@ -157,6 +158,15 @@ class Source:
 _END = object()
 
 
+def no_job(n: int, item: Any, error: InvalidRequestError) -> Coming:
+    """Return an item of the input that the API cannot take."""
+    line = getattr(item, "line", n + 1)
+    return bad_row(n, BadRow(line, error.message, row=said_by(item)))
+
+
 def bad_row(n: int, row: BadRow) -> Coming:
-    key = digest_bytes(f"bad row {row.line} {row.why} {row.start}".encode(errors="replace"))
-    return Coming(n, key, None, BadRow(row.line, printable(row.why), printable(row.start)))
+    mends = mended_by(row)  # which it has not done yet: it is the same row
+    said = f"bad row {row.line} {row.why} {row.start}"
+    key = mends or digest_bytes(said.encode(errors="replace"))
+    bad = BadRow(row.line, printable(row.why), printable(row.start), row.row)
+    return Coming(n, key, None, bad, mends=mends)

@@ -14,9 +14,10 @@ from .._errors import InvalidRequestError
 from .._show import printable
 from ._admit import Coming, differences_of
 from ._decide import NANO, Purse, State, on_lookup
-from ._going import Source, bad_row
+from ._going import Source, bad_row, no_job
 from ._opening import RECORD
 from ._record import connect
+from ._rows import mended_by
 from ._run import MOST_FIRST_ROWS
 from ._snapshot import Snapshot
 from ._values import BadRow, BatchPlan, Figure
@@ -210,8 +211,8 @@ async def _coming(trade: Trade, n: int, item: Any) -> Coming:
     try:
         asked = await trade.asked(item)
     except InvalidRequestError as error:
-        return bad_row(n, BadRow(getattr(item, "line", n + 1), error.message))
-    return Coming(n, asked.key, asked, None)
+        return no_job(n, item, error)
+    return Coming(n, asked.key, asked, None, mends=mended_by(item))
 
 
 def _facts(trade: Trade, options: Options, row: Coming) -> Any:

@@ -43,7 +43,9 @@ CHUNK = 128
 MOST_LINE_BYTES = 4 << 20
 """Longest line. Chosen: a prompt has some KB, and a file without line ends is no list of jobs."""
 
-_BESIDE = frozenset({"id", "type", "config", "jobs", "input", "inputs", "accept", "sample"})
+_BESIDE = frozenset(
+    {"id", "type", "config", "jobs", "input", "inputs", "accept", "sample", "_failed"}
+)
 
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 """A brace written twice, or the name of a column."""
@@ -58,6 +60,10 @@ class ReadJob(BatchJob):
     """A job with the line that it was read from."""
 
     line: int = 0
+    source: tuple[Mapping[str, Any], Defaults] | None = field(
+        default=None, repr=False, compare=False
+    )
+    """The row, and what it was read with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,28 @@ class Defaults:
     accept: Format | str | None
     base: Path
     columns: frozenset[str] = field(default=frozenset())
+
+    def beside(self, given: Mapping[str, Any]) -> Defaults:
+        """Return these for a row that failed before, with what was given then beside them."""
+        config, inputs = given.get("config"), given.get("inputs")
+        return Defaults(
+            self.job_type or given.get("type"),
+            {**(config if isinstance(config, Mapping) else {}), **self.config},
+            self.inputs or tuple(inputs if isinstance(inputs, list) else ()),
+            self.accept if self.accept is not None else given.get("accept"),
+            self.base / str(given.get("folder", "")),
+        )
+
+    def given(self) -> dict[str, Any]:
+        """Return what `beside` takes."""
+        said = {
+            "type": self.job_type,
+            "config": dict(self.config),
+            "inputs": [str(each) for each in self.inputs if isinstance(each, str | os.PathLike)],
+            "accept": None if self.accept is None else str(self.accept),
+            "folder": str(self.base),
+        }
+        return {name: value for name, value in said.items() if value}
 
     def __post_init__(self) -> None:
         texts = [value for value in self.config.values() if isinstance(value, str)]
@@ -114,10 +142,14 @@ class JobReader:
             if isinstance(row, BadRow):
                 yield row
                 continue
+            failed = row.get("_failed")
+            defaults = self._defaults
+            if isinstance(failed, Mapping) and isinstance(failed.get("given"), Mapping):
+                defaults = defaults.beside(failed["given"])
             try:
-                yield to_job(row, line, self._defaults)
+                yield to_job(row, line, defaults)
             except InvalidRequestError as error:
-                yield BadRow(line, error.message, _start(row))
+                yield BadRow(line, error.message, _start(row), written(row, defaults))
 
     async def chunks(self) -> AsyncIterator[list[ReadJob | BadRow]]:
         """Yield lists of items, read off the event loop."""
@@ -233,6 +265,11 @@ def to_job(row: Mapping[str, Any], line: int, defaults: Defaults) -> ReadJob:
     Raises:
         InvalidRequestError: It is none.
     """
+    failed = row.get("_failed")
+    if len(row) == 1 and isinstance(failed, Mapping):
+        why = f"it could not be read, and has not been mended: {failed.get('error')}"
+        raise InvalidRequestError(why)
+    source = (row, defaults)
     if isinstance(row.get("body"), Mapping) and "custom_id" in row:
         body = dict(row["body"])
         model = body.pop("model", None)
@@ -260,17 +297,70 @@ def to_job(row: Mapping[str, Any], line: int, defaults: Defaults) -> ReadJob:
         None if own.get("id") is None else str(own["id"]),
         int(sample) if isinstance(sample, str) and re.fullmatch("[0-9]{1,18}", sample) else sample,
         line=line,
+        source=source,
     )
 
 
+def said_by(item: Any) -> Mapping[str, Any] | None:
+    """Return an item of an input that is no job as a line of a file; ``None`` if it is none."""
+    if isinstance(item, ReadJob) and item.source is not None:
+        return written(*item.source)
+    beside: dict[str, Any] = {}
+    if isinstance(item, BatchJob):
+        beside = {name: value for name in ("id", "sample") if (value := getattr(item, name))}
+        item = item.request
+    if isinstance(item, JobRequest):
+        if not all(isinstance(each, str | os.PathLike) for each in item.inputs):
+            return None
+        if item.inputs:
+            beside["inputs"] = [str(Path(each).absolute()) for each in item.inputs]  # type: ignore[arg-type]  # as they all are
+        if item.accept is not None:
+            beside["accept"] = str(item.accept)
+        item = item.job
+    if isinstance(item, Job):
+        item = {"type": item.type, "config": item.config}
+    return {**item, **beside} if isinstance(item, Mapping) else None
+
+
+def mended_by(item: Any) -> bytes | None:
+    """Return the key of the row that was no job, and that an item was written as; else ``None``."""
+    row = item.row if isinstance(item, BadRow) else None
+    if isinstance(item, ReadJob) and item.source is not None:
+        row = item.source[0]
+    failed = (row or {}).get("_failed")
+    key = failed.get("key") if isinstance(failed, Mapping) else None
+    return (
+        bytes.fromhex(key) if isinstance(key, str) and re.fullmatch("[0-9a-f]{32}", key) else None
+    )
+
+
+def written(row: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """
+    Write a row as a line of JSON that is read as it was, whatever else is given then.
+
+    What it is read with stands under ``_failed``, beside what an earlier reading said of it.
+    """
+    line = {
+        name: value
+        if name in defaults.columns or not isinstance(row, Cells)
+        else _setting(name, value)
+        for name, value in row.items()
+    }
+    failed = row.get("_failed")
+    before = failed if isinstance(failed, Mapping) else {}
+    return {**line, "_failed": {**before, "given": defaults.given()}}
+
+
 def _config(row: Mapping[str, Any], own: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    for name, value in defaults.config.items():
-        is_template = isinstance(value, str) and defaults.columns
-        config[name] = _PLACE.sub(partial(_piece, own), value) if is_template else value
     nested = own.get("config")
     if nested is not None and not isinstance(nested, Mapping):
         raise InvalidRequestError(f"config must be an object, not {shown(nested)}")
+    config: dict[str, Any] = {}
+    for name, value in defaults.config.items():
+        if name in (nested or {}):
+            continue  # the row says otherwise, and may lack the columns
+        is_template = isinstance(value, str) and defaults.columns
+        config[name] = _PLACE.sub(partial(_piece, own), value) if is_template else value
     config.update(nested or {})
     for name, value in own.items():
         if name in _BESIDE or name in defaults.columns:

@@ -34,8 +34,9 @@ from ._decide import (
     wants_async,
 )
 from ._ends import Ends
-from ._going import Going, Options, Source, bad_row
+from ._going import Going, Options, Source, bad_row, no_job
 from ._record import put, wall
+from ._rows import mended_by
 from ._standing import Standing, doubt_line
 from ._submissions import Submissions
 from ._trade import Asked, Facts, Flight, watching
@@ -457,8 +458,9 @@ class Run(Standing):
         try:
             asked = await self.trade.asked(item)
         except InvalidRequestError as error:
-            return bad_row(n, BadRow(getattr(item, "line", n + 1), error.message))
-        return Coming(n, asked.key, asked, None, self._expected(asked, self._facts(asked)))
+            return no_job(n, item, error)
+        expected = self._expected(asked, self._facts(asked))
+        return Coming(n, asked.key, asked, None, expected, mended_by(item))
 
     def _facts(self, asked: Asked) -> Facts:
         facts = self.trade.facts(asked)

@@ -243,7 +243,7 @@ class Snapshot:
             seed=seed, seconds=ms / 1000 if ms is not None else None, attempts=attempts or 0,
             refusals=refusals or 0, paid_again=again or 0,
             dollars=price / NANO if price is not None else None, error=error,
-            request=json.loads(line) if line else None,
+            request=_said(k, error, json.loads(line)) if line else None,
             finished_at=self._epoch + at / 1000 if at is not None else None,
         )  # fmt: skip
 
@@ -333,6 +333,18 @@ class Snapshot:
     def read(self, row: Row) -> bytes:
         """Return the bytes of a row's first output; as `read_output` does."""
         return read_output(self.folder, row)
+
+
+def _said(key: bytes, error: str | None, line: dict[str, Any]) -> dict[str, Any]:
+    """Return what a row says, as a line of an input file; with its fault, if it was no job."""
+    if "invalid" not in line:
+        return line
+    row = line.get("row") or {}
+    failed = {**row.get("_failed", {}), "key": key.hex(), "line": line.get("line")}
+    failed["error"] = line.get("why") or error
+    if not row:
+        failed["text"] = line["invalid"]
+    return {**row, "_failed": failed}
 
 
 def _is_alive(lease: Mapping[str, Any]) -> bool:

@@ -85,6 +85,8 @@ class BadRow:
     """What is wrong with it, in one sentence."""
     start: str = ""
     """The first characters of it."""
+    row: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What it says, as a line of an input file; ``None`` where it cannot be read, or is long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,7 +314,8 @@ class Row:
     request: Mapping[str, Any] | None = field(default=None, repr=False)
     """
     What was asked, as a line of an input file; ``None`` where the record of a large run keeps
-    only a sample of them.
+    only a sample of them. Of a row that was no job: what it said, as far as it could be read,
+    with its line number and what is wrong with it under ``_failed``.
     """
     finished_at: float | None = None
     """Seconds since the epoch."""

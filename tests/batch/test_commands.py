@@ -139,13 +139,23 @@ def test_standard_input_is_kept_to_go_on_with(
     assert "line 3: no prompt" in first.stderr
     again = run_here("batch", "-o", folder)
     assert again.stdout.startswith("1 done (1 before), 3 failed")
-    assert run_here("export", folder, folder / "failures.jsonl").stdout.startswith("1 row in")
-    (line,) = (folder / "failures.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(line)["config"]["prompt"] == "x [fail]"
+    assert run_here("export", folder, folder / "failures.jsonl").stdout.startswith("3 rows in")
+    lines_of = (folder / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    unread, empty, failed = map(json.loads, lines_of)
+    assert (unread["_failed"]["line"], unread["_failed"]["text"]) == (2, "no json")
+    assert (empty["id"], empty["_failed"]["error"]) == ("b", "no prompt")
+    assert failed["config"]["prompt"] == "x [fail]"
     before = api.ledger.totals().ran
     retried = run_here("batch", folder / "failures.jsonl", "-o", folder, "--retry-failed")
     assert retried.returncode == 1, retried.stderr
+    assert "line 1: it could not be read, and has not been mended: it is no JSON" in retried.stderr
+    assert retried.stdout.startswith("0 done, 3 failed")
     assert api.ledger.totals().ran == before + 1
+    assert run_here("report", folder).stdout.startswith("1 done, 3 failed")
+    mended = json.dumps(empty | {"prompt": "a bear"})
+    (folder / "failures.jsonl").write_text(mended, encoding="utf-8")
+    assert run_here("batch", folder / "failures.jsonl", "-o", folder).stdout.startswith("1 done")
+    assert run_here("report", folder).stdout.startswith("2 done, 1 failed")
 
 
 def test_standard_input_that_is_refused_takes_nothing_away(
@@ -325,7 +335,7 @@ def test_why_rows_failed_is_said(api: Emulator, tmp_path: Path) -> None:
     slip, left = refused.stderr.splitlines()
     assert slip.startswith("prodia-async: config.heigth is not known; did you mean height?")
     assert left == "prodia-async: 3 jobs left; `prodia-async batch -o other` goes on with it"
-    assert "check the token (PRODIA_TOKEN))\n" in refused.stdout
+    assert "check the token (PRODIA_TOKEN)): give a valid one. " in refused.stdout
 
 
 def test_a_plan_needs_no_account(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prodia_async import AsyncProdia, InvalidRequestError
+from prodia_async import AsyncProdia, InvalidRequestError, Job, JobRequest
 from prodia_async.batch import (
     BadRow,
     Batch,
     BatchError,
+    BatchJob,
     BatchPlan,
     BatchProgress,
     BatchRecord,
@@ -22,6 +23,7 @@ from prodia_async.batch import (
     Figure,
     RecordDamagedError,
     grid,
+    read_jobs,
 )
 from prodia_async.batch._decide import State
 from prodia_async.batch._figures import Figures, advice, alike, causes, curve
@@ -270,7 +272,7 @@ async def made(folder: Path, jobs: Any) -> BatchRecord:
                 return batch.record
 
 
-JOB = {"type": SCHNELL, "config": {"width": 256, "height": 256}}
+JOB: dict[str, Any] = {"type": SCHNELL, "config": {"width": 256, "height": 256}}
 
 
 async def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
@@ -340,6 +342,128 @@ async def test_a_manifest_in_every_form(tmp_path: Path) -> None:
         "m.parquet",
         "run",
     ]
+
+
+async def batched(folder: Path, api: Emulator, jobs: Any, **options: Any) -> BatchSummary:
+    async with AsyncProdia("any", base_url=api.base_url) as client:
+        async with Batch(folder, client, progress=False, **options) as batch:
+            return await batch.run(jobs)
+
+
+def failures(record: BatchRecord, path: Path) -> list[dict[str, Any]]:
+    record.export(path)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+async def test_rows_that_were_no_jobs_are_mended_and_run(tmp_path: Path, form: str) -> None:
+    """With line and reason; what held for all rows stands beside each, which keeps its place."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = [
+        {"animal": "fox", "place": "snow", "seed": 1, "input": None},
+        {"animal": "", "place": "sea", "seed": 2, "input": None},
+        {"animal": "cat", "place": "hill", "seed": 3, "input": "gone.png"},
+    ]
+    path = tmp_path / f"jobs.{form}"
+    if form == "csv":
+        header = "animal,place,seed,input\n"
+        path.write_text(f"{header}fox,snow,1,\n,sea,2,\ncat,hill,3,gone.png\n", encoding="utf-8")
+    elif form == "jsonl":
+        path.write_text("\n".join([*map(json.dumps, rows), "no json"]), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    config = {"prompt": "a {animal} in {place}", "width": 256, "height": 256}
+    folder = tmp_path / "run"
+    with Emulator() as api:
+        first = await batched(folder, api, read_jobs(path, job_type=SCHNELL, config=config))
+        bad = 3 if form == "jsonl" else 2
+        assert (first.done, first.failed) == (1, bad)
+        record = BatchRecord(folder)
+        told = list(record.failures())
+        line = 2 + (form == "csv")
+        why = "{animal} is to be filled in, and the row has no animal"
+        assert told[0].error == f"Invalid: line {line}: {why}"
+        mended = tmp_path / "elsewhere" / "failures.jsonl"
+        lines = failures(record, mended)
+        assert [each["_failed"]["line"] for each in lines] == list(range(line, line + bad))
+        assert (lines[0]["_failed"]["error"], lines[0]["place"]) == (why, "sea")
+        assert record.export(tmp_path / "m.csv") == 1 + bad
+
+        # As they stand, nothing is sent, and none is counted twice.
+        for _ in range(2):
+            again = await batched(folder, api, read_jobs(mended))
+            assert (again.done, again.failed, again.notes[0]) == (0, bad, f"line 1: {why}")
+            found = record.summary()
+            assert (found.done, found.failed) == (1, bad)
+            lines = failures(record, mended)
+        assert api.ledger.totals().received == 1
+
+        lines[0]["animal"] = "owl"
+        lines[1]["input"] = None
+        mended.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        last = await batched(folder, api, read_jobs(mended))
+        assert (last.done, last.failed) == (2, bad - 2), last.notes
+        found = record.summary()
+        assert (found.done, found.failed, found.duplicates) == (3, bad - 2, 0)
+        sent = {each.config["seed"]: each.config["prompt"] for each in api.ledger if each.config}
+        assert sent == {1: "a fox in snow", 2: "a owl in sea", 3: "a cat in hill"}
+        assert api.ledger.totals().charged == 3
+
+
+async def test_a_row_that_is_mended_to_be_equal_to_another(tmp_path: Path) -> None:
+    """Shares what that made, and is no failure any more."""
+    with Emulator() as api:
+        rows = [json.dumps({**JOB["config"], "prompt": each}) for each in ("a", "", "b")]
+        (tmp_path / "jobs.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        jobs = read_jobs(tmp_path / "jobs.jsonl", job_type=SCHNELL)
+        assert (await batched(tmp_path / "run", api, jobs)).failed == 1
+        record = BatchRecord(tmp_path / "run")
+        path = tmp_path / "failures.jsonl"
+        (line,) = failures(record, path)
+        path.write_text(json.dumps(line | {"prompt": "b"}), encoding="utf-8")
+        assert (await batched(tmp_path / "run", api, read_jobs(path))).done == 1
+        found = record.summary()
+        assert (found.done, found.failed, found.duplicates) == (3, 0, 1)
+        assert [row.state for row in record.rows()] == ["done", "duplicate", "done"]
+        assert api.ledger.totals().charged == 2
+
+
+async def test_what_failed_is_read_with_the_options_of_the_first_time(tmp_path: Path) -> None:
+    """A prompt that was filled in is not filled in once more; what is wrong is told in its line."""
+    (tmp_path / "jobs.csv").write_text("animal\nfox\nfox [fail]\n", encoding="utf-8")
+    options: dict[str, Any] = {
+        "job_type": SCHNELL,
+        "config": {"prompt": "a {animal}", "width": 256, "height": 256},
+    }
+    with Emulator() as api:
+        await batched(tmp_path / "run", api, read_jobs(tmp_path / "jobs.csv", **options))
+        path = tmp_path / "failures.jsonl"
+        (line,) = failures(BatchRecord(tmp_path / "run"), path)
+        assert line["config"]["prompt"] == "a fox [fail]"
+        assert line["_failed"]["row"] == 1
+        assert line["_failed"]["error"].startswith("JobRefusedError: 400")
+        told = await batched(tmp_path / "run", api, read_jobs(path, **options), retry_failed=True)
+        assert (told.failed, api.ledger.totals().received) == (1, 3)
+
+
+async def test_items_of_a_program_that_are_no_jobs(tmp_path: Path) -> None:
+    """As lines too, where they can be written as one."""
+    jobs: list[Any] = [
+        {"typ": "x"}, 3, BatchJob({"type": ""}, id="b"), "x" * 100_000,
+        JobRequest(Job(SCHNELL, {"prompt": "a"}), [tmp_path / "gone.png"], accept="image/png"),
+        {"type": "", "config": {"prompt": "y" * 100_000}},
+    ]  # fmt: skip
+    record = await made(tmp_path / "run", jobs)
+    lines = failures(record, tmp_path / "failures.jsonl")
+    for line in lines:
+        assert line.pop("_failed")["error"]
+    assert lines == [
+        {"typ": "x"}, {}, {"type": "", "id": "b"}, {},
+        {"type": SCHNELL, "config": {"prompt": "a"}, "inputs": [str(tmp_path / "gone.png")],
+         "accept": "image/png"}, {},
+    ]  # fmt: skip
 
 
 async def test_a_record_of_nothing(tmp_path: Path) -> None:
