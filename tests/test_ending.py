@@ -17,8 +17,9 @@ import pytest
 from raw_server import Conversation, RawServer
 from test_cli import SCENE, TOKEN, Done, environment, error_line
 
-from prodia_async import AttemptDetails
+from prodia_async import AttemptDetails, InvalidRequestError
 from prodia_async._attempts import Attempt
+from prodia_async._cli import _app
 from prodia_async._cli._app import InterruptedJobError
 from prodia_async._cli._ending import Watch, ending, undisturbed
 from prodia_async._hooks import logger
@@ -320,3 +321,16 @@ def test_the_id_is_heard_whatever_is_logged(level: int) -> None:
         logger.setLevel(before)
     assert watch.told().endswith("submitted as j\N{REPLACEMENT CHARACTER}1 and may be charged; "
                                  "`ask j\N{REPLACEMENT CHARACTER}1`")  # fmt: skip
+
+
+@pytest.mark.parametrize(("may_have_run", "status"), [(False, 2), (True, 1)])
+def test_the_status_of_what_cannot_be_sent(
+    may_have_run: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 says that nothing was sent; of an input that changed between two attempts it would lie."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise InvalidRequestError("the input changed", may_have_run=may_have_run)
+
+    monkeypatch.setattr(_app, "app", fail)
+    assert _app.run(["job"]) == status

@@ -49,7 +49,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except _CommandLineError as error:
         return say_error(error.format_message(), status=error.exit_code)
     except InvalidRequestError as error:
-        return say_error(str(error), status=2)
+        # What cannot be sent again may have been sent before.
+        return say_error(str(error), status=1 if error.may_have_run else 2)
     except ProdiaError as error:
         return say_error(str(error), status=1)
     except InterruptedJobError as error:

@@ -130,7 +130,8 @@ class Connection(Wire):
         settle(self._reader)
 
     def _is_refused(self) -> bool:
-        return self.response is not None and self.response.status >= 400
+        response = self.response
+        return response is not None and (response.status >= 400 or response.is_over)
 
     async def talk(self, order: Order, head: bytes, response: Response) -> None:
         """

@@ -141,7 +141,7 @@ class Wire(asyncio.Protocol):
         """Tell whoever waits."""
 
     def _is_refused(self) -> bool:
-        """Return whether an answer of 400 or above is here, so that the rest is not wanted."""
+        """Return whether an answer of 400 or above, or a whole one, makes the rest not wanted."""
         return False
 
     def _stop_draining(self) -> None:

@@ -675,6 +675,27 @@ async def test_an_answer_to_an_upload_that_is_not_taken_to_its_end(kind: type[An
         await transport.aclose()
 
 
+async def test_a_whole_answer_ends_an_upload_at_once(transport: DirectTransport) -> None:
+    """Nobody wants the rest, so nobody waits for it to be taken; half an answer ends nothing."""
+    whole = asyncio.Event()
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a full transport
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no")
+        await whole.wait()
+        writer.write(b"k")
+        await asyncio.Event().wait()
+
+    async with scripted(script) as server, asyncio.timeout(5):
+        fetching = asyncio.ensure_future(fetch(transport, server.url, bytes(30_000_000), write=60))
+        await asyncio.sleep(0.1)
+        assert not fetching.done()
+        assert counts(transport) == (1, 1, 0)
+        whole.set()
+        assert await fetching == (200, b"ok")
+        assert counts(transport) == (1, 0, 0)
+
+
 @pytest.mark.parametrize("length", ["5", "15"])
 @pytest.mark.parametrize("kind", [DirectTransport, ShardedTransport])
 async def test_a_body_that_is_not_as_long_as_said(
