@@ -268,7 +268,9 @@ def _known(
         some = keys[start : start + 500]
         marks = ",".join("?" * len(some))
         for k, i, state, again in connection.execute(
-            f"SELECT k, i, state, ifnull(again, 0) FROM job WHERE k IN ({marks}) AND state<>5",  # noqa: S608
+            # A price that it has, though it came to nothing, was paid as well.
+            "SELECT k, i, state, ifnull(again, 0) + (state IN (3, 4) AND price IS NOT NULL) "  # noqa: S608
+            f"FROM job WHERE k IN ({marks}) AND state<>5",
             some,
         ):
             found[k] = (i, state, again)

@@ -108,6 +108,8 @@ class Ends:
         end.job_id = made.job_id or row.job_id
         end.seed = made.seed
         end.price = None if made.dollars is None else to_nano(made.dollars)
+        if why is not None and end.price is None:
+            end.price = end.expected  # it is a failure, and paid for all the same
         task = Task(end, made.outputs, Promise(), row.line)
         kept = Kept(row, made, task)
         if made.outputs:
@@ -453,13 +455,10 @@ class Ends:
         promise = Promise()
         # Its mark goes when the record has it: until then, nothing else would know of it.
         promise.then = partial(self._is_written, row.i, promise)
-        record, expected = self._run.record, row.expected
+        if state == State.IN_DOUBT:
+            end.error = end.error or "InDoubt: the run was stopped before its answer came"
         try:
-            if state == State.IN_DOUBT:
-                end.error = end.error or "InDoubt: the run was stopped before its answer came"
-                record.put(lambda c: record.finish_doubtful(c, end, expected), promise)
-            else:
-                record.finished(end, promise)
+            self._run.record.finished(end, promise)
         except BatchError as error:
             promise.settle(None, error)
         return promise
@@ -473,7 +472,7 @@ class Ends:
             row.i, row.key, state, row.id, self._run.opened.session, row.type,
             attempts=row.attempts, refusals=row.refusals, again=row.again, at=self._run.now(),
             ms=round(1000 * (self._run.clock() - row.began)) if row.began else 0,
-            job_id=row.job_id, request=row.line,
+            job_id=row.job_id, request=row.line, expected=row.expected or None,
         )  # fmt: skip
 
     def ended_with(self, row: Going, state: State) -> None:

@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._show import shown
 from .._version import __version__
@@ -33,7 +33,7 @@ from ._record import (
 from ._values import BatchChangedError, BatchError, FolderInUseError, RecordDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from ._outputs import Place
@@ -228,7 +228,7 @@ def _add_up(opened: Opened) -> None:
     """Read what the record says of money, of prices and of types."""
     connection = opened.record.connection
     (opened.rows,) = connection.execute("SELECT count(*) FROM job").fetchone()
-    opened.told, opened.doubtful = money(connection)
+    opened.told, opened.doubtful, _ = money(connection)
     for name, price, sync_only in connection.execute("SELECT name, price, sync_only FROM type"):
         if price is not None:
             opened.prices[name] = price
@@ -306,15 +306,48 @@ def renew(connection: sqlite3.Connection, token: str) -> bool:
     return True
 
 
-def money(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return what answers told, and what jobs in doubt may have cost on top, as far as known."""
-    told = connection.execute("SELECT ifnull(sum(price), 0) FROM job").fetchone()[0]
-    doubtful = connection.execute(
-        "SELECT ifnull(sum(max(ifnull(again, 0), state=4) * "
-        "ifnull((SELECT price FROM type WHERE t=job.type), 0)), 0) "
-        "FROM job WHERE state=4 OR again > 0"
-    ).fetchone()[0]
-    return int(told), int(doubtful)
+class Money(NamedTuple):
+    """
+    What a folder has cost, in units of 10^-9 dollars.
+
+    Attributes:
+        told: What answers told; of one that told none, what was expected.
+        doubtful: What was paid in vain on top of it, perhaps, as far as it is known.
+        again: How often that was.
+    """
+
+    told: int
+    doubtful: int
+    again: int
+
+
+_COST = "coalesce(price, expected, (SELECT price FROM type WHERE t=job.type), 0)"
+
+_MONEY = (
+    f"SELECT ifnull(sum(CASE state WHEN 2 THEN {_COST} WHEN 3 THEN price END), 0), "  # noqa: S608
+    f"ifnull(sum(CASE WHEN state=4 OR again > 0 THEN max(ifnull(again, 0), state=4) * {_COST} "
+    "END), 0), ifnull(sum(again), 0) FROM job"
+)
+
+
+def money(connection: sqlite3.Connection) -> Money:
+    """Add up what a folder has cost; of rows that were given back, too."""
+    rows = connection.execute(_MONEY).fetchone()
+    before = get(connection, "given back") or (0, 0, 0)
+    return Money(*(int(one) + other for one, other in zip(rows, before, strict=True)))
+
+
+def give_back(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """Forget rows, so that they are run again; what they have cost stays."""
+    before = money(connection)
+    for table in ("job", "output", "request"):
+        connection.executemany(
+            f"DELETE FROM {table} WHERE i=?",  # noqa: S608  (names of ours)
+            [(i,) for i in numbers],
+        )
+    given = get(connection, "given back") or (0, 0, 0)
+    lost = (old - new for old, new in zip(before, money(connection), strict=True))
+    put(connection, "given back", [one + other for one, other in zip(given, lost, strict=True)])
 
 
 def settle(
@@ -378,8 +411,9 @@ def settle(
                     else "the process ended while the job was with the server"
                 ),
                 line=line,
+                expected=expected,
             )  # fmt: skip
-            record.finish_doubtful(connection, end, expected)
+            record.finish(connection, end)
         else:
             connection.execute("DELETE FROM open WHERE i=?", (i,))
     return collect
@@ -397,11 +431,13 @@ def in_doubt(
     at: int,
     why: str,
     line: str,
+    expected: int | None,
 ) -> Finish:
     """Return the end of a row that may have been paid and whose output nobody has."""
     return Finish(
         i, k, State.IN_DOUBT, id_, session, job_type,
         attempts=attempts, again=again, at=at, error=f"InDoubt: {why}", request=line,
+        expected=expected,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._folder import Lock
 from ._objects import RUN
-from ._opening import RECORD
+from ._opening import RECORD, give_back
 from ._outputs import MARK, open_store
 from ._record import connect
 from ._snapshot import Piece, Snapshot, read_output, read_piece
@@ -245,11 +245,7 @@ class RecordReader:
         try:
             with closing(connect(self.folder / RECORD, read_only=False)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                for table in ("job", "output", "request"):
-                    connection.executemany(
-                        f"DELETE FROM {table} WHERE i=?",  # noqa: S608  (names of ours)
-                        [(i,) for i in numbers],
-                    )
+                give_back(connection, numbers)
                 connection.execute("COMMIT")
         finally:
             lock.release()

@@ -60,7 +60,7 @@ CREATE TABLE session(
 CREATE TABLE job(
   i INTEGER PRIMARY KEY, k BLOB NOT NULL, state INT NOT NULL, id TEXT, session INT,
   attempts INT, refusals INT, again INT, at INT, ms INT, job_id, seed INT, price INT,
-  type INT, shard INT, off INT, bytes INT, sha256 BLOB, ext TEXT, error TEXT);
+  type INT, shard INT, off INT, bytes INT, sha256 BLOB, ext TEXT, error TEXT, expected INT);
 CREATE INDEX job_k ON job(k);
 CREATE TABLE open(
   i INTEGER PRIMARY KEY, k BLOB NOT NULL, id TEXT, type TEXT NOT NULL, expected INT,
@@ -79,7 +79,7 @@ CREATE TABLE sample(
 
 JOB_COLUMNS = (
     "i", "k", "state", "id", "session", "attempts", "refusals", "again", "at", "ms", "job_id",
-    "seed", "price", "type", "shard", "off", "bytes", "sha256", "ext", "error",
+    "seed", "price", "type", "shard", "off", "bytes", "sha256", "ext", "error", "expected",
 )  # fmt: skip
 INSERT_JOB = (
     f"INSERT OR REPLACE INTO job({','.join(JOB_COLUMNS)}) "
@@ -118,6 +118,8 @@ class Finish:
     job_id: str | None = None
     seed: int | None = None
     price: int | None = None
+    expected: int | None = None
+    """What it was expected to cost: written where no answer told a price."""
     error: str | None = None
     request: str | None = None
     saved: list[Saved] = field(default_factory=list)
@@ -415,24 +417,6 @@ class Record:
         """Write what became of a row; in the writer's thread."""
         self._finish_all(connection, [end])
 
-    def finish_doubtful(
-        self, connection: sqlite3.Connection, end: Finish, expected: int | None
-    ) -> None:
-        """
-        Write that a row may have been paid; in the writer's thread.
-
-        Args:
-            connection: The record's own.
-            end: What is known of the row.
-            expected: What a job of its type is expected to cost: it counts where no
-                answer has told a price yet.
-        """
-        self.finish(connection, end)
-        if expected:
-            connection.execute(
-                "UPDATE type SET price=? WHERE name=? AND price IS NULL", (expected, end.type)
-            )
-
     def _finish_all(self, connection: sqlite3.Connection, ends: Sequence[Finish]) -> None:
         """Write what became of rows: a statement for all of them costs half of one for each."""
         jobs, rows, requests, outputs = [], [], [], []
@@ -454,7 +438,7 @@ class Record:
                     end.refusals or None, end.again or None, end.at, end.ms,
                     packed_id(end.job_id), end.seed, end.price,
                     self._types.get(end.type) or self.type_number(connection, end.type),
-                    *where, end.error,
+                    *where, end.error, end.expected if end.price is None else None,
                 )
             )  # fmt: skip
             rows.append((end.i,))

@@ -141,7 +141,7 @@ class Snapshot:
             under_way = connection.execute(
                 "SELECT i, state, ifnull(open.expected, 0) FROM open LEFT JOIN job USING(i)"
             ).fetchall()
-            told, doubtful = money(connection)
+            told, doubtful, again = money(connection)
             for i, before, expected in under_way:
                 row = self._open.get(i)
                 if row is None:
@@ -152,7 +152,6 @@ class Snapshot:
                 states[state] = states.get(state, 0) + 1
                 doubtful += expected * (state == State.IN_DOUBT)
                 told += round(NANO * (row.dollars or 0))
-            (again,) = connection.execute("SELECT ifnull(sum(again), 0) FROM job").fetchone()
             (seconds,) = connection.execute(
                 "SELECT sum(ifnull(max(0, ended - began), "
                 "(SELECT max(t) FROM sample WHERE sample.s=session.s))) FROM session"

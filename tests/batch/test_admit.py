@@ -11,7 +11,7 @@ from prodia_async.batch import BadRow
 from prodia_async.batch._admit import Coming, Named, admit, differences_of
 from prodia_async.batch._decide import State
 from prodia_async.batch._folder import Mark
-from prodia_async.batch._opening import money, settle
+from prodia_async.batch._opening import give_back, money, settle
 from prodia_async.batch._record import Finish, Record
 from prodia_async.batch._trade import Asked
 
@@ -240,7 +240,7 @@ def test_what_was_sent_is_in_doubt_and_what_has_an_id_is_collected(record: Recor
         (1, State.IN_DOUBT, 1, 2, 10_000), (3, State.IN_DOUBT, 4, 4, 11_000),
     ]  # fmt: skip
     # Nobody has told a price, so what was expected counts, once for each time it may be paid.
-    assert money(connection) == (0, 5 + 4 * 5)
+    assert money(connection) == (0, 5 + 4 * 5, 5)
 
 
 def test_what_was_sent_and_refused_is_not_in_doubt(record: Record) -> None:
@@ -259,4 +259,28 @@ def test_money_of_a_record(record: Record) -> None:
     end(record, 1, price=9, again=2)
     end(record, 2, State.IN_DOUBT, again=1)
     end(record, 3, State.FAILED)
-    assert money(record.connection) == (16, 9 * 2 + 9)
+    assert money(record.connection) == (16, 9 * 2 + 9, 3)
+    end(record, 4, expected=5)
+    end(record, 5, price=1, expected=5)
+    end(record, 6, State.IN_DOUBT, again=2, expected=20)
+    end(record, 7, State.FAILED, again=1, expected=30)
+    end(record, 8, State.FAILED, price=8)
+    end(record, 9, State.IN_DOUBT, price=6)
+    end(record, 10, State.DUPLICATE, k=0)
+    whole = (16 + 5 + 1 + 8, 27 + 40 + 30 + 6, 6)
+    assert money(record.connection) == whole
+    give_back(record.connection, [0, 1, 4])
+    assert 0 not in states(record)
+    assert money(record.connection) == whole
+    give_back(record.connection, [5])
+    end(record, 0, price=7)
+    assert money(record.connection) == (whole[0] + 7, *whole[1:])
+
+
+def test_what_came_to_nothing_and_has_a_price_was_paid_before(record: Record) -> None:
+    """A failure with a price, an answer that was lost: sent again, it is paid once more."""
+    end(record, 0, State.FAILED, price=9)
+    end(record, 1, State.IN_DOUBT, price=9)
+    end(record, 2, State.IN_DOUBT, again=1)
+    found = ask(record, [row(0), row(1), row(2)], retry_failed=True).placed
+    assert [each.again for each in found] == [1, 1, 1]

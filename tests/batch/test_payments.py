@@ -12,6 +12,7 @@ from test_troubles import QUICK, SCHNELL, SMALL, batch_of, fox, run
 
 from prodia_async import Job, JobRequest, RetryPolicy
 from prodia_async.batch import Batch, BatchChangedError, BatchError, BatchJob, BatchRecord
+from prodia_async.batch._trade import Facts, ProdiaTrade
 from prodia_async.emulator import Emulator
 from prodia_async.fireworks import AsyncFireworks, Kontext
 
@@ -278,3 +279,75 @@ async def test_a_deadline_that_cannot_be_met_has_an_end(tmp_path: Path, api: Emu
     assert (summary.done, summary.failed) == (1, 1)
     (failure,) = BatchRecord(tmp_path / "run").failures()
     assert str(failure.error).startswith("DeadlineExceededError")
+
+
+# From run to run.
+
+
+async def test_what_untold_jobs_were_expected_to_cost_is_remembered(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """``max_cost`` is for all runs together, also where no answer tells a price."""
+    api.behave(price_null=True)
+    for _ in range(3):
+        summary = await run(
+            api, tmp_path / "run", [fox(n) for n in range(30)], max_cost=5 * PRICE,
+            client={"max_concurrency": 2},
+        )  # fmt: skip
+        assert api.ledger.totals().charged == summary.done == 5, summary
+        for told in (summary, BatchRecord(tmp_path / "run").summary()):
+            assert told.dollars == pytest.approx(5 * PRICE)
+
+
+async def test_what_is_in_doubt_is_remembered_at_the_price_expected(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Nothing but doubt so far, and no answer has told a price: the next run's limit counts it."""
+    api.drop_next(1000, at="sent")
+    for _ in range(3):
+        summary = await run(
+            api, tmp_path / "run", [fox(n) for n in range(20)], max_cost=4 * PRICE,
+            client={"max_concurrency": 2}, on_doubt="hold",
+        )  # fmt: skip
+        assert api.ledger.totals().charged == 4
+        for told in (summary, BatchRecord(tmp_path / "run").summary()):
+            assert told.doubtful_dollars == pytest.approx(4 * PRICE)
+
+
+async def test_a_guess_gives_way_to_what_is_told(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One job in doubt at a price of the user's; from the first answer on, what it told counts."""
+    monkeypatch.setattr(ProdiaTrade, "facts", lambda *_: Facts())
+    api.drop_next(1, at="sent")
+    options: dict[str, Any] = {"max_cost": 0.81, "price": 0.4, "client": {"max_concurrency": 1}}
+    summary = await run(api, tmp_path / "run", [fox(0)], on_doubt="hold", **options)
+    assert summary.doubtful_dollars == pytest.approx(0.4)
+    for count in (2, 12):
+        summary = await run(api, tmp_path / "run", [fox(n) for n in range(count)], **options)
+        assert (summary.done, summary.stopped) == (count, None), summary
+    assert BatchRecord(tmp_path / "run").summary().doubtful_dollars == pytest.approx(PRICE)
+
+
+async def test_what_is_given_back_stays_paid(tmp_path: Path, api: Emulator) -> None:
+    """Outputs are lost, and made again: each was paid twice, and the sums and the limit say so."""
+    jobs = [fox(n) for n in range(4)]
+    api.fail_next(1, 500, charged=True)
+    client = {"max_concurrency": 1}
+    first = await run(api, tmp_path / "run", jobs, client=client)
+    record = BatchRecord(tmp_path / "run")
+    for path in (tmp_path / "run" / "out").rglob("*.jpg"):
+        path.unlink()
+    assert len(record.verify().missing) == 4
+    for told in (first, record.summary()):
+        assert told.dollars == pytest.approx(4 * PRICE)
+        assert told.doubtful_dollars == pytest.approx(PRICE)
+        assert told.paid_again == 1
+    assert record.summary().done == 0
+    limited = await run(api, tmp_path / "run", jobs, client=client, max_cost=7 * PRICE)
+    assert (limited.done, api.ledger.totals().charged) == (2, 7), limited
+    second = await run(api, tmp_path / "run", jobs, client=client)
+    assert api.ledger.totals().charged == 9
+    for told in (second, record.summary()):
+        assert told.dollars == pytest.approx(8 * PRICE)
+        assert told.doubtful_dollars == pytest.approx(PRICE)
