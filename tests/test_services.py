@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from prodia_async import JobOutcome
+
 TYPE = "inference.flux-fast.schnell.txt2img.v2"
 FILM = "inference.wan2-2.lightning.txt2vid.v0"
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -103,9 +105,28 @@ async def moderated(request: Any, client: AsyncProdia, module: Any, query: Any) 
     return await module.job_response(request, client, job)
 
 
+async def unshown(request: Any, client: AsyncProdia, module: Any, query: Any) -> Any:
+    async def render(outcome: JobOutcome) -> dict[str, Any]:
+        if outcome.index == 0:
+            raise ZeroDivisionError("a secret of the service")
+        return {"url": object() if outcome.index == 1 else "x"}
+
+    answered = module.map_events(request, client, [picture("x")] * 4, render=render)
+    return await answered if asyncio.iscoroutine(answered) else answered
+
+
+async def fed_from_elsewhere(request: Any, client: AsyncProdia, module: Any, query: Any) -> Any:
+    async def bytes_of_mine() -> AsyncIterator[bytes]:
+        raise ConnectionResetError("another service has gone")
+        yield b""
+
+    inputs = [Input(bytes_of_mine, "a.png", size=5)]
+    return await module.job_response(request, client, picture("x"), inputs=inputs)
+
+
 HANDLERS: dict[str, Callable[..., Any]] = {
     "/picture": one, "/film": film, "/batch": batch, "/edit": edit, "/ours": broken_by_us,
-    "/moderated": moderated,
+    "/moderated": moderated, "/unshown": unshown, "/fed": fed_from_elsewhere,
 }  # fmt: skip
 
 
@@ -382,6 +403,79 @@ async def test_no_job_is_run_for_the_rest_of_a_film(kind: str, wanted: str, stat
         got = await caller.get(f"{url}/film?prompt=a", headers={"range": wanted})
         assert got.status_code == status
         assert emulator.ledger.totals().received == (status == 200)
+
+
+@both
+@pytest.mark.parametrize("path", ["picture?prompt=a", "film?prompt=a", "batch?prompt=a&count=1"])
+async def test_no_job_is_run_for_a_head(kind: str, path: str) -> None:
+    """Frameworks hand HEAD to what is there for GET, and whoever checks a link would pay a job."""
+    async with emulated(kind) as (emulator, _, url), httpx.AsyncClient() as caller:
+        got = await caller.head(f"{url}/{path}")
+        assert (got.status_code, got.headers["allow"]) == (405, "GET")
+        assert emulator.ledger.totals().received == 0
+
+
+@both
+async def test_an_event_that_cannot_be_shown_ends_nothing(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other jobs are paid for too; what it cost is told all the same."""
+    async with emulated(kind) as (emulator, _, url), httpx.AsyncClient() as caller:
+        got = await caller.get(f"{url}/unshown")
+        assert emulator.ledger.totals().ran == 4
+    told = events(got.text)
+    by_index = {data["index"]: (name, data) for name, data in told[1:-1]}
+    assert [by_index[index][0] for index in range(4)] == ["failure"] * 2 + ["outcome"] * 2
+    for _, failure in (by_index[0], by_index[1]):
+        assert failure["problem"] == {
+            "title": "Internal error", "status": 500, "may_have_run": True
+        }  # fmt: skip
+        assert failure["dollars"] > 0
+        assert failure["job_id"]
+    name, end = told[-1]
+    assert (name, end["done"], end["failed"]) == ("end", 2, 2)
+    assert end["dollars"] == pytest.approx(sum(data["dollars"] for _, data in told[1:-1]))
+    assert "secret" not in got.text
+    assert len([each for each in caplog.records if each.exc_info]) == 2
+
+
+@both
+async def test_a_reset_of_somebody_elses_is_not_the_callers(kind: str) -> None:
+    """A function of the service's that lost a connection of its own: nobody has left."""
+    async with emulated(kind) as (_, client, url), httpx.AsyncClient() as caller:
+        assert (await caller.get(f"{url}/fed")).status_code == 500
+        assert client.statistics().in_flight == 0
+
+
+async def test_background_tasks_run_behind_every_answer() -> None:
+    """FastAPI hands them over with whatever response a handler returns."""
+    done: list[str] = []
+    with Emulator() as emulator:
+        client = AsyncProdia("a-token-of-mine", base_url=emulator.base_url)
+        app = fastapi.FastAPI()
+        starlette.install(app, client, drain_seconds=2)
+
+        @app.get("/{path}")
+        async def run(
+            path: str, request: fastapi.Request, tasks: fastapi.BackgroundTasks
+        ) -> fastapi.Response:
+            tasks.add_task(done.append, path)
+            if path == "events":
+                return starlette.map_events(request, client, [picture("x")])
+            if path == "film":
+                return await starlette.stream_response(
+                    request, client, Job(FILM, {"prompt": "x"}), accept="video/mp4"
+                )
+            return await starlette.job_response(request, client, picture("x"))
+
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as caller,
+        ):
+            for path in ("picture", "film", "events"):
+                assert (await caller.get(f"/{path}")).status_code == 200
+    assert done == ["picture", "film", "events"]
 
 
 @both

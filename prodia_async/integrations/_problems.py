@@ -114,17 +114,35 @@ def problem_of(error: ProdiaError) -> Problem:
     return Problem(status, headers, body)
 
 
-def no_rest() -> Problem:
-    """Return the answer to a reader that wants the rest of an output that is not kept."""
+def refusal_of(method: str, wanted: str | None = None) -> Problem | None:
+    """
+    Return the answer to a request that no job is worth: for a head alone, or for a rest.
+
+    Frameworks hand HEAD to what is there for GET, and whoever checks a link asks
+    so. And measured: under ``<video>`` Chromium asks for the rest of a film that
+    broke off, some once a second for as long as the page is there.
+
+    Args:
+        method: The request's.
+        wanted: Its Range header, where the answer is an output that is not kept.
+    """
+    headers = {"content-type": PROBLEM_JSON, "cache-control": "no-store"}
+    if method == "HEAD":
+        status, word, title = 405, "head", "What a job answers has no head without the job"
+        headers["allow"] = "GET"
+    elif wanted is not None and wanted.replace(" ", "") != "bytes=0-":
+        status, word, title = 416, "range", "An output that is streamed has no ranges"
+    else:
+        return None
     body = {
-        "type": "urn:prodia-async:range",
-        "title": "An output that is streamed cannot be asked for in ranges",
-        "status": 416,
+        "type": f"urn:prodia-async:{word}",
+        "title": title,
+        "status": status,
         "detail": "It is made anew, and charged anew, each time; nothing was sent now",
         "may_have_run": False,
         "request_id": None,
     }
-    return Problem(416, {"content-type": PROBLEM_JSON, "cache-control": "no-store"}, body)
+    return Problem(status, headers, body)
 
 
 def _status_of(error: ProdiaError) -> tuple[int, str]:

@@ -79,16 +79,6 @@ def stream_headers(job: JobResult | None, request_id: str | None) -> dict[str, s
     return headers
 
 
-def asks_for_a_rest(wanted: str | None) -> bool:
-    """
-    Return whether a Range header asks for anything but all of it.
-
-    Measured: under ``<video>`` Chromium asks for the rest of a film that broke
-    off, some once a second for as long as the page is there. Each would be a job.
-    """
-    return wanted is not None and wanted.replace(" ", "") != "bytes=0-"
-
-
 def ascii_of(value: object) -> str:
     """Write something that came over the network for a header."""
     return "".join(letter for letter in str(value) if " " <= letter <= "~")[:200]
@@ -166,21 +156,27 @@ async def _told(
     outcome: JobOutcome, number: int, totals: dict[str, Any], render: Render
 ) -> tuple[str, int, dict[str, Any]]:
     data: dict[str, Any] = {"index": outcome.index}
-    response, error = outcome.response, outcome.error
+    response = outcome.response
+    error: BaseException | None = outcome.error
+    shown: Mapping[str, Any] = {}
+    try:
+        shown = await render(outcome)
+        json.dumps(shown)
+    except Exception as own:  # noqa: BLE001  (logged; the other jobs are paid for too)
+        shown, error = {}, own
     if response is not None:
-        totals["done"] += 1
         data |= facts_of(response)
         totals["dollars"] = round(totals["dollars"] + (data["dollars"] or 0.0), 6)
-    else:
-        totals["failed"] += 1
-        if isinstance(error, ProdiaError):
-            data["problem"] = problem_of(error).body
-        else:
-            # What a function of the service's own raised is for its log.
-            logger.error("job %d of a map failed", outcome.index, exc_info=error)
-            data["problem"] = {"title": "Internal error", "status": 500, "may_have_run": False}
-    data |= {**await render(outcome), "totals": totals}
-    return ("outcome" if response is not None else "failure"), number, data
+    totals["done" if error is None else "failed"] += 1
+    if isinstance(error, ProdiaError):
+        data["problem"] = problem_of(error).body
+    elif error is not None:
+        # What a function of the service's own raised is for its log.
+        logger.error("job %d of a map failed", outcome.index, exc_info=error)
+        ran = response is not None
+        data["problem"] = {"title": "Internal error", "status": 500, "may_have_run": ran}
+    data |= {**shown, "totals": totals}
+    return ("outcome" if error is None else "failure"), number, data
 
 
 class Opened:

@@ -12,9 +12,9 @@ For services on ``aiohttp.web``.
         return await job_response(request, client, job, accept=WebP())
 
 The same as `prodia_async.integrations.starlette`: answers leave with their
-caller, errors become answers of RFC 9457, and the service's end waits for the
-jobs in flight. To send the client's own requests through an aiohttp session see
-``prodia_async.transports``. It needs the extra ``aiohttp``.
+caller, errors become answers of RFC 9457, the service's end waits for the jobs
+in flight, and a HEAD is answered 405. To send the client's own requests through
+an aiohttp session see ``prodia_async.transports``. It needs the extra ``aiohttp``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._errors import ProdiaError
-from ._problems import no_rest, problem_of
+from ._problems import problem_of, refusal_of
 from ._service import (
     ALIVE_SECONDS,
     CLIENT_CLOSED,
@@ -33,7 +33,6 @@ from ._service import (
     EVENT_STREAM,
     BrokenBodyError,
     Opened,
-    asks_for_a_rest,
     check_open,
     events_of,
     headers_of,
@@ -137,6 +136,8 @@ async def _while_caller_is_there(
                 return None
         return (task.result(),)
     except ConnectionResetError:
+        if not _has_left(request):
+            raise  # what an input was read from
         return None  # it left in the middle of a piece
     finally:
         if not task.done():
@@ -175,6 +176,8 @@ async def job_response(
     Raises:
         ProdiaError: As `AsyncProdia.job` does; `install` makes an answer of it.
     """
+    if (refusal := refusal_of(request.method)) is not None:
+        return _response_of(refusal)
     check_open(client)
     done = await _while_caller_is_there(request, lambda: client.job(job, **options))
     if done is None:
@@ -212,8 +215,9 @@ async def stream_response(
     Raises:
         ProdiaError: As on entering `AsyncProdia.stream`.
     """
-    if asks_for_a_rest(request.headers.get("range")):
-        return _response_of(no_rest())
+    wanted = request.headers.get("range")
+    if (refusal := refusal_of(request.method, wanted)) is not None:
+        return _response_of(refusal)
     check_open(client)
     opened = await _while_caller_is_there(request, lambda: Opened.of(client, job, options))
     if opened is None:
@@ -259,6 +263,8 @@ async def map_events(
     """
     if "last-event-id" in request.headers:
         return web.Response(status=204)
+    if (refusal := refusal_of(request.method)) is not None:
+        return _response_of(refusal)
     check_open(client)
     client.map(jobs, **options)  # says at once what is wrong with it
     headers = {"cache-control": "no-store", "x-accel-buffering": "no", "content-type": EVENT_STREAM}

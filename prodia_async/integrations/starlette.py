@@ -14,8 +14,8 @@ For services on Starlette and FastAPI.
 Answers leave with their caller: when the caller has gone the job is cancelled
 here, and its slot is free within a tenth of a second. (The API cannot cancel:
 what had been sent may run, and be charged.) Errors become answers of RFC 9457,
-and the service's end waits for the jobs in flight. It needs the extra
-``starlette``.
+and the service's end waits for the jobs in flight. For a HEAD no job is run: it
+is answered 405. It needs the extra ``starlette``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ import anyio.from_thread
 import anyio.lowlevel
 
 from .._errors import ProdiaError
-from ._problems import no_rest, problem_of
+from ._problems import problem_of, refusal_of
 from ._service import (
     ALIVE_SECONDS,
     CLIENT_CLOSED,
     DRAIN_SECONDS,
     EVENT_STREAM,
     Opened,
-    asks_for_a_rest,
     check_open,
     events_of,
     headers_of,
@@ -225,6 +224,8 @@ async def job_response(
     Raises:
         ProdiaError: As `AsyncProdia.job` does; `install` makes an answer of it.
     """
+    if (refusal := refusal_of(request.method)) is not None:
+        return _response_of(refusal)
     check_open(client)
     done = await _while_caller_is_there(request.receive, lambda: client.job(job, **options))
     if done is None:
@@ -262,8 +263,9 @@ async def stream_response(
     Raises:
         ProdiaError: As on entering `AsyncProdia.stream`.
     """
-    if asks_for_a_rest(request.headers.get("range")):
-        return _response_of(no_rest())
+    wanted = request.headers.get("range")
+    if (refusal := refusal_of(request.method, wanted)) is not None:
+        return _response_of(refusal)
     check_open(client)
     opened = await _while_caller_is_there(request.receive, lambda: Opened.of(client, job, options))
     if opened is None:
@@ -303,6 +305,8 @@ def map_events(
     """
     if "last-event-id" in request.headers:
         return Response(status_code=204)
+    if (refusal := refusal_of(request.method)) is not None:
+        return _response_of(refusal)
     check_open(client)
     client.map(jobs, **options)  # says at once what is wrong with it
     return _EventResponse(lambda: events_of(client, jobs, render=render, options=options))
@@ -321,6 +325,7 @@ class _OutputResponse(Response):
             await _while_caller_is_there(receive, lambda: self._send(send))
         finally:
             await self._opened.aclose()
+        await _run_background(self)
 
     async def _send(self, send: Send) -> None:
         await _begin(send, self)
@@ -339,6 +344,7 @@ class _EventResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
         await _while_caller_is_there(receive, lambda: self._send(send))
+        await _run_background(self)
 
     async def _send(self, send: Send) -> None:
         await _begin(send, self)
@@ -358,6 +364,12 @@ class _EventResponse(Response):
                         await _more(send, event)
             group.cancel_scope.cancel()
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _run_background(response: Response) -> None:
+    # FastAPI puts what a handler took as its background tasks there.
+    if response.background is not None:
+        await response.background()
 
 
 async def _begin(send: Send, response: Response) -> None:
