@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,6 +19,8 @@ from ._opening import renew
 from ._values import BatchError, BatchProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._ends import Ends
     from ._standing import Standing
 
@@ -29,6 +32,42 @@ _HEARD = frozenset({"SIGINT", "SIGTERM"})
 
 RATE_SECONDS = 10.0
 """What a rate is taken over. Chosen."""
+
+
+_ears: list[socket.socket] = []
+"""Ends of those of this process's runs that hear signals: a signal is for all of them."""
+
+_before: dict[int, Any] = {}
+"""What heard them before, and does again when none of the runs is left."""
+
+
+def _heard(number: int, _: object) -> None:
+    # In the main thread, between two of its instructions: a byte for each of the loops.
+    for each in _ears:
+        with suppress(OSError):
+            each.send(bytes([number]))
+
+
+@contextmanager
+def _hearing() -> Iterator[socket.socket]:
+    """Have what is heard come out of a socket, a byte for each signal, for a block."""
+    ear, mouth = socket.socketpair()
+    with ear, mouth:
+        ear.setblocking(False)
+        mouth.setblocking(False)
+        _ears.append(mouth)
+        try:
+            if len(_ears) == 1:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    _before[number] = signal.signal(number, _heard)
+            yield ear
+        finally:
+            _ears.remove(mouth)
+            while _before and not _ears:
+                each, handler = _before.popitem()
+                # One that is not Python's cannot be put back, and what came after ours stays.
+                if handler is not None and signal.getsignal(each) is _heard:
+                    signal.signal(each, handler)
 
 
 class Watch:
@@ -50,22 +89,17 @@ class Watch:
         if threading.current_thread() is not threading.main_thread():
             task_status.started()
             return
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        before = {each: signal.getsignal(each) for each in numbers}
-        try:
-            with anyio.open_signal_receiver(*numbers) as signals:
-                task_status.started()
-                async for number in signals:
+        with _hearing() as ear:
+            task_status.started()
+            while True:
+                await anyio.wait_readable(ear)
+                for number in ear.recv(16):
                     name = signal.Signals(number).name
                     if self._run.stopped is None:
                         self._run.stop(name)
                         self.tell()
                     else:
                         self._run.stop_now(f"{name}, twice")
-        finally:
-            for each, handler in before.items():
-                if handler is not None:
-                    signal.signal(each, handler)
 
     async def tick(self) -> None:
         count = 0
