@@ -15,10 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 import respx
+from raw_server import Conversation, RawServer
 
 from prodia_async import (
     AsyncProdia,
     CapacityError,
+    ConnectionLostError,
     Input,
     InvalidRequestError,
     Job,
@@ -223,6 +225,49 @@ async def test_a_token_that_the_server_echoes_is_blotted_out(tmp_path: Path) -> 
     kept = b"".join(path.read_bytes() for path in sorted(tmp_path.iterdir()))
     assert TOKEN.encode() not in kept
     assert b"Bearer " + b"*" * len(TOKEN) in kept
+
+
+async def test_a_recording_that_cannot_be_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found before anything is paid; what is found after it costs nobody the answer."""
+    with Emulator() as emulator:
+        (tmp_path / "file").touch()
+        transport = record(tmp_path / "file" / "answers")
+        async with AsyncProdia(TOKEN, base_url=emulator.base_url, transport=transport) as client:
+            with pytest.raises(InvalidRequestError, match="nothing can be recorded in") as caught:
+                await client.job(JOB)
+        assert not caught.value.may_have_run
+        assert emulator.ledger.totals().charged == 0
+        folder = tmp_path / "answers"
+        transport = record(folder)
+        real = transport._keep  # type: ignore[attr-defined]
+
+        def full(*args: object) -> None:
+            shutil.rmtree(folder)
+            real(*args)
+
+        transport._keep = full  # type: ignore[attr-defined]
+        async with AsyncProdia(TOKEN, base_url=emulator.base_url, transport=transport) as client:
+            assert (await client.job(JOB)).output.content
+        assert emulator.ledger.totals().charged == 1
+    assert "was not recorded in" in caplog.text
+
+
+async def test_a_recorded_job_whose_answer_is_lost_is_paid_once(tmp_path: Path) -> None:
+    """What is read to be recorded is sent from a copy, and is sent all the same."""
+
+    def lose(conversation: Conversation) -> None:
+        conversation.charge()
+        conversation.reset()
+
+    with RawServer([lose] * 9) as server:
+        client = AsyncProdia(TOKEN, base_url=server.url, transport=record(tmp_path))
+        with pytest.raises(ConnectionLostError) as caught:
+            await client.job(JOB, inputs=[b"x" * 2_000_000])
+        await client.aclose()
+        assert server.charges == 1
+    assert caught.value.may_have_run
 
 
 async def test_a_token_of_a_letter_spoils_no_recording(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from pathlib import Path
@@ -26,6 +27,7 @@ import anyio.to_thread
 import httpx
 
 from .._errors import InvalidRequestError
+from .._hooks import log
 from .._secret import MIN_SECRET
 from .._show import shown
 
@@ -59,7 +61,8 @@ def record(
     for tests.
 
     Args:
-        folder: Made if it is missing; what it has for the same questions is replaced.
+        folder: Made if it is missing; what it has for the same questions is replaced. An
+            answer that cannot be written there is logged, and handed over all the same.
         transport: What to send through; httpx's own by default.
     """
     return _Recorder(Path(folder), transport or httpx.AsyncHTTPTransport())
@@ -96,6 +99,7 @@ class _Recorder(httpx.AsyncBaseTransport):
         self._asked: Counter[str] = Counter()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await anyio.to_thread.run_sync(self._prepare)
         body = await request.aread()
         secret = request.headers.get("authorization", "").rpartition(" ")[2]
         question = describe(request, body)
@@ -114,11 +118,23 @@ class _Recorder(httpx.AsyncBaseTransport):
         headers = {n: response.headers[n] for n in KEPT_HEADERS if n in response.headers}
         kept = _Answer(response.status_code, headers, content).without(secret)
         question = json.loads(_blotted(json.dumps(question), secret))
-        await anyio.to_thread.run_sync(self._keep, f"{key}-{number}", question, kept)
+        try:
+            await anyio.to_thread.run_sync(self._keep, f"{key}-{number}", question, kept)
+        except OSError as error:
+            # It is paid for, so the one who asked has it all the same.
+            log(logging.WARNING, "an answer was not recorded in %s: %s", self._folder, error)
         return httpx.Response(response.status_code, headers=response.headers, content=content)
 
+    def _prepare(self) -> None:
+        """Find out before anything is paid whether there can be such a folder."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequestError(
+                f"nothing can be recorded in {str(self._folder)!r}: {error.strerror or error}"
+            ) from error
+
     def _keep(self, name: str, question: dict[str, Any], kept: _Answer) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / f"{name}.body").write_bytes(kept.content)
         described = {"asked": question, "status": kept.status, "headers": kept.headers}
         text = json.dumps(described, indent=1, ensure_ascii=False)
