@@ -11,6 +11,7 @@ from ._reader import RecordReader
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
 
 class BatchRecord(RecordReader):
@@ -30,12 +31,22 @@ class BatchRecord(RecordReader):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         path = _checks.path("folder", folder)
-        if "://" in path:
+        self._url = path if "://" in path else None
+        if self._url is not None:
             from ._carry import folder_of  # noqa: PLC0415  (what only stores need)
 
             super().__init__(folder_of(path))
         else:
             super().__init__(Path(path))
+
+    def _give_back(self, numbers: Mapping[int, str]) -> None:
+        if self._url is not None:
+            from ._objects import ObjectRecord  # noqa: PLC0415  (what only stores need)
+
+            store = ObjectRecord(self._url)
+            for key in numbers.values():
+                store.forget(key)
+        super()._give_back(numbers)
 
     def _repr_html_(self) -> str:
         from ._report import strip  # noqa: PLC0415  (what only reports need)

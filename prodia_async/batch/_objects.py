@@ -19,6 +19,7 @@ Everything here blocks; call it in threads.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -261,6 +262,12 @@ class ObjectRecord:
                 except ValueError:
                     continue  # not whole: it is as if it were not there
         return None
+
+    def forget(self, key: str) -> None:
+        """Have a job run again that is done, and whose outputs are lost."""
+        path = self._path(f"{key}.json")
+        with contextlib.suppress(FileNotFoundError):
+            self._tried(f"remove {key}.json", lambda: self._fs.rm_file(path))
 
     def sent(self, key: str) -> Sent | None:
         """Return what is known of a job that may be under way, or ``None``."""

@@ -17,7 +17,7 @@ from ._values import BatchSummary, RecordDamagedError, Row
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -195,6 +195,7 @@ class RecordReader:
         missing: list[int] = []
         wrong: list[int] = []
         unseen: list[int] = []
+        keys: dict[int, str] = {}
         checked = 0
         why = ""
         with self.snapshot() as snapshot:
@@ -206,6 +207,7 @@ class RecordReader:
                     is_whole = all(self._is_whole(each, hashes=hashes) for each in pieces)
                 except FileNotFoundError:
                     missing.append(row.row)
+                    keys[row.row] = row.key
                 except Exception as error:  # noqa: BLE001  (each store has errors of its own)
                     unseen.append(row.row)
                     why = why or f"{type(error).__name__}: {error!s:.200}"
@@ -213,13 +215,14 @@ class RecordReader:
                 else:
                     if not is_whole:
                         wrong.append(row.row)
+                        keys[row.row] = row.key
                 checked += 1
-            if missing and not self._is_there(snapshot.place):
+            if missing and len(missing) == checked and not self._is_there(snapshot.place):
                 # Not even the folder, or the mark of a store: it is elsewhere, or not mounted.
                 unseen, missing, checked = sorted(unseen + missing), [], checked - len(missing)
                 why = why or f"there is nothing at {snapshot.place}"
         if missing or wrong:
-            self._give_back([*missing, *wrong])
+            self._give_back({i: keys[i] for i in (*missing, *wrong)})
         return Verification(
             checked, tuple(missing), tuple(wrong), bool(missing or wrong), tuple(unseen), why
         )
@@ -240,12 +243,12 @@ class RecordReader:
             return int(fs.info(path)["size"]) == piece.size
         return (self.folder / piece.path).stat().st_size == piece.size
 
-    def _give_back(self, numbers: Sequence[int]) -> None:
+    def _give_back(self, numbers: Mapping[int, str]) -> None:
         lock = Lock(self.folder)
         try:
             with closing(connect(self.folder / RECORD, read_only=False)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                give_back(connection, numbers)
+                give_back(connection, list(numbers))
                 connection.execute("COMMIT")
         finally:
             lock.release()

@@ -436,6 +436,20 @@ async def test_a_run_goes_to_a_folder_and_back(options: Any, tmp_path: Path) -> 
     assert options.emulator.ledger.totals().charged == charged + 1
 
 
+async def test_what_a_store_has_lost_is_made_again(options: Any, tmp_path: Path) -> None:
+    """What `verify` gives back, it gives back in the store: the next worker makes it."""
+    given = options(to=f"file://{tmp_path}/run")
+    told = await run(given, ROWS)
+    Path(told[3]["path"].removeprefix("file://")).unlink()
+    found = BatchRecord(given.to).verify()
+    assert (len(found.missing), found.checked, found.returned) == (1, 10, True)
+    record = BatchRecord(given.to)
+    assert (record.summary().done, record.verify().is_whole) == (9, True)
+    assert [each["state"] for each in await run(given, ROWS)] == ["done"] * 10
+    assert options.emulator.ledger.totals().charged == 11
+    assert str(BatchRecord(given.to).verify()) == "10 outputs are there and whole"
+
+
 @pytest.mark.skipif(
     "PYTHONASYNCIODEBUG" in os.environ,
     reason="aiohttp's strict parser, in debug mode, refuses this server's two Server headers",
