@@ -141,6 +141,7 @@ def admit(
     mine: set[int] = set()
     next_free: int | None = None
     opens = []
+    ids = []  # of rows that are done with, as the input has them now
     for row in rows:
         n = places.get(row.n, row.n)
         i = new.get(row.key, under_way.get(row.key, -1))
@@ -161,6 +162,8 @@ def admit(
             is_duplicate = is_another and _duplicate(
                 connection, record, row, n, numbers, session, at
             )
+            if not is_another and row.asked is not None and row.asked.id is not None:
+                ids.append((row.asked.id, held[0]))
             mine.add(held[0])
             outcome: Outcome = {"done": "done", "in doubt": "in doubt"}.get(step, "failed")  # type: ignore[assignment]
             found.placed.append(Placed(outcome, *held[::2], is_duplicate))
@@ -206,6 +209,7 @@ def admit(
         "VALUES(?,?,?,?,?,?,?)",
         opens,
     )
+    connection.executemany("UPDATE job SET id=?1 WHERE i=?2 AND id IS NOT ?1", ids)
     return found
 
 

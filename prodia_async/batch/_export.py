@@ -50,11 +50,18 @@ def manifest_line(row: Row) -> dict[str, Any]:
     request: Mapping[str, Any] = row.request or {}
     config = request.get("config")
     line = {name: getattr(row, name, None) for name in COLUMNS}
-    line["type"] = request.get("type")
-    prompt = (config if isinstance(config, dict) else {}).get("prompt", request.get("prompt"))
-    is_text = prompt is None or isinstance(prompt, str)
-    line["prompt"] = prompt if is_text else json.dumps(prompt, ensure_ascii=False)
+    line["type"] = _text(request.get("type"))
+    config = config if isinstance(config, dict) else {}
+    line["prompt"] = _text(config.get("prompt", request.get("prompt")))
     return line
+
+
+def _text(value: object) -> str | None:
+    """Write what a row has, also one that is no job, so that each format can carry it."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _failures(record: Snapshot) -> Iterator[dict[str, Any]]:
@@ -67,7 +74,9 @@ def _failures(record: Snapshot) -> Iterator[dict[str, Any]]:
                 only_in_memory += 1
             else:
                 failed = {"row": row.row, "state": row.state, "error": row.error}
-                yield {**row.request, "_failed": {**failed, **row.request.get("_failed", {})}}
+                name = {"id": row.id} if row.id else {}
+                told = {**failed, **row.request.get("_failed", {})}
+                yield {**row.request, **name, "_failed": told}
     if only_in_memory:
         log(
             logging.WARNING,

@@ -170,6 +170,18 @@ def test_rows_that_moved_are_not_written_again(record: Record) -> None:
     assert len(set(taken(record))) == 3
 
 
+def test_a_name_that_is_given_later_is_kept(record: Record) -> None:
+    """Of the first row that is equal, wherever it stands; one without a name changes nothing."""
+    for i in range(2):
+        end(record, i)
+    place(record, [row(0, 1, "b"), row(1, 0, "a"), row(2, 1, "again")])
+    place(record, [row(0), row(1)])
+    names = "SELECT i, id FROM job ORDER BY i"
+    assert record.connection.execute(names).fetchall() == [(0, "a"), (1, "b"), (2, "again")]
+    place(record, [row(0, 0, "another")])
+    assert record.connection.execute(names).fetchone() == (0, "another")
+
+
 def test_rows_that_are_no_jobs(record: Record) -> None:
     """They fail under their numbers, once; a row that was mended takes the number over."""
     assert place(record, [bad(0, 100), row(1)]) == [("failed", 0), ("take", 1)]

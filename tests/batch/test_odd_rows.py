@@ -63,6 +63,8 @@ ODD: list[tuple[str, str | None]] = [
     ('{"prompt": "x", "type": "no type at all \\n"}', "JobRefusedError: 400"),
     ('{"prompt": ["a", "b"]}', "JobRefusedError: 400"),
     ('{"prompt": {"a": 1}}', "JobRefusedError: 400"),
+    ('{"prompt": "x", "type": 5}', "no type"),
+    ('{"prompt": "x", "type": "\\ud800"}', "JSON cannot carry job.type"),
     ('{"prompt": "\\ud800", "config": 5}', "config must be an object"),
     ('{"prompt": "x", "jobs": 5}', "JobRefusedError: 400"),
     ('{"prompt": "x", "": 5}', None),
@@ -200,3 +202,16 @@ async def test_a_mapping_of_more_than_the_job(tmp_path: Path, api: Emulator, nam
     assert (summary.done, summary.failed) == (1, 1)
     (row, _) = BatchRecord(tmp_path / "run").rows()
     assert f"the job alone, of type, config and jobs, and this one has {name}=['a.png']" in str(row)
+
+
+async def test_a_name_that_is_given_later(tmp_path: Path, api: Emulator) -> None:
+    """Stands in the manifest and among the failures, though nothing is run again for it."""
+    jobs = [Job(SCHNELL, {"prompt": "x", "steps": steps, **SMALL}) for steps in (1, 1000)]
+    async with batch_in(tmp_path / "run", api) as batch:
+        await batch.run(jobs)
+        await batch.run([BatchJob(job, id=name) for job, name in zip(jobs, "ab", strict=True)])
+    record = BatchRecord(tmp_path / "run")
+    assert [(row.id, row.state) for row in record.rows()] == [("a", "done"), ("b", "failed")]
+    assert record.export(tmp_path / "failures.jsonl") == 1
+    assert [each.id for each in read_jobs(tmp_path / "failures.jsonl")] == ["b"]  # type: ignore[union-attr]
+    assert api.ledger.totals().types[SCHNELL] == 2
