@@ -27,7 +27,7 @@ from .._version import __version__
 from ._lease import RENEWALS, LeaseView
 from ._objects import LEASE, RUN, Done, ObjectRecord, Sent
 from ._rows import Defaults, to_job
-from ._trade import ProdiaTrade, complete_outputs, content_of, why_nothing
+from ._trade import ProdiaTrade, complete_outputs, content_of, no_output
 from ._values import BatchChangedError, BatchError
 
 if TYPE_CHECKING:
@@ -311,12 +311,12 @@ class Worker:
         return await self._finished(asked, key, made, sent.times, began)
 
     async def _finished(self, asked: Asked, key: str, made: Made, times: int, began: float) -> Done:
-        why = why_nothing(asked.type, made)
+        error = no_output(asked.type, made)
         done = Done(
             key=key,
             type=asked.type,
-            state="done" if why is None else "failed",
-            error=why,
+            state="done" if error is None else "failed",
+            error=None if error is None else _words(error),
             job_id=made.job_id,
             seed=made.seed,
             dollars=made.dollars,

@@ -32,7 +32,7 @@ from ._decide import State, after_error, is_in_doubt, may_go_again, paid_attempt
 from ._folder import keep_aside
 from ._outputs import Task
 from ._record import Finish, Promise
-from ._trade import RecalledError, complete_outputs, content_of, why_nothing
+from ._trade import RecalledError, complete_outputs, content_of, no_output
 from ._values import BatchError
 
 if TYPE_CHECKING:
@@ -100,15 +100,15 @@ class Ends:
         """
         assert row.flight is not None  # noqa: S101
         self.count_doubts(row, row.flight.risky)
-        why = why_nothing(row.type, made)
-        end = self.end(row, State.DONE if why is None else State.FAILED)
-        end.error = why
+        error = no_output(row.type, made)
+        end = self.end(row, State.DONE if error is None else State.FAILED)
+        end.error = None if error is None else _say(error)
         end.attempts = row.attempts + made.attempts
         end.refusals = row.refusals + made.refusals
         end.job_id = made.job_id or row.job_id
         end.seed = made.seed
         end.price = None if made.dollars is None else to_nano(made.dollars)
-        if why is not None and end.price is None:
+        if error is not None and end.price is None:
             end.price = end.expected  # it is a failure, and paid for all the same
         task = Task(end, made.outputs, Promise(), row.line)
         kept = Kept(row, made, task)
@@ -127,7 +127,9 @@ class Ends:
             with suppress(Exception):  # which `_end_kept` looks at
                 await task.promise.wait()
             await self._end_kept(kept)
-        if self.answered() or self.suspended:
+        if error is not None:
+            self.troubled(error, "in doubt")  # if no job makes anything, it is not the row
+        elif self.answered() or self.suspended:
             await self.end_suspended_as_failed()
 
     def _landed_is_over(self, kept: Kept) -> None:

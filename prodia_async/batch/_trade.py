@@ -21,7 +21,7 @@ from .._catalogue import load_catalogue
 from .._client import AsyncProdia
 from .._errors import InvalidRequestError, ProdiaError
 from .._keys import Digester, canonical_accept, content_key
-from .._models import Job, JobRequest, as_input, wire_job
+from .._models import Job, JobRequest, NoOutputError, as_input, wire_job
 from .._requests import encode_json
 from .._retry import GIVE_UP, RetryPolicy
 from .._show import shown
@@ -428,7 +428,7 @@ def _price(job: Any) -> float | None:
     return dollars if dollars is not None and 0 <= dollars < 1e6 else None
 
 
-def why_nothing(job_type: str, made: Made) -> str | None:
+def no_output(job_type: str, made: Made) -> NoOutputError | None:
     """
     Return why an answer is none though its job ended well; ``None`` for one that is.
 
@@ -439,7 +439,7 @@ def why_nothing(job_type: str, made: Made) -> str | None:
     known = catalogued(job_type)
     if known is not None and not (known.outputs.media or known.outputs.note):
         return None
-    return "NoOutput: the job completed without an output, and is taken to have been paid for"
+    return NoOutputError("the job completed without an output, and is taken to be paid for")
 
 
 def content_of(output: Output) -> Content:

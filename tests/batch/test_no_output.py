@@ -6,12 +6,14 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from raw_server import JOB_PART, OUTPUT_PART, RawServer, http, multipart, part, say
 
 from prodia_async import AsyncProdia, Job, RetryPolicy
 from prodia_async.batch import Batch, BatchRecord
 from prodia_async.batch._cluster import Worker, WorkerOptions
+from prodia_async.batch._decide import DOUBTS
 from prodia_async.batch._record import Record
 
 if TYPE_CHECKING:
@@ -102,3 +104,23 @@ async def test_only_a_type_that_makes_none_is_done_without(
     with RawServer([say(NOTHING)]) as server:
         summary = await run(server.url, tmp_path / "run", job)
     assert (summary.done, summary.failed) == (done, 1 - done)
+
+
+async def test_a_server_that_makes_nothing_any_more_does_not_burn_the_list(tmp_path: Path) -> None:
+    """Each is paid: after a few one at a time asks, and waits longer each time."""
+    with RawServer([say(http(body=multipart(JOB_PART, OUTPUT_PART)))] + [say(NOTHING)] * 60) as it:
+        async with (
+            AsyncProdia("any", base_url=it.url, max_concurrency=2) as client,
+            Batch(tmp_path / "run", client, progress=False, signals=False) as batch,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(stop_after, batch, 3.5)
+            summary = await batch.run(Job(SCHNELL, {"seed": n}) for n in range(60))
+    assert (summary.done, summary.in_doubt) == (1, 0)
+    assert DOUBTS <= summary.failed <= DOUBTS + 4, summary
+    assert summary.stopped
+
+
+async def stop_after(batch: Batch, seconds: float) -> None:
+    await anyio.sleep(seconds)
+    batch.stop()
