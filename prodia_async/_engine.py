@@ -627,7 +627,6 @@ class _Flight(Generic[T]):
             attempts=attempts.all,
             request_id=self._reply.request_id if self._reply else None,
             fate="ran" if stage == "reading" else last.fate if last and self._stage else None,
-            may_have_run=attempts.may_have_run or stage == "reading",
         )
         error.tell(**self._vocabulary.partial())
         self._vocabulary.forget()

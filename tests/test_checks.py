@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prodia_async._checks import flag, integer, number, optional, path, seconds, string
+from prodia_async._checks import flag, header, integer, number, optional, path, seconds, string
 from prodia_async._errors import InvalidRequestError
 from prodia_async._show import shown
 
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_NUMBERS = [math.nan, "1", None, True, 10**400, 10**5000, [1], b"1"]
+
+
+def test_a_header_is_returned_as_it_is_sent() -> None:
+    """Its name in lower case, and no blank around its value; what it cannot be says its name."""
+    assert header("it", "X-Mine", " \tXa b\t") == ("x-mine", "Xa b")
+    for name, value, said in (
+        ("a b", "x", "'a b' in it is no header name"),
+        (b"a", "x", "<1 bytes> in it is no header name"),
+        ("Host", "x", "'Host' cannot be set by it; the client does"),
+        ("a", "\u00e9", "the value of 'a' in it must be plain ASCII"),
+        ("a", b"x", "the value of 'a' in it must be plain ASCII"),
+    ):
+        with pytest.raises(InvalidRequestError) as caught:
+            header("it", name, value)
+        assert caught.value.message == said
 
 
 @pytest.mark.parametrize(

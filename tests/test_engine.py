@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import time
 import tracemalloc
 from dataclasses import replace
@@ -774,7 +775,7 @@ async def test_a_header_that_a_hook_may_not_send(
     assert "x-user" not in request.head
     (said,) = ours(caplog)
     assert said.startswith("inference.ping.v1: ")
-    assert "the headers of a hook" in said
+    assert re.search(r" (in|by) the headers of a hook(;| is| must)", said)
     assert "it is left out" in said
     assert str(value) not in said
 

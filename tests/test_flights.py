@@ -578,6 +578,43 @@ async def test_draining() -> None:
 
 
 @on_both_loops
+async def test_a_drain_waits_for_what_was_sent() -> None:
+    """It returns when that has ended, and nothing was left."""
+
+    async def slow(_: Any) -> Any:
+        await anyio.sleep(0.1)
+        return Reply()
+
+    async with world(slow, still=False) as w:
+        found: list[Any] = []
+
+        async def run() -> None:
+            found.append(await w.run())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await anyio.wait_all_tasks_blocked()
+            assert await w.engine.drain(5) == ()
+            assert len(found) == 1
+
+
+@on_both_loops
+async def test_a_drain_tells_of_a_job_that_waits_out_a_refusal() -> None:
+    """It was sent, and is sent no more; that it ends before the connections go hides it not."""
+    async with world(CapacityError("busy", status_code=429, retry_after=60.0), still=False) as w:
+        async with anyio.create_task_group() as group:
+
+            async def run() -> None:
+                with pytest.raises(ConnectError):
+                    await w.run(index=5)
+
+            group.start_soon(run)
+            await anyio.wait_all_tasks_blocked()
+            left = await w.engine.drain(0.05)
+    assert [(each.index, each.may_have_run) for each in left] == [(5, False)]
+
+
+@on_both_loops
 async def test_a_job_that_waited_while_its_client_drained_is_not_sent(
     starts: Callable[..., list[float]],
 ) -> None:
@@ -1293,6 +1330,22 @@ async def test_a_deadline_that_passes_while_an_answer_is_read(
     assert (error.job_id, error.request_id, error.may_have_run) == ("j-1", "r-1", True)
     assert [each.fate for each in error.attempts] == [error.fate] == ["ran"]
     assert words.forgot >= 1
+
+
+@on_both_loops
+async def test_a_deadline_that_passes_between_two_steps_of_a_reader() -> None:
+    """The attempt goes on, and the job ran all the same: so it is told inside the block too."""
+    async with world(Reply(200, x_request_id="r-1"), still=False) as w:
+        flight = w.engine.flight(REQUEST, Words(), terms(deadline=0.05))
+        exchange = await flight.within(flight.begin)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await exchange.within(anyio.sleep_forever)
+        error = caught.value
+        assert (error.stage, error.retry_after, error.fate) == ("reading", None, "ran")
+        assert (error.request_id, error.may_have_run, error.attempts) == ("r-1", True, ())
+        assert "its answer had begun when it passed" in error.message
+        await exchange.end(error)
+    assert [each.fate for each in error.attempts] == ["ran"]
 
 
 @pytest.mark.parametrize(
