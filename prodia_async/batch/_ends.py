@@ -33,7 +33,7 @@ from ._folder import keep_aside
 from ._outputs import Task
 from ._record import Finish, Promise
 from ._trade import RecalledError, complete_outputs, content_of, no_output
-from ._values import BatchError
+from ._values import NO_FOLDER, BatchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,7 +221,7 @@ class Ends:
             )
         if what:
             self.note(what, most=20)
-        self._run.stop("the folder cannot be written any more")
+        self._run.stop(NO_FOLDER)
 
     async def failed(self, row: Going, error: Exception) -> None:
         """Decide what a row's error means for it, and write it down."""

@@ -59,15 +59,19 @@ class Figures:
     types: Sequence[tuple[str, int]]
     refusals: int
 
+    @property
+    def jobs(self) -> int:
+        """How many jobs are done; rows that are equal to one are none of their own."""
+        return sum(count for _, count in self.times)
+
     def percentile(self, share: float) -> float | None:
         """Return the seconds that this share of the jobs did not exceed."""
-        total = sum(count for _, count in self.times)
-        if not total:
+        if not self.times:
             return None
         seen = 0
         for seconds, count in self.times:
             seen += count
-            if seen >= share * total:
+            if seen >= share * self.jobs:
                 return seconds
         return self.times[-1][0]
 
@@ -161,10 +165,15 @@ def causes(
         counts[key] += 1
         first.setdefault(key, (i, text))
     listed = [
-        Cause(count, key[0], first[key][1], first[key][0], advice(first[key][1]), key[1])
+        Cause(count, key[0], first[key][1], first[key][0], _advice(first[key][1], key[1]), key[1])
         for key, count in counts.most_common(MOST_CAUSES)
     ]
     return listed, others + sum(counts.values()) - sum(cause.count for cause in listed)
+
+
+def _advice(error: str, is_doubt: bool) -> str:
+    said = advice(error)
+    return f"{said} {DOUBT}" if is_doubt and DOUBT not in said else said
 
 
 def alike(error: str) -> str:
@@ -175,6 +184,8 @@ def alike(error: str) -> str:
     return text[:160]
 
 
+DOUBT = "It may have been paid. The next run sends it again, unless --on-doubt hold."
+
 ADVICE = {
     "Invalid": "The row is no job. Mend the file and run it again: what is done stays done.",
     "BadRequestError": "The server refuses the settings; nothing was charged. Mend the rows.",
@@ -182,9 +193,9 @@ ADVICE = {
     "JobRefusedError": "The server refuses it and did not run it. Mend the rows.",
     "InvalidRequestError": "It was never sent. Mend the row or its input files.",
     "ServerError": "A fault of the service. Run it again with --retry-failed.",
-    "InDoubt": "It may have been paid. The next run sends it again, unless --on-doubt hold.",
+    "InDoubt": DOUBT,
     "JobNotFoundError": "The result expired before it was collected. The next run makes it again.",
-    "ConnectionLostError": "The connection broke after it was sent; it may have been paid.",
+    "ConnectionLostError": "The connection broke after it was sent.",
     "APITimeoutError": "No answer came in time; a larger timeout waits longer.",
     "DeadlineExceededError": "Its deadline was too short for a busy server.",
     "PayloadTooLargeError": "Its input files are too large for this type.",

@@ -13,7 +13,7 @@ from ._opening import RECORD, give_back
 from ._outputs import MARK, open_store
 from ._record import connect
 from ._snapshot import Piece, Snapshot, read_output, read_piece
-from ._values import BatchSummary, RecordDamagedError, Row
+from ._values import BatchSummary, RecordDamagedError, Row, counted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,7 +58,7 @@ class Verification:
             else ""
         )
         return (
-            f"{self.checked:,} outputs checked, {len(self.missing):,} missing, "
+            f"{counted(self.checked, 'output')} checked, {len(self.missing):,} missing, "
             f"{len(self.wrong):,} damaged{back}{unseen}"
         )
 

@@ -22,7 +22,7 @@ from .._version import __version__
 from ._figures import figures, money_line
 from ._folder import written_whole
 from ._pictures import data_uri, evenly, extremes, prompt_of, thumbnail
-from ._values import BatchError, dollars_text, seconds_text
+from ._values import NO_FOLDER, NO_WORD, BatchError, counted, dollars_text, seconds_text
 
 if TYPE_CHECKING:
     from ._figures import Figures
@@ -87,11 +87,12 @@ def report(record: Snapshot, base: Path) -> str:
         sessions=sessions,
         tiles=_tiles(summary, found),
         throughput=_safe(throughput_svg(found)),
+        narrow=_safe(throughput_svg(found, width=4.2)),
         latency=_safe(latency_svg(found)),
         has_times=bool(found.times),
         has_curve=len(found.throughput) > 1,
         percentiles=[
-            (name, seconds_text(value))
+            (name, f"{1000 * value:.0f} ms" if value < 1 else seconds_text(value))
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
             if (value := found.percentile(share)) is not None
         ],
@@ -105,7 +106,8 @@ def report(record: Snapshot, base: Path) -> str:
             for name, some in odd.items()
             if (pictures := _pictures(record, some, base, budget))
         ],
-        shown=len(rows),
+        jobs=found.jobs,
+        refusals=found.refusals,
         summary=summary,
     )
 
@@ -125,7 +127,8 @@ def _state(summary: BatchSummary, *, running: bool) -> tuple[str, str]:
     if running:
         return "running", "going"
     if summary.stopped:
-        return f"stopped: {summary.stopped}", "bad"
+        is_bad = summary.stopped in {NO_WORD, NO_FOLDER}
+        return f"stopped: {summary.stopped}", "bad" if is_bad else "warn"
     if summary.failed and not summary.done:
         return "finished, all failed", "bad"
     if summary.failed or summary.in_doubt:
@@ -133,22 +136,25 @@ def _state(summary: BatchSummary, *, running: bool) -> tuple[str, str]:
     return "finished", "good"
 
 
-def _tiles(summary: BatchSummary, found: Figures) -> list[tuple[str, str, str]]:
-    rows = summary.done + summary.failed + summary.in_doubt
+def _tiles(summary: BatchSummary, found: Figures) -> list[tuple[str, str, str, str]]:
+    rows = summary.done + summary.failed + summary.in_doubt + summary.left
     rate = summary.done / summary.seconds if summary.seconds else 0.0
     failed = f"{summary.failed:,} failed, {summary.in_doubt:,} in doubt"
+    if summary.left:
+        failed += f", {summary.left:,} left"
     if summary.duplicates:
-        failed += f", {summary.duplicates:,} duplicates"
-    money = [money_line(summary.dollars, summary.done - summary.duplicates)]
+        failed += f", {counted(summary.duplicates, 'duplicate')}"
+    busy = "busy server (429), waited out" if found.refusals else "the server was never busy (429)"
+    money = [money_line(summary.dollars, found.jobs)]
     if summary.doubtful_dollars:
         money.append(f"up to {dollars_text(summary.doubtful_dollars)} more in doubt")
     if summary.paid_again:
         money.append(f"{summary.paid_again:,} perhaps paid twice")
     return [
-        ("done", f"{summary.done:,} / {rows:,}", failed),
-        ("dollars", dollars_text(summary.dollars), "; ".join(each for each in money if each)),
-        ("time", seconds_text(summary.seconds), f"{rate:.3g} a second" if rate else ""),
-        ("refused", f"{found.refusals:,}", "busy server (429), waited out"),
+        ("done", f"{summary.done:,}", f"/ {rows:,}", failed),
+        ("dollars", dollars_text(summary.dollars), "", "; ".join(each for each in money if each)),
+        ("time", seconds_text(summary.seconds), "", f"{rate:.3g} a second" if rate else ""),
+        ("refused", f"{found.refusals:,}", "", busy),
     ]
 
 
@@ -188,12 +194,14 @@ def facts(row: Row) -> str:
 
 
 def link(record: Snapshot, row: Row, base: Path) -> str:
-    """Return where a row's output lies, as a link from a folder."""
+    """Return where a row's output lies, as a link from a folder; empty where it leads nowhere."""
     if row.path is None:
         return ""
     if "://" in row.path:
-        return row.path
+        return row.path if row.path.startswith(("http://", "https://", "file://")) else ""
     path = record.folder / (row.shard or row.path)
+    if not path.is_file():
+        return ""
     return quote(os.path.relpath(path, base).replace(os.sep, "/"))
 
 
@@ -224,7 +232,8 @@ def _svg(figure: Any) -> str:
     from matplotlib import rc_context  # noqa: PLC0415  (an extra)
 
     written = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "prodia-async"}):
+    salt = f"prodia-async {figure.get_figwidth()}"  # no two on a page have a name in common
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -235,18 +244,25 @@ def _svg(figure: Any) -> str:
     return re.sub(r'width="[0-9.]+pt" height="[0-9.]+pt"', 'class="plot"', svg, count=1)
 
 
-def throughput_svg(found: Figures) -> str:
-    """Draw rows done a second, and refusals, over the time of all runs."""
+def throughput_svg(found: Figures, width: float = 6.4) -> str:
+    """
+    Draw rows done a second, and refusals, over the time of all runs.
+
+    Args:
+        found: What is drawn.
+        width: In inches: a telephone makes a wide one so small that nobody can read it.
+    """
     if len(found.throughput) < 2:
         return ""
-    figure, axes = _figure(6.4, 2.45)
+    figure, axes = _figure(width, 2.45)
     scale, unit = _unit(found.throughput[-1][0])
+    axes.xaxis.get_major_locator().set_params(integer=scale == 1)
     x = [at / scale for at, _, _ in found.throughput]
     done = [rate for _, rate, _ in found.throughput]
     refused = [rate for _, _, rate in found.throughput]
     axes.fill_between(x, done, color=_DONE, alpha=0.18, linewidth=0)
     axes.plot(x, done, color=_DONE, linewidth=1.4)
-    if any(refused):
+    if found.refusals:
         axes.plot(x, refused, color=_REFUSED, linewidth=1.2)
     for at in found.breaks:
         axes.axvline(at / scale, color=_MUTED, linewidth=0.8, linestyle=(0, (2, 3)))

@@ -17,7 +17,7 @@ from ._folder import FLIGHT, Reserve, boot_id, is_process, marks_of
 from ._opening import is_same_boot, money
 from ._outputs import open_store, relative, settled
 from ._record import Finish, get, shard_name, unpacked_id
-from ._values import BatchSummary, RecordDamagedError, Row
+from ._values import NO_WORD, BatchSummary, RecordDamagedError, Row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -142,6 +142,9 @@ class Snapshot:
                 "SELECT i, state, ifnull(open.expected, 0) FROM open LEFT JOIN job USING(i)"
             ).fetchall()
             told, doubtful, again = money(connection)
+            (first,) = connection.execute(
+                "SELECT count(*) FROM job WHERE state=4 AND again > 0"
+            ).fetchone()
             for i, before, expected in under_way:
                 row = self._open.get(i)
                 if row is None:
@@ -174,7 +177,7 @@ class Snapshot:
         stopped, count = None, 0
         if last is not None and not self.is_running:
             number, is_over, why = last
-            stopped = why if is_over is not None else "the process ended without a word"
+            stopped = why if is_over is not None else NO_WORD
             # Of a process that died nobody knows more than what it had taken up.
             open_states = [self._open[i].state for i, *_ in under_way if i in self._open]
             count = len(under_way) - sum(state in _OF for state in open_states)
@@ -187,7 +190,7 @@ class Snapshot:
             duplicates=duplicates,
             dollars=told / NANO,
             doubtful_dollars=doubtful / NANO,
-            paid_again=again,
+            paid_again=again - first,  # the first payment of one in doubt is no second one
             seconds=float(seconds or 0.0),
             stopped=stopped,
         )

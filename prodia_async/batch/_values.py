@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Confidence: TypeAlias = Literal["known", "estimated", "unknown"]
 """How sure a figure is: told by answers of this run; from a table; by nobody."""
 
+NO_WORD = "the process ended without a word"
+NO_FOLDER = "the folder cannot be written any more"
+"""Why a run stopped though nobody wanted it to."""
+
 EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_BROKEN = 0, 1, 2, 3
 
 
@@ -189,8 +193,8 @@ class BatchPlan:
     def __str__(self) -> str:
         lines = [
             (
-                f"{self.rows:,} row{'' if self.rows == 1 else 's'}: {self.to_run:,} to run, "
-                f"{self.done:,} done already, {self.duplicates:,} duplicates, "
+                f"{counted(self.rows, 'row')}: {self.to_run:,} to run, {self.done:,} done already, "
+                f"{counted(self.duplicates, 'duplicate')}, "
                 f"{self.invalid_count:,} invalid"
             ),
         ]
@@ -200,7 +204,7 @@ class BatchPlan:
         lines.append(f"time: {_figure(self.seconds, seconds_text)}")
         lines += [f"line {row.line}: {row.why}" for row in self.invalid[:10]]
         if self.invalid_count > 10:
-            lines.append(f"and {self.invalid_count - 10:,} more invalid rows")
+            lines.append(f"and {counted(self.invalid_count - 10, 'more invalid row')}")
         lines += [f"different: {each}" for each in self.differences]
         lines += [f"  {sample}" for sample in self.samples]
         return "\n".join(lines)
@@ -326,6 +330,11 @@ def dollars_text(dollars: float) -> str:
     if dollars == 0 or dollars >= 1:
         return f"${dollars:,.2f}"
     return f"${dollars:.2g}" if dollars < 0.01 else f"${dollars:.3f}".removesuffix("0")
+
+
+def counted(number: int, thing: str) -> str:
+    """Write how many there are: ``1 row``, ``2 rows``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def seconds_text(seconds: float) -> str:

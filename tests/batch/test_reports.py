@@ -30,6 +30,7 @@ from prodia_async.batch._figures import Figures, advice, alike, causes, curve
 from prodia_async.batch._outputs import relative, safe_ext
 from prodia_async.batch._progress import PLAIN_SECONDS, Plain, bar, shower
 from prodia_async.batch._record import is_kept, packed_id, unpacked_id
+from prodia_async.batch._report import throughput_svg
 from prodia_async.batch._values import dollars_text, seconds_text
 from prodia_async.emulator import Emulator
 
@@ -92,7 +93,7 @@ def test_a_plan_in_words() -> None:
         samples=("{}",), differences=("type was 'a' and is 'b'",),
     )  # fmt: skip
     text = str(plan)
-    assert text.startswith("30 rows: 5 to run, 2 done already, 1 duplicates, 15 invalid\n")
+    assert text.startswith("30 rows: 5 to run, 2 done already, 1 duplicate, 15 invalid\n")
     assert "before: 3 failed, 4 in doubt" in text
     assert "cost: $0.013 (estimated)" in text or "cost: $0.012 (estimated)" in text
     assert "time: unknown" in text
@@ -297,6 +298,43 @@ async def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
     assert not re.search(r"#0[0-9]0[0-9]0[0-9]\b", text), "a colour of the plots was not replaced"
     elsewhere = record.write_report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert "run/out/000" in elsewhere
+
+
+async def test_a_page_says_what_is_so(tmp_path: Path) -> None:
+    """One is no plural; what is in doubt was not paid twice; a file that is gone is no link."""
+    with Emulator() as api:
+        api.drop_next(1, at="sent")
+        jobs = [{**JOB, "config": {**JOB["config"], "prompt": "a fox", "seed": n}} for n in (1, 2)]
+        await batched(tmp_path / "run", api, [*jobs, jobs[1]], on_doubt="hold")
+    record = BatchRecord(tmp_path / "run")
+    assert record.summary().paid_again == 0
+    text = record.write_report().read_text(encoding="utf-8")
+    assert "perhaps paid twice" not in text
+    assert "What was made" in text
+    assert "0 failed, 1 in doubt, 1 duplicate<" in text
+    assert "<b>2 <small>/ 3</small></b>" in text
+    assert "unless --on-doubt hold." in text
+    assert "refused a second" not in text
+    assert len(Page(text).links) == 2
+    (path,) = (tmp_path / "run").rglob("*.jpg")
+    path.unlink()
+    text = record.write_report().read_text(encoding="utf-8")
+    assert Page(text).links == []
+    assert '<span class="none">row 1</span>' in text
+    assert record.verify().missing == (1,)
+
+
+def test_the_plots_can_be_read_on_a_telephone() -> None:
+    """A narrow one stands in the place of a wide one, and they share no names."""
+    found = Figures([(1.0, 3)], [(0.0, 1.0, 0.5), (1.0, 2.0, 0.0)], [], [], 0, [], 1)
+    wide, narrow = throughput_svg(found), throughput_svg(found, width=4.2)
+    widths = [float(re.search(r'viewBox="0 0 ([0-9.]+)', svg)[1]) for svg in (wide, narrow)]  # type: ignore[index]
+    assert widths[0] > 440
+    assert widths[1] < 320
+    names = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (wide, narrow)]
+    referred = [set(re.findall(r"url\(#([^)]+)\)", svg)) for svg in (wide, narrow)]
+    assert referred[0] <= names[0]
+    assert not referred[0] & referred[1]
 
 
 async def test_a_grid_shows_itself(tmp_path: Path) -> None:
@@ -534,7 +572,7 @@ async def test_what_is_shown_is_of_one_moment(
     monkeypatch.setattr(owner, place, meanwhile)
     page = record.write_report().read_text(encoding="utf-8")
     count = 7 if place == "_is_alive" else 6  # which is asked before the moment
-    assert f"<b>{count} / {count}</b>" in page
+    assert f"<b>{count} <small>/ {count}</small></b>" in page
     assert page.count('src="data:image/webp') == count
     assert f"All {count} " in page
     shown = record._repr_html_()
