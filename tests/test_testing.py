@@ -227,6 +227,20 @@ async def test_a_token_that_the_server_echoes_is_blotted_out(tmp_path: Path) -> 
     assert b"Bearer " + b"*" * len(TOKEN) in kept
 
 
+async def test_a_recording_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    """Of the same question nothing older is left, which would be given after the new answers."""
+    given = [answer(JOB, [each]) for each in (b"old 1", b"old 2", b"old 3", b"other", b"new")]
+    other = Job(JOB.type, {"prompt": "a dog"})
+    for jobs in ([JOB, JOB, JOB, other], [JOB]):
+        transport = record(tmp_path, transport=httpx.MockTransport(lambda _: given.pop(0)))
+        async with AsyncProdia(TOKEN, transport=transport) as client:
+            for job in jobs:
+                await client.job(job)
+    async with AsyncProdia("none", transport=replay(tmp_path)) as client:
+        again = [await client.job(job) for job in (JOB, JOB, other)]
+    assert [each.output.content for each in again] == [b"new", b"new", b"other"]
+
+
 async def test_a_recording_that_cannot_be_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

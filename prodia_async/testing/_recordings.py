@@ -119,7 +119,7 @@ class _Recorder(httpx.AsyncBaseTransport):
         kept = _Answer(response.status_code, headers, content).without(secret)
         question = json.loads(_blotted(json.dumps(question), secret))
         try:
-            await anyio.to_thread.run_sync(self._keep, f"{key}-{number}", question, kept)
+            await anyio.to_thread.run_sync(self._keep, key, number, question, kept)
         except OSError as error:
             # It is paid for, so the one who asked has it all the same.
             log(logging.WARNING, "an answer was not recorded in %s: %s", self._folder, error)
@@ -134,7 +134,12 @@ class _Recorder(httpx.AsyncBaseTransport):
                 f"nothing can be recorded in {str(self._folder)!r}: {error.strerror or error}"
             ) from error
 
-    def _keep(self, name: str, question: dict[str, Any], kept: _Answer) -> None:
+    def _keep(self, key: str, number: int, question: dict[str, Any], kept: _Answer) -> None:
+        if number == 1:  # what an earlier recording has more would be given after it
+            for old in self._folder.glob(f"{key}-*"):
+                if int(old.stem.rpartition("-")[2]) > self._asked[key]:
+                    old.unlink()
+        name = f"{key}-{number}"
         (self._folder / f"{name}.body").write_bytes(kept.content)
         described = {"asked": question, "status": kept.status, "headers": kept.headers}
         text = json.dumps(described, indent=1, ensure_ascii=False)
