@@ -176,6 +176,8 @@ class Batch:
                         "submit": self._options.submit,
                         "on_doubt": self._options.on_doubt,
                         "max_cost": self._options.max_cost,
+                        "server": self._trade.server,
+                        "also": self._options.also,
                     },
                     lease_seconds=self._options.lease_seconds,
                 )

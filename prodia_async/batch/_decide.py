@@ -6,6 +6,7 @@ The decisions of a batch: plain functions and plain objects; nobody here waits, 
 `is_in_doubt`   whether a row that came to no end may have been paid
 `after_error`   what a job's error means for it: failed, in doubt, not consumed
 `may_go_again`  whether a job that came to nothing may be sent once more
+`ask_again_in`  when a job that is with the server is asked about anew
 `Purse`         whether one more job may be paid for
 `Outage`        whether the API is down, and when to ask again
 `differences`   whether these are other jobs than those the folder is for
@@ -154,6 +155,34 @@ def may_go_again(doubts: int, *, on_doubt: OnDoubt, is_retried: bool) -> bool:
         is_retried: Whether that was done in this run already.
     """
     return not doubts or (on_doubt == "retry" and not is_retried)
+
+
+ASK_AGAIN_SECONDS = (2.0, 4.0, 8.0)
+"""Waits before a job whose id is known is asked about anew, after all questions failed. Chosen."""
+
+MOST_DENIALS = 2
+"""
+So often the server may deny a job that it has taken, and whose result must be there still.
+Chosen: six seconds in all, and replicas of a store agree within a second or two.
+"""
+
+
+def ask_again_in(times: int, *, is_denied: bool, left: float) -> float | None:
+    """
+    Decide when a job that is with the server is asked about anew.
+
+    Args:
+        times: How often it was asked about in vain before.
+        is_denied: Whether the server knows no such job.
+        left: Seconds until its result expires.
+
+    Returns:
+        The seconds until then; ``None`` when it is not asked about any more in this run.
+    """
+    most = MOST_DENIALS if is_denied else len(ASK_AGAIN_SECONDS)
+    if times >= most or (is_denied and left <= 0):
+        return None
+    return ASK_AGAIN_SECONDS[times]
 
 
 # Money.

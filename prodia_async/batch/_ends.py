@@ -28,7 +28,15 @@ from .._errors import (
 )
 from .._hooks import log
 from .._show import printable, words_of
-from ._decide import State, after_error, is_in_doubt, may_go_again, paid_attempts, to_nano
+from ._decide import (
+    State,
+    after_error,
+    ask_again_in,
+    is_in_doubt,
+    may_go_again,
+    paid_attempts,
+    to_nano,
+)
 from ._folder import keep_aside
 from ._outputs import Task
 from ._record import Finish, Promise
@@ -48,9 +56,6 @@ MOST_ENDED = 256
 
 MOST_LATE = 5
 """So often a row's deadline may pass before it is sent; then it has failed. Chosen."""
-
-ASK_AGAIN_SECONDS = (2.0, 4.0, 8.0)
-"""Waits before a job whose id is known is asked about anew, after all questions failed. Chosen."""
 
 
 _OURS: dict[str, bool] = {"was_sent": True, "are_exact": True}
@@ -290,16 +295,19 @@ class Ends:
         if not isinstance(error, JobFailedError | JobNotFoundError):
             # It was left with the server and is paid, and nothing of it is to be had now.
             self.troubled(error, "in doubt")
+        is_denied = isinstance(error, JobNotFoundError)
+        now = self._run.clock()
+        wait = ask_again_in(row.returned, is_denied=is_denied, left=row.expires - now)
         if isinstance(error, JobFailedError):
             await self.end_row(row, State.FAILED)
-        elif isinstance(error, JobNotFoundError):
+        elif wait is not None and not self._run.stopped:
+            row.not_before = now + wait
+            row.returned += 1
+            self._run.delayed.append(row)
+        elif is_denied and not (wait and self._run.stopped):
             # It was submitted, and nobody will ever see what it made.
             self.may_be_paid(row, 1)
             await self.go_again_or_end(row)
-        elif row.returned < len(ASK_AGAIN_SECONDS) and not self._run.stopped:
-            row.not_before = self._run.clock() + ASK_AGAIN_SECONDS[row.returned]
-            row.returned += 1
-            self._run.delayed.append(row)
         else:
             # It stays with the server under its id, for the next run; under way, so that an
             # equal row is not sent.

@@ -30,6 +30,7 @@ class Going:
         held: What the record has it for, since an earlier run; it stays so until this one
             has come to another end.
         risky: How often this run has sent it and may have paid for it in vain.
+        expires: Until when what it made can be had, by the clock of the run.
         late: How often its deadline passed before it was sent.
         answered: For how many of all such times it was sent once more.
         is_again: Whether it was sent last for one of them.
@@ -52,6 +53,7 @@ class Going:
     job_id: str | None = None
     retried: bool = False
     returned: int = 0
+    expires: float = 0.0
     not_before: float = 0.0
     equal: int = 0
     began: float = 0.0

@@ -30,6 +30,7 @@ from ._record import (
     put,
     wall,
 )
+from ._trade import RESULT_SECONDS
 from ._values import BatchChangedError, BatchError, FolderInUseError, RecordDamagedError
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def open_folder(
     Raises:
         FolderInUseError: Another run, alive, holds it.
         RecordDamagedError: Its record cannot be read.
-        BatchChangedError: It was made with another layout or for another API.
+        BatchChangedError: It was made with another layout or for another API, or jobs are left
+            with another server.
         BatchError: It cannot be written, or lies where a record is not safe.
     """
     try:
@@ -187,6 +189,7 @@ def _open(  # noqa: PLR0917  (all that a folder is)
     epoch = float(get(connection, "began"))
     kept = reserve.rows()
     arrived, damaged = take_in(record, folder)
+    before = connection.execute("SELECT settings FROM session ORDER BY s DESC LIMIT 1").fetchone()
     session = connection.execute(
         "INSERT INTO session(began, pid, host, settings) VALUES(?,?,?,?)",
         (wall(), os.getpid(), socket.gethostname(), json.dumps(settings, default=str)),
@@ -195,6 +198,7 @@ def _open(  # noqa: PLR0917  (all that a folder is)
     collect = settle(
         record, marks.left, session, epoch, are_exact=are_exact, damaged=damaged, kept=kept
     )
+    _check_server(before, settings, len(collect))
     connection.execute("COMMIT")
     arrivals.start()
     marks.start()
@@ -253,6 +257,31 @@ def settle_between(opened: Opened) -> list[int]:
     )  # fmt: skip
     _add_up(opened)
     return sorted(marked.keys() - {each.i for each in opened.collect})
+
+
+def _check_server(before: tuple[str] | None, settings: Mapping[str, Any], count: int) -> None:
+    """
+    Refuse to ask one server about jobs that are with another.
+
+    Args:
+        before: The settings of the run before.
+        settings: This run's.
+        count: How many jobs are to be collected.
+
+    Raises:
+        BatchChangedError: Another server has them, and that they are lost is not agreed to.
+    """
+    was = json.loads(before[0]).get("server") if before is not None else None
+    here = settings.get("server")
+    if not count or was in {None, here} or settings.get("also"):
+        return
+    jobs = "1 job was" if count == 1 else f"{count} jobs were"
+    error = BatchChangedError(
+        f"{jobs} left with {was}, and this client asks {here}, which knows none of them. Nothing "
+        "was sent. Go on with the first, or give them up as in doubt (also=True, --also)"
+    )
+    error.differences = (f"server was {shown(was)} and is {shown(here)}",)
+    raise error
 
 
 def _lease(token: str, beat: int) -> dict[str, Any]:
@@ -395,7 +424,8 @@ def settle(
             job_id = marks[i].job_id
             connection.execute("UPDATE open SET job_id=? WHERE i=?", (job_id, i))
         if job_id is not None:
-            left = (expires or now) - now
+            marked = marks[i].at + RESULT_SECONDS if i in marks else now
+            left = (marked if expires is None else expires) - now
             collect.append(ToCollect(i, k, id_, job_type, expected, again, job_id, left, line))
         elif i in damaged or is_in_doubt(
             job_id=None, is_marked=i in marks, was_sent=sent is not None, are_exact=are_exact

@@ -218,7 +218,7 @@ class Run(Standing):
             each = left[i]
             going = Going(
                 i, each.key, each.id, each.type, each.line, each.expected or 0, None,
-                again=each.again, job_id=each.job_id,
+                again=each.again, job_id=each.job_id, expires=self.began + each.left,
             )  # fmt: skip
             self.under_way[each.key] = going
             self.ready.append(going)
@@ -589,6 +589,7 @@ class Run(Standing):
                 submissions.answered(row.sent_at)
         except BadRequestError as error:
             return await self._try_sync(row, asked, error)
+        row.expires = self.clock() + kept
         i, expires = row.i, wall() + kept
         with anyio.CancelScope(shield=True):
             await self.record.ask(

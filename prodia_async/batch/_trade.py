@@ -198,6 +198,8 @@ class Trade(Protocol):
 
     api: str
     can_submit: bool
+    server: str
+    """Its address."""
 
     async def asked(self, item: Any) -> Asked:
         """Read one item of the input; raises InvalidRequestError."""
@@ -263,6 +265,7 @@ class ProdiaTrade:
     can_submit = True
 
     def __init__(self, client: AsyncProdia) -> None:
+        self.server = client._base_url  # noqa: SLF001
         self._client = client.with_options(
             hook=hook_with(client._hook),  # noqa: SLF001  (the user's own goes on being told)
             token=credential_with(client._token),  # noqa: SLF001
@@ -459,6 +462,7 @@ class FireworksTrade:
     can_submit = False
 
     def __init__(self, client: AsyncFireworks) -> None:
+        self.server = client._base_url  # noqa: SLF001
         self._client = client.with_options(
             hook=hook_with(client._hook),  # noqa: SLF001  (the user's own goes on being told)
             api_key=credential_with(client._token),  # noqa: SLF001

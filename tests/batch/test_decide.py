@@ -40,6 +40,7 @@ from prodia_async.batch._decide import (
     Purse,
     State,
     after_error,
+    ask_again_in,
     differences,
     first_to_collect,
     flat,
@@ -179,6 +180,15 @@ def test_what_may_be_paid_goes_again_once(
 ) -> None:
     """Only where that is wanted, and never a second time; what cannot be paid goes as often."""
     assert may_go_again(doubts, on_doubt=on_doubt, is_retried=is_retried) is may
+
+
+def test_when_a_job_with_an_id_is_asked_about_anew() -> None:
+    """Three times; twice if it is denied while its result must be there; never once it is not."""
+    for left in (1.0, 0.0, -1.0):
+        waits = [ask_again_in(n, is_denied=False, left=left) for n in range(5)]
+        assert waits == [2.0, 4.0, 8.0, None, None]
+    assert [ask_again_in(n, is_denied=True, left=0.1) for n in range(4)] == [2.0, 4.0, None, None]
+    assert ask_again_in(0, is_denied=True, left=0.0) is None
 
 
 def test_money_counts_told_flying_and_doubtful() -> None:

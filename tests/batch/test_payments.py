@@ -72,7 +72,7 @@ async def test_an_equal_row_is_not_sent_when_the_first_is_left_with_the_server(
     tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its id cannot be asked about for a while, and a row that is equal to it comes then."""
-    monkeypatch.setattr("prodia_async.batch._ends.ASK_AGAIN_SECONDS", ())
+    monkeypatch.setattr("prodia_async.batch._decide.ASK_AGAIN_SECONDS", ())
     api.fail_next(1000, 400, body="no", reads=True)
     is_left = anyio.Event()
 
@@ -351,3 +351,73 @@ async def test_what_is_given_back_stays_paid(tmp_path: Path, api: Emulator) -> N
     for told in (second, record.summary()):
         assert told.dollars == pytest.approx(8 * PRICE)
         assert told.doubtful_dollars == pytest.approx(PRICE)
+
+
+# Ids.
+
+
+@pytest.mark.parametrize("denials", [1, 2])
+async def test_a_denial_throws_no_living_id_away(
+    tmp_path: Path, api: Emulator, denials: int
+) -> None:
+    """The result is kept for 300 s, and an answer or two do not know the job."""
+    api.fail_next(denials, 404, body="not found", reads=True)
+    summary = await run(api, tmp_path / "run", [fox(1)], submit="async")
+    assert (summary.done, summary.paid_again) == (1, 0), summary
+    assert api.ledger.totals().submitted == 1
+
+
+async def test_a_stop_leaves_a_denied_id_to_the_next_run(tmp_path: Path, api: Emulator) -> None:
+    """It is neither in doubt nor sent again before it was asked about often enough."""
+    api.fail_next(100, 404, body="not found", reads=True)
+    async with (
+        batch_of(api, tmp_path / "run", submit="async") as batch,
+        anyio.create_task_group() as group,
+    ):
+
+        async def stop() -> None:
+            await until(lambda: batch._run is not None and batch._run.delayed != [])
+            batch.stop()
+
+        group.start_soon(stop)
+        summary = await batch.run([fox(1)])
+    assert (summary.in_doubt, summary.left) == (0, 1)
+    api.forget_planned()
+    summary = await run(api, tmp_path / "run", [fox(1)], submit="async")
+    assert (summary.done, api.ledger.totals().submitted) == (1, 1)
+
+
+async def test_ids_are_asked_for_where_the_jobs_are(tmp_path: Path, api: Emulator) -> None:
+    """The folder goes on at another server, which knows none of them: that is not silent."""
+    jobs = [fox(n) for n in range(3)]
+    api.hold()
+    async with batch_of(api, tmp_path / "run", submit="async") as batch:
+        with anyio.move_on_after(1.5):
+            await batch.run(jobs)
+    assert api.ledger.totals().submitted == 3
+    with Emulator(workers=5) as other:
+        with pytest.raises(BatchChangedError, match="3 jobs were left with http") as caught:
+            await run(other, tmp_path / "run", jobs, submit="async")
+        assert "server was" in caught.value.differences[0]
+        assert other.ledger.totals().received == 0
+        api.release()
+        summary = await run(api, tmp_path / "run", jobs, submit="async")
+        assert (summary.done, api.ledger.totals().submitted) == (3, 3)
+        summary = await run(other, tmp_path / "run", [*jobs, fox(4)], submit="async")
+        assert (summary.done, other.ledger.totals().submitted) == (4, 1)
+
+
+async def test_jobs_of_another_server_can_be_given_up(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If that is said: they are in doubt then."""
+    monkeypatch.setattr("prodia_async.batch._decide.ASK_AGAIN_SECONDS", (0.1, 0.1, 0.1))
+    api.hold()
+    async with batch_of(api, tmp_path / "run", submit="async") as batch:
+        with anyio.move_on_after(1.0):
+            await batch.run([fox(1)])
+    options: dict[str, Any] = {"submit": "async", "also": True, "on_doubt": "hold"}
+    with Emulator(workers=5) as other:
+        summary = await run(other, tmp_path / "run", [fox(1)], **options)
+        assert (summary.in_doubt, other.ledger.totals().submitted) == (1, 0)
+    api.release()
