@@ -167,7 +167,7 @@ class JobReader:
     def _is_whole(self) -> bool:
         """Return whether all rows are there already, so that none is waited for."""
         if isinstance(self._source, Path):
-            return True
+            return self._source.is_file()
         stream: Any = sys.stdin if isinstance(self._source, str) else self._source
         try:
             return bool(stream.seekable())
@@ -454,7 +454,9 @@ def _text_rows(
 
 
 def _kind_of(line: str, columns: frozenset[str]) -> str:
-    if line.lstrip().startswith("{"):
+    if re.match(
+        r"\s*(\{|\[\s*(\{|$))", line
+    ):  # of an array each line is told, and none is paid for
         return "json"
     names = {each.strip().strip('"').lower() for each in re.split(r"[,;\t]", line)}
     # A header of other columns is one of words alone: a prompt may well say "seed, type".

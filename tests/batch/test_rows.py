@@ -10,6 +10,7 @@ import random
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -132,7 +133,19 @@ def test_a_stream_whose_header_names_no_prompt(header: str) -> None:
     assert configs([row])[0].get("prompt") in {"a fox", None}
 
 
-@pytest.mark.parametrize("line", ["a cat, seed", "portrait, image, mask", "a cat; a type"])
+@pytest.mark.parametrize(
+    "text", ['[\n  {"prompt": "a"},\n 7]', '[{"prompt": "a"},\n7]', '{\n"a": 7\n}']
+)
+def test_json_that_is_no_lines(text: str) -> None:
+    """Its lines are no prompts: each is told, but for one that can be a row by itself."""
+    found = list(read_jobs(io.StringIO(text), job_type=TYPE))
+    assert {type(each) for each in found} == {BadRow}
+    assert len(found) == text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    "line", ["a cat, seed", "portrait, image, mask", "a cat; a type", "[cat] in snow", "[ a cat ]"]
+)
 def test_a_prompt_with_the_name_of_a_setting_is_no_header(line: str) -> None:
     """Only words that stand alone are column names."""
     assert configs(list(read_jobs(io.StringIO(line), job_type=TYPE))) == [{"prompt": line}]
@@ -147,6 +160,26 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     writer.start()
     assert configs(list(read_jobs(tmp_path / "pipe.csv", job_type=TYPE))) == [{"prompt": "a"}]
     writer.join(10)
+
+
+@on_both_loops
+async def test_a_pipe_gives_each_row_as_it_comes(tmp_path: Path) -> None:
+    """Whoever writes it may take an hour for the next one."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            got = anyio.Event()
+
+            async def write() -> None:
+                async with await anyio.open_file(tmp_path / "pipe.csv", "wb") as file:
+                    await file.write(b"prompt\na\n")
+                    await file.flush()
+                    await got.wait()
+
+            group.start_soon(write)
+            async for some in read_jobs(tmp_path / "pipe.csv", job_type=TYPE).chunks():
+                assert configs(some) == [{"prompt": "a"}]
+                got.set()
 
 
 def test_columns_fill_in_the_config(tmp_path: Path) -> None:
