@@ -351,9 +351,16 @@ class BaseClient:
         )
 
     async def _authorize(self) -> str:
-        if callable(self._token):
-            return f"Bearer {_check_token(await self._token(), self._account)}"
-        return f"Bearer {self._token}"
+        if not callable(self._token):
+            return f"Bearer {self._token}"
+        token = self._token()
+        if not inspect.isawaitable(token):
+            what = self._account.credential
+            raise InvalidRequestError(
+                f"a function that returns the {what} must be async, and this one returned "
+                f"{type(token).__name__} at once"
+            )
+        return f"Bearer {_check_token(await token, self._account)}"
 
 
 def _check_token(token: object, account: Account) -> str:

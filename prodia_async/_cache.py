@@ -81,7 +81,13 @@ class AnswerCache:
             self.folder = Path(folder)
         except TypeError:
             raise InvalidRequestError(f"cache must be a folder, not {shown(folder)}") from None
-        if self.folder.exists() and not self.folder.is_dir():
+        try:
+            is_file = self.folder.exists() and not self.folder.is_dir()
+        except OSError as error:
+            raise InvalidRequestError(
+                f"cache must be a folder, not {shown(folder)}: {error.strerror or error}"
+            ) from None
+        if is_file:
             raise InvalidRequestError(f"cache must be a folder, and {self.folder} is a file")
         self._base_url = base_url
         self._digester = Digester()

@@ -86,7 +86,7 @@ class ClientOptions(BaseOptions):
         BaseOptions.__post_init__(self)
         flag("price", self.price)
         accept_header(self.accept, multipart=True)
-        if self.validate not in {None, "off", "known", "warn"}:
+        if self.validate not in (None, "off", "known", "warn"):
             raise InvalidRequestError(
                 f'validate must be "off", "known", "warn" or None, not {shown(self.validate)}'
             )

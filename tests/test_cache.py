@@ -285,7 +285,7 @@ def test_what_is_no_folder(tmp_path: Path) -> None:
     """A file, or a number, is refused when the client is built."""
     file = tmp_path / "a"
     file.write_bytes(b"")
-    for folder in (file, 7):
+    for folder in (file, 7, "x" * 5000):
         with pytest.raises(InvalidRequestError, match="cache must be a folder"):
             AsyncProdia("t", cache=folder)  # type: ignore[arg-type]
     assert repr(AnswerCache(tmp_path, base_url=URL)) == f"<AnswerCache {tmp_path}>"

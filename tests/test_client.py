@@ -285,6 +285,25 @@ async def test_a_bad_token_function_is_told() -> None:
 
 
 @on_both_loops
+async def test_a_token_function_that_is_not_awaited_is_told() -> None:
+    """It may have blocked the loop, and what it returned is not shown."""
+    with RawServer() as server:
+        async with AsyncProdia(lambda: TOKEN, base_url=server.url) as client:  # type: ignore[arg-type]
+            with pytest.raises(InvalidRequestError, match="must be async") as caught:
+                await client.job(PING)
+            assert TOKEN not in str(caught.value)
+            assert not caught.value.may_have_run
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("wrong", ["known ", [], {}, True])
+def test_another_word_for_validate(wrong: Any) -> None:
+    """Whatever it is, hashable or not."""
+    with pytest.raises(InvalidRequestError, match="validate must be"):
+        AsyncProdia(TOKEN, validate=wrong)
+
+
+@on_both_loops
 async def test_a_user_s_own_client_is_used_and_not_closed() -> None:
     """`http_client` sends, follows nothing, and stays open."""
     async with httpx.AsyncClient(follow_redirects=True, auth=("user", "pass")) as own:

@@ -718,6 +718,13 @@ def test_an_estimate_that_cannot_be_made(model: str) -> None:
     assert "known" in found.source or "no text" in found.source
 
 
+def test_an_estimate_of_more_than_can_be_reckoned() -> None:
+    """No float holds it, and no server makes it; the order says so itself when it is sent."""
+    assert estimate(10**12).dollars == 0.00035 * 10**12
+    for steps, images in ((10**400, 1), (10**12, 2), (1, 10**13)):
+        assert estimate(steps, images=images).dollars is None
+
+
 @pytest.mark.parametrize(
     "call", [{"steps": 0}, {"steps": 1.5}, {"images": 0}, {"images": None}, {"model": "a b"}]
 )

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+MAX_STEPS = 10**12
+"""Beyond it nothing is reckoned, since a float ends somewhere. Chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What pictures will cost, and how sure that is."""
@@ -77,6 +81,8 @@ def estimate(steps: int | None = None, model: str = FLUX_SCHNELL, *, images: int
     check_model(model)
     optional(integer, "steps", steps, least=1)
     integer("images", images, least=1)
+    if (steps or 0) * images > MAX_STEPS:
+        return Estimate(None, model, steps, images, "nobody makes so many steps", "unknown")
     name = model.removeprefix("accounts/fireworks/models/")
     price = _PRICES.get(name)
     if price is None:
