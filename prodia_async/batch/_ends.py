@@ -350,6 +350,7 @@ class Ends:
         if not was_down:
             what = "nothing new is sent, and one job at a time asks whether the API is back: %s"
             log(logging.WARNING, what, outage.reason)
+            self._run.call_back()
         suspended, self.suspended = self.suspended, []
         for row in suspended:
             if self.may_go(row):
@@ -395,7 +396,15 @@ class Ends:
         flight = row.flight
         assert flight is not None  # noqa: S101
         self.count_doubts(row, flight.risky)
-        self.put_back(row)
+        if self._run.stopped or not self.may_go(row):
+            self.put_back(row)
+        elif flight.counted:
+            row.retried = True
+            self._run.ready.append(row)
+        else:
+            if not row.risky:
+                self._run.marks.clear(row.i)
+            self._run.ready.appendleft(row)
 
     def count_doubts(self, row: Going, risky: int) -> None:
         """Count that so many attempts, since a row was sent last, may have been paid in vain."""

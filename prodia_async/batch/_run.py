@@ -507,9 +507,7 @@ class Run(Standing):
             on_start=lambda: self._sent(row),
             on_refused=lambda: self._refused(row),
             on_wait=lambda: self._waits(row),
-            is_recalled=lambda: (
-                self.stopped is not None and row.job_id is None and flight.stage != "over"
-            ),
+            is_recalled=lambda: self.is_called_back(row) and flight.stage != "over",
         )
         self._started = True
         row.began, row.turn_at = row.began or self.clock(), None
@@ -568,7 +566,7 @@ class Run(Standing):
         """Note that an attempt failed and another is to follow; in the hook."""
         assert row.flight is not None  # noqa: S101
         self.ends.count_doubts(row, row.flight.risky)
-        if self.stopped and row.job_id is None and row.scope is not None:
+        if self.is_called_back(row) and row.scope is not None:
             row.scope.cancel()
 
     async def _make(self, row: Going) -> Made:

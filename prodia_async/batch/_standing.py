@@ -87,10 +87,19 @@ class Standing:
         """Take up no more rows; finish those that are with the server."""
         if self.stopped is None:
             self.stopped = why
-        for row in list(self.in_flight):
-            if row.job_id is None and row.scope is not None and _is_idle(row.flight):
-                row.scope.cancel()
+        self.call_back()
         self.changed()
+
+    def is_called_back(self, row: Going) -> bool:
+        """Return whether nothing more of a row is to be sent: the run ends, or the API is down."""
+        is_paused = self.outage.since is not None and not row.is_probe
+        return row.job_id is None and (self.stopped is not None or is_paused)
+
+    def call_back(self) -> None:
+        """Take back what was given to the client and is not with the server just now."""
+        for row in list(self.in_flight):
+            if self.is_called_back(row) and row.scope is not None and _is_idle(row.flight):
+                row.scope.cancel()
 
     def stop_now(self, why: str) -> None:
         """Leave everything as it is; what was sent is in doubt, what has an id is collected."""

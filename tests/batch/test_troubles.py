@@ -172,6 +172,24 @@ async def test_answers_that_say_nothing_of_a_row_do_not_burn_the_list(
     assert api.ledger.totals().charged <= 100 + (DOUBTS + 4 + 2 if how == "cut off" else 0)
 
 
+async def test_rows_that_wait_for_a_worker_are_called_back(tmp_path: Path) -> None:
+    """A hundred are under way, four with the server, and answers are lost: few are paid for."""
+    with Emulator(workers=4, latency=0.02, retry_after=0.05) as api:
+        async with (
+            batch_of(api, tmp_path / "run", client={"max_concurrency": 100}) as batch,
+            anyio.create_task_group() as group,
+        ):
+            api.truncate_next(100_000, framing="chunked")
+            group.start_soon(batch.run, [fox(n) for n in range(300)])
+            await anyio.sleep(3.0)
+            assert DOUBTS <= api.ledger.totals().charged <= DOUBTS + 2 * 4 + 2
+            api.forget_planned()
+        summary = BatchRecord(tmp_path / "run").summary()
+        assert (summary.failed, summary.left) == (0, 0)
+        assert summary.done >= 295
+        assert api.ledger.totals().charged <= 300 + DOUBTS + 2 * 4 + 2
+
+
 @pytest.mark.parametrize("how", ["address", "money"])
 @pytest.mark.parametrize("count", [2, 200])
 async def test_what_wants_a_person_consumes_no_row(
