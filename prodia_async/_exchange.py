@@ -450,7 +450,9 @@ class _Foreign:
             "timeout": {
                 "connect": order.connect, "read": order.read, "write": order.write, "pool": None
             },
-            "trace": _Trace(sending, has_body=order.body is not None),
+            "trace": _Trace(
+                sending, has_body=order.body is not None, is_ours=self._proves_ends
+            ),
         }  # fmt: skip
         url = self._url(order.target.url)
         stream = None
@@ -496,6 +498,10 @@ def _stream_class(library: Any) -> Any:
     return Stream
 
 
+_BREAKS = frozenset({"ReadError", "RemoteProtocolError", "WriteError"})
+"""What httpcore calls the end of a connection."""
+
+
 class _Trace:
     """
     httpcore's own record, where a transport is built on it: more exact than what was taken.
@@ -505,9 +511,10 @@ class _Trace:
     again by itself: then what was handed over once is never taken back.
     """
 
-    __slots__ = ("_has_body", "_has_head", "_is_copied", "_sending", "_stream")
+    __slots__ = ("_has_body", "_has_head", "_is_copied", "_is_ours", "_sending", "_stream")
 
-    def __init__(self, sending: Sending, *, has_body: bool) -> None:
+    def __init__(self, sending: Sending, *, has_body: bool, is_ours: bool = False) -> None:
+        self._is_ours = is_ours
         self._sending = sending
         self._has_body = has_body
         self._has_head = self._is_copied = False
@@ -518,11 +525,12 @@ class _Trace:
         sending = self._sending
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._stream = info["return_value"]
-        elif event == "http11.send_request_body.failed":
-            # httpcore looks for an answer where the writing broke, not where it was cut off.
-            broke = type(info["exception"]).__name__ == "WriteError"
-            if not broke and self._stream and self._stream.get_extra_info("is_readable"):
-                sending.may_have_run = True
+        elif event.endswith("send_request_body.failed") and not self._is_ours:
+            # httpcore looks for an answer where the connection broke, not where it was cut off
+            # or, in HTTP/2, the answer was followed by a reset.
+            if type(info["exception"]).__name__ not in _BREAKS:
+                readable = self._stream and self._stream.get_extra_info("is_readable")
+                sending.may_have_run |= bool(readable) or event.startswith("http2.")
         elif event.endswith("send_request_headers.started"):
             self._note_copy()
             self._has_head = True

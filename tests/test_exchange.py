@@ -1065,10 +1065,30 @@ async def test_a_trace_sees_that_an_answer_lies_there(
         if is_readable is not None:
             await trace(event, {"return_value": Stream()})
         await trace("http11.send_request_headers.started", {})
-        await trace("http2.send_request_body.failed", {"exception": failed})
-        assert not sending.may_have_run
         await trace("http11.send_request_body.failed", {"exception": failed})
         assert sending.may_have_run == ran
+
+
+@pytest.mark.parametrize(
+    ("failed", "is_ours", "ran"),
+    [
+        (TimeoutError(), False, True),
+        (httpcore.LocalProtocolError(), False, True),  # a stream that was reset
+        (httpcore.ReadError(), False, False),
+        (httpcore.WriteError(), False, False),
+        (httpcore.RemoteProtocolError(), False, False),  # the server ends the connection
+        (TimeoutError(), True, False),  # ours looks for itself
+    ],
+)
+async def test_what_a_trace_of_http_2_cannot_see(
+    failed: Exception, is_ours: bool, ran: bool
+) -> None:
+    """Httpcore keeps an answer in front of a reset to itself: it may have been a success."""
+    sending = Sending()
+    trace = exchange_module._Trace(sending, has_body=True, is_ours=is_ours)
+    await trace("http2.send_request_headers.started", {"stream_id": 1})
+    await trace("http2.send_request_body.failed", {"exception": failed})
+    assert sending.may_have_run == ran
 
 
 async def test_an_answer_of_another_transport() -> None:

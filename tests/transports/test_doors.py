@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import ssl
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from prodia_async import (
     Input,
     InvalidRequestError,
     PayloadTooLargeError,
+    ProdiaError,
     RetryPolicy,
 )
 from prodia_async._wire import Sending, sending_now
@@ -42,6 +44,11 @@ MAKERS = pytest.mark.parametrize("make", [aiohttp_transport, http2_transport])
 def _extras() -> None:
     for each in ("httpx_aiohttp", "h2"):
         pytest.importorskip(each)
+
+
+def trusting_h2() -> ssl.SSLContext:
+    """One of its own, for httpcore writes into it what it speaks."""
+    return ssl.create_default_context(cafile=str(CERTS / "localhost.pem"))
 
 
 def over_http2(server: RawServer, **options: Any) -> AsyncProdia:
@@ -267,6 +274,19 @@ async def test_an_answer_that_is_followed_by_a_reset_is_had(code: int) -> None:
             with pytest.raises(PayloadTooLargeError):
                 await prodia.job(PING, inputs=inputs)
         assert (server.connections, server.charges) == (1, 1)
+
+
+async def test_a_client_of_the_users_that_loses_such_an_answer_pays_once() -> None:
+    """Httpx keeps it to itself; what we know is that it may have been there."""
+    server = H2Server([resetting(http(), 0)] * 9, at_head=True, reads_on=True)
+    with server:
+        async with httpx.AsyncClient(http2=True, verify=trusting_h2()) as own:
+            options: dict[str, Any] = {"http_client": own, "timeout": 0.5}
+            async with AsyncProdia("t", base_url=server.url, **options) as prodia:
+                with pytest.raises(ProdiaError) as caught:
+                    await prodia.job(PING, inputs=[Input(bytes(3_000_000), "a.bin")])
+    assert caught.value.may_have_run
+    assert (len(caught.value.attempts), server.charges) == (1, 1)
 
 
 async def test_a_reset_alone_breaks_an_upload_off() -> None:
