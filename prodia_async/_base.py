@@ -325,7 +325,9 @@ class BaseClient:
         )
 
     def _open_source(self) -> Source:
-        return self._engine.session().scheduler.source(self._credential)
+        source = self._engine.session().scheduler.source(self._credential)
+        source.stopped |= self._engine.is_draining  # also in a loop that is new since
+        return source
 
     def _terms(
         self,

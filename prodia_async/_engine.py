@@ -195,8 +195,9 @@ class Engine:
         """
         if self.closed:
             return ()
+        self.session()  # of the loop that drains
+        self._sessions.stop_sources()
         self.is_draining = True
-        self.session().scheduler.stop_sources()
         await self._until_none(timeout, was_sent=True)
         if not self.closed:  # by another drain, or by somebody who would not wait
             self._left = left_of(self.under_way)

@@ -111,6 +111,12 @@ class Session:
         self._refusing.add(job_type)
         return True
 
+    def soon(self, step: Callable[[], None]) -> None:
+        """Have something done in its loop, from any thread; not at all where that has ended."""
+        call = getattr(self._loop, "call_soon_threadsafe", None) or self._loop.run_sync_soon
+        with contextlib.suppress(RuntimeError):
+            call(step)
+
     def is_gone(self) -> bool:
         """Return whether its loop has ended, or belongs to the process we were forked from."""
         if self.pid != os.getpid():
@@ -188,6 +194,19 @@ class Sessions:
         with self._guard():
             sessions = [*self._open.values(), *self._closing]
             return add_up([self._past, *(each.scheduler.statistics() for each in sessions)])
+
+    def stop_sources(self) -> None:
+        """Have the sources of all want no more, at once; who waits is told in its own loop."""
+        here = loop_key()
+        for loop, session in list(self._open.items()):
+            scheduler = session.scheduler
+            if loop == here:
+                scheduler.stop_sources()
+                continue
+            # What threads may do to each other: set a flag that is looked at before each job.
+            for source in list(scheduler._sources):  # noqa: SLF001  (its other half)
+                source.stopped = True
+            session.soon(scheduler.stop_sources)
 
     def close(self) -> tuple[Session | None, list[Session]]:
         """

@@ -304,6 +304,18 @@ def test_another_word_for_validate(wrong: Any) -> None:
 
 
 @on_both_loops
+async def test_a_map_that_begins_while_its_client_drains() -> None:
+    """In a loop that has had none yet, say: its rows are not used up by errors."""
+    pulled = iter([PING] * 9)
+    with RawServer() as server:
+        async with AsyncProdia(TOKEN, base_url=server.url) as client:
+            client._engine.is_draining = True
+            async with client.map(pulled) as outcomes:
+                assert [each async for each in outcomes] == []
+    assert len(list(pulled)) == 9
+
+
+@on_both_loops
 async def test_a_user_s_own_client_is_used_and_not_closed() -> None:
     """`http_client` sends, follows nothing, and stays open."""
     async with httpx.AsyncClient(follow_redirects=True, auth=("user", "pass")) as own:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from prodia_async.fireworks import AsyncFireworks
 from prodia_async.types import Unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 TYPE = "inference.flux-fast.schnell.txt2img.v2"
 FOX = Job(TYPE, {"prompt": "a fox", "seed": 1})
@@ -223,6 +224,53 @@ async def test_two_drains_at_once(api: Emulator) -> None:
         lost = (Unfinished(TYPE, None, None, may_have_run=True),)
         assert left == [() if seconds == 8.0 else lost] * 2
         assert isinstance(found[0], JobResponse if seconds == 8.0 else ConnectionLostError)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_map_of_another_thread_ends_as_well(backend: str, api: Emulator) -> None:
+    """Its rows are not used up by errors: nothing more is pulled, and what was sent comes home."""
+    api.latency = 0.02
+    client = AsyncProdia("t", base_url=api.base_url, max_concurrency=2)
+    pulled = 0
+    found: list[object] = []
+
+    def jobs() -> Iterator[Job]:
+        nonlocal pulled
+        for _ in range(100_000):
+            pulled += 1
+            yield FOX
+
+    async def many() -> None:
+        async with client.map(jobs()) as outcomes:
+            async for outcome in outcomes:
+                found.append(outcome.error)
+
+    async def waiting() -> None:
+        async def never() -> AsyncIterator[Job]:
+            await anyio.sleep_forever()
+            yield FOX
+
+        async with client.map(never()) as outcomes:
+            assert [each async for each in outcomes] == []
+
+    threads = [
+        threading.Thread(target=anyio.run, args=(each,), kwargs={"backend": backend})
+        for each in (many, waiting)
+    ]
+    for thread in threads:
+        thread.start()
+    api.ledger.wait_for(lambda totals: totals.charged > 5, 20)
+
+    assert anyio.run(client.drain) == ()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert pulled < 1000
+    assert len(found) == pulled
+    not_sent = [each for each in found if each is not None]
+    assert len(not_sent) <= 4  # those that were on their way to their slots
+    assert all(isinstance(each, ConnectError) and each.client_is_closing for each in not_sent)
+    assert api.ledger.totals().charged == pulled - len(not_sent)
 
 
 @on_both_loops

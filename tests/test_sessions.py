@@ -383,6 +383,41 @@ def test_many_threads_with_short_loops_lose_no_count() -> None:
     assert client.statistics().completed == threads * rounds == server.charges
 
 
+def test_something_is_done_in_a_sessions_own_loop() -> None:
+    """Soon, and not at all where that has ended; the loop that asks has its own done at once."""
+    done: list[str] = []
+    each = sessions()
+
+    async def drain() -> None:
+        here = each.current()
+        here.scheduler.stop_sources = lambda: done.append("here")  # type: ignore[method-assign]
+        source = there.scheduler.source()
+        each.stop_sources()
+        assert done == ["here"]
+        assert source.stopped
+
+    loop = asyncio.new_event_loop()
+
+    async def use() -> Session:
+        return each.current()
+
+    there = loop.run_until_complete(use())
+    there.scheduler.stop_sources = lambda: done.append("there")  # type: ignore[method-assign]
+    asyncio.run(drain())
+    loop.run_until_complete(asyncio.sleep(0))
+    assert done == ["here", "there"]
+    loop.close()
+    there.soon(lambda: done.append("never"))
+    assert done == ["here", "there"]
+
+    async def in_trio() -> None:
+        each.current().soon(lambda: done.append("trio"))
+        await anyio.sleep(0.01)
+
+    trio.run(in_trio)
+    assert done[-1] == "trio"
+
+
 class Of:
     """A job under way."""
 
