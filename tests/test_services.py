@@ -786,6 +786,17 @@ async def test_a_service_that_ends_asks_to_come_back(kind: str) -> None:
             assert emulator.ledger.totals().received == 1
 
 
+async def test_an_app_that_fails_ends_in_good_order_too() -> None:
+    """Its error comes out as it is, and the client is closed all the same."""
+    client = AsyncProdia("t", base_url="http://127.0.0.1:9")
+    app = Starlette()
+    starlette.install(app, client)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        async with app.router.lifespan_context(app):
+            raise ZeroDivisionError("mine")
+    assert client.is_closing
+
+
 def test_the_handlers_of_signals_are_put_back() -> None:
     """And where signals cannot be had, the end of the app has to do."""
 

@@ -111,12 +111,18 @@ def install(app: Starlette, client: AsyncProdia, *, drain_seconds: float = DRAIN
             await stopping.wait()
             await shut_down(client, drain_seconds)
 
-        # Not a task group around the app's life: what ends it must not be wrapped in a group.
-        async with inner(app) as state, anyio.create_task_group() as group:
-            group.start_soon(drain)
-            with _told_at_signals(stopping):
-                yield state
-            stopping.set()
+        raised: list[Exception] = []
+        async with inner(app) as state:
+            async with anyio.create_task_group() as group:
+                group.start_soon(drain)
+                with _told_at_signals(stopping):
+                    try:
+                        yield state
+                    except Exception as error:  # noqa: BLE001  (raised below, and not in a group)
+                        raised.append(error)
+                stopping.set()
+            if raised:
+                raise raised[0]
 
     app.router.lifespan_context = lifespan
 
