@@ -37,6 +37,8 @@ _OF_THE_FOLDER = frozenset({"layout", "outputs", "api"})
 """What a folder is made with once and for all."""
 _LOOKED_AT = 10_000
 """How many failures are looked at for what they have in common. Chosen: a moment."""
+_DOUBTS = 20
+"""How many jobs in doubt are named. Chosen: a screen, and they are all in the record."""
 _CAUSES = 3
 """How many of these are told. Chosen: the page of `report` has them all."""
 
@@ -422,7 +424,10 @@ def _causes(record: BatchRecord) -> list[str]:
 
 def _say(summary: BatchSummary, doubts: list[str], failures: list[str]) -> None:
     """Say what became of a run; where nobody listens, its status still does."""
-    lines = [*summary.notes, *failures, *(f"in doubt: {line}" for line in doubts)]
+    lines = [*summary.notes, *failures, *(f"in doubt: {line}" for line in doubts[:_DOUBTS])]
+    if len(doubts) > _DOUBTS:
+        more = f"and {len(doubts) - _DOUBTS:,} more in doubt"
+        lines.append(f"{more}; `prodia-async export FOLDER failures.jsonl` has them all")
     with suppress(BrokenPipeError):
         for line in lines:
             typer.echo(line, err=True)

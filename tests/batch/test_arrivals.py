@@ -19,6 +19,7 @@ from prodia_async import AsyncProdia
 from prodia_async.batch import Batch, BatchRecord, _outputs
 from prodia_async.batch._arrivals import ARRIVED, SLOT_BYTES, Arrivals, find, last_arrived, take_in
 from prodia_async.batch._decide import State
+from prodia_async.batch._folder import marks_of
 from prodia_async.batch._opening import settle as settle_rows
 from prodia_async.batch._outputs import Content, Task
 from prodia_async.batch._record import Finish, Promise, Record, Saved
@@ -544,6 +545,10 @@ def held_back(
     end = time.monotonic() + 30
     while len(noted(folder) if (folder / "run.sqlite").exists() else ()) < count:
         assert time.monotonic() < end, "they never arrived"
+        time.sleep(0.05)
+    time.sleep(0.1)  # the slots that were given away are taken
+    while api.ledger.totals().received < len(marks_of(folder)):
+        assert time.monotonic() < end, "what was sent never came"
         time.sleep(0.05)
     child.end(signal.SIGKILL)
     settle(api)

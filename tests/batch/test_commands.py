@@ -16,6 +16,8 @@ from PIL import Image
 from processes import SCHNELL, TOKEN
 
 from prodia_async._cli import run as cli_run
+from prodia_async._cli._batch import _say
+from prodia_async.batch import BatchSummary
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -425,3 +427,19 @@ def test_a_progress_that_nobody_reads_ends_no_run(tmp_path: Path) -> None:
         process.wait(timeout=30)
         assert slow.ledger.totals().charged == 1
     assert len(list((tmp_path / "run" / "out").rglob("*.jpg"))) == 1
+
+
+@pytest.mark.parametrize("count", [20, 21, 1500])
+def test_of_many_jobs_in_doubt_some_are_named(
+    capfd: pytest.CaptureFixture[str], count: int
+) -> None:
+    """As many as a screen takes, and where the others are."""
+    _say(BatchSummary(in_doubt=count), [f"row {n}: x" for n in range(count)], [])
+    told = capfd.readouterr()
+    lines = told.err.splitlines()
+    assert lines[:20] == [f"in doubt: row {n}: x" for n in range(20)]
+    assert len(lines) == min(count, 21)
+    if count > 20:
+        where = "`prodia-async export FOLDER failures.jsonl` has them all"
+        assert lines[20] == f"and {count - 20:,} more in doubt; {where}"
+    assert f"{count:,} in doubt" in told.out
