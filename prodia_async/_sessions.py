@@ -113,6 +113,8 @@ class Session:
 
     def soon(self, step: Callable[[], None]) -> None:
         """Have something done in its loop, from any thread; not at all where that has ended."""
+        if self.pid != os.getpid():
+            return  # it would wake the loop of the process that we were forked from
         call = getattr(self._loop, "call_soon_threadsafe", None) or self._loop.run_sync_soon
         with contextlib.suppress(RuntimeError):
             call(step)
@@ -225,6 +227,8 @@ class Sessions:
         for session in sessions.values():
             session.closed = session.scheduler.closed = True
         mine = sessions.pop(mine_key, None)
+        for session in sessions.values():
+            session.soon(session.scheduler.close)  # whoever waits there is told
         return mine, list(sessions.values())
 
     def abandon(self) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from conftest import on_both_loops, until
+from raw_server import RawServer, http, say
 
 from prodia_async import (
     AsyncProdia,
@@ -271,6 +273,37 @@ def test_the_map_of_another_thread_ends_as_well(backend: str, api: Emulator) -> 
     assert len(not_sent) <= 4  # those that were on their way to their slots
     assert all(isinstance(each, ConnectError) and each.client_is_closing for each in not_sent)
     assert api.ledger.totals().charged == pulled - len(not_sent)
+
+
+@pytest.mark.parametrize("how", ["aclose", "drain"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_job_of_another_thread_that_waits_is_told(backend: str, how: str) -> None:
+    """Not only when the Retry-After has passed that it waits out: the client is closed now."""
+    busy = say(http("429 Busy", b"", "Retry-After: 60", content_type=None))
+    errors: list[BaseException] = []
+
+    async def wait() -> None:
+        try:
+            with anyio.fail_after(20):
+                await client.job(FOX)
+        except Exception as error:
+            errors.append(error)
+
+    async def close() -> None:
+        await (client.aclose() if how == "aclose" else client.drain(timeout=0.2))
+
+    with RawServer([busy]) as server:
+        client = AsyncProdia("t", base_url=server.url)
+        thread = threading.Thread(target=anyio.run, args=(wait,), kwargs={"backend": backend})
+        thread.start()
+        while not client.statistics().waiting:
+            time.sleep(0.01)
+        anyio.run(close)
+        thread.join(5)
+        assert not thread.is_alive()
+    (error,) = errors
+    assert isinstance(error, ConnectError)
+    assert error.client_is_closing
 
 
 @on_both_loops

@@ -500,13 +500,17 @@ async def test_closing() -> None:
     """Once: the connections of this loop in good order; others' are given up, come what may."""
     async with world() as w:
         w.sender.on_close = OSError("x")
-        other = SimpleNamespace(sender=Sender(()), scheduler=Scheduler(), closed=False)
+        soon: list[Any] = []
+        other = SimpleNamespace(
+            sender=Sender(()), scheduler=Scheduler(), closed=False, soon=soon.append
+        )
         w.engine._sessions._open["another loop"] = other  # type: ignore[assignment]
         with pytest.raises(OSError, match="x"):
             await w.engine.aclose()
         assert w.engine.closed
         assert w.scheduler.closed
         assert (w.sender.closed, w.sender.abandoned, other.sender.abandoned) == (1, 0, 1)
+        assert soon == [other.scheduler.close]
         await w.engine.aclose()
         assert await w.engine.drain() == ()
         assert (w.sender.closed, other.sender.abandoned) == (1, 1)
@@ -523,7 +527,8 @@ async def test_closing_in_a_loop_without_a_session() -> None:
     """There is nothing of its own to close."""
     sender = Sender(())
     engine = Engine(make_sender=lambda: sender, make_scheduler=Scheduler)  # type: ignore[arg-type, return-value]
-    other = SimpleNamespace(sender=sender, scheduler=Scheduler(), closed=False)
+    soon: list[Any] = []
+    other = SimpleNamespace(sender=sender, scheduler=Scheduler(), closed=False, soon=soon.append)
     engine._sessions._open["another loop"] = other  # type: ignore[assignment]
     await engine.aclose()
     assert (sender.closed, sender.abandoned) == (0, 1)

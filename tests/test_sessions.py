@@ -406,6 +406,10 @@ def test_something_is_done_in_a_sessions_own_loop() -> None:
     asyncio.run(drain())
     loop.run_until_complete(asyncio.sleep(0))
     assert done == ["here", "there"]
+    there.pid += 1  # another process's
+    there.soon(lambda: done.append("never"))
+    loop.run_until_complete(asyncio.sleep(0))
+    there.pid -= 1
     loop.close()
     there.soon(lambda: done.append("never"))
     assert done == ["here", "there"]
