@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from prodia_async import AttemptDetails
+
 PRICE = 0.0025
 """Of a job of schnell, by the catalogue."""
 
@@ -367,19 +369,32 @@ async def test_a_denial_throws_no_living_id_away(
     assert api.ledger.totals().submitted == 1
 
 
-async def test_a_stop_leaves_a_denied_id_to_the_next_run(tmp_path: Path, api: Emulator) -> None:
+@pytest.mark.parametrize("when", ["it is asked about", "it waits"])
+async def test_a_stop_leaves_a_denied_id_to_the_next_run(
+    tmp_path: Path, api: Emulator, when: str
+) -> None:
     """It is neither in doubt nor sent again before it was asked about often enough."""
     api.fail_next(100, 404, body="not found", reads=True)
+    held: list[Batch] = []
+
+    def hook(details: AttemptDetails) -> None:
+        if (details.event, details.job_type) == ("finished", "GET /v2/job/async"):
+            held[0].stop()
+
+    client = {"hook": hook} if when == "it is asked about" else {}
+    options: dict[str, Any] = {"submit": "async", "client": client}
     async with (
-        batch_of(api, tmp_path / "run", submit="async") as batch,
+        batch_of(api, tmp_path / "run", **options) as batch,
         anyio.create_task_group() as group,
     ):
+        held.append(batch)
 
         async def stop() -> None:
             await until(lambda: batch._run is not None and batch._run.delayed != [])
             batch.stop()
 
-        group.start_soon(stop)
+        if when == "it waits":
+            group.start_soon(stop)
         summary = await batch.run([fox(1)])
     assert (summary.in_doubt, summary.left) == (0, 1)
     api.forget_planned()
