@@ -285,7 +285,15 @@ class Ends:
     async def go_again_or_end(self, row: Going, *, is_down: bool = False) -> None:
         """Send a row once more that may have been paid, if it may be; else it is in doubt."""
         if row.asked is not None and self.may_go(row, 1) and not self._run.stopped:
-            row.job_id, row.retried = None, True
+            if row.job_id is not None:  # of no use any more, and never to be taken for the next
+                i, row.job_id = row.i, None
+                try:
+                    await self._run.record.ask(
+                        lambda c: c.execute("UPDATE open SET job_id=NULL WHERE i=?", (i,))
+                    )
+                except BatchError as error:
+                    self.break_off(error)
+            row.retried = True
             # While it is down, those that were never paid ask before it.
             (self._run.ready.append if is_down else self._run.ready.appendleft)(row)
         else:

@@ -314,17 +314,22 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
 
 
-_SLOT = struct.Struct("<qdq104s")  # row + 1, when it was sent, how often, the server's id
+_SLOT = struct.Struct("<qdii104s")  # row + 1, and what a `Mark` says
 _ID_AT, _ID_BYTES = 24, 104
 _CHUNK = 1024  # slots that the file grows by
 
 
 class Mark(NamedTuple):
-    """When a row was sent, how often it was, and the server's id for it once it has one."""
+    """
+    When a row was sent, how often it was, and the server's id for it once it has one.
+
+    At last, how often it may have been paid, should its process end now.
+    """
 
     at: float
     times: int
     job_id: str | None = None
+    risky: int = 1
 
 
 class Marks:
@@ -367,15 +372,15 @@ class Marks:
         self._map = mmap.mmap(self._file, size)
         self._free += range(self._count - 1, self._count - _CHUNK - 1, -1)
 
-    def set(self, row: int, at: float, times: int) -> None:
-        """Mark a row; ``times`` is how often it was sent, this time included."""
+    def set(self, row: int, at: float, times: int, risky: int = 1) -> None:
+        """Mark a row; ``times`` is how often it was sent, this time included; as in `Mark`."""
         slot = self._slots.get(row)
         if slot is None:
             if not self._free:
                 self._grow()
             slot = self._slots[row] = self._free.pop()
         assert self._map is not None  # noqa: S101  (`_grow` made it)
-        _SLOT.pack_into(self._map, slot * _SLOT.size, row + 1, at, times, b"")
+        _SLOT.pack_into(self._map, slot * _SLOT.size, row + 1, at, times, risky, b"")
 
     def set_id(self, row: int, job_id: str) -> None:
         """Note the server's id for a marked row; one too long is left to the record."""
@@ -390,7 +395,7 @@ class Marks:
         """Take a row's mark away, once the record knows what became of it."""
         slot = self._slots.pop(row, None)
         if slot is not None and self._map is not None:
-            _SLOT.pack_into(self._map, slot * _SLOT.size, 0, 0.0, 0, b"")
+            _SLOT.pack_into(self._map, slot * _SLOT.size, 0, 0.0, 0, 0, b"")
             self._free.append(slot)
 
     def __contains__(self, row: int) -> bool:
@@ -431,11 +436,12 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 
 def _marks_in(content: bytes) -> dict[int, Mark]:
-    return {
-        row - 1: Mark(at, times, job_id.rstrip(b"\0").decode(errors="replace") or None)
-        for row, at, times, job_id in _SLOT.iter_unpack(content)
-        if row > 0
-    }
+    found = {}
+    for row, at, times, risky, job_id in _SLOT.iter_unpack(content):
+        if row > 0:
+            known = job_id.rstrip(b"\0").decode(errors="replace") or None
+            found[row - 1] = Mark(at, times, known, max(1, risky))
+    return found
 
 
 @contextlib.contextmanager

@@ -432,7 +432,7 @@ def settle(
         ):
             end = in_doubt(
                 i, k, id_, session, job_type,
-                again=again + 1,
+                again=again + marks.get(i, Mark(0.0, 1)).risky,
                 attempts=max(times, marks.get(i, Mark(0.0, 1)).times),
                 at=round(1000 * ((sent or (marks[i].at if i in marks else now)) - epoch)),
                 why=(

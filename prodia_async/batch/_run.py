@@ -552,14 +552,19 @@ class Run(Standing):
         row.is_again = row.again > row.answered
         self.counts.again += row.is_again
         row.answered = row.again
-        self.marks.set(row.i, at, times)
+        self.marks.set(row.i, at, times, row.risky + 1)
         if row.flight.times == 1:
             with suppress(BatchError):
                 self.record.sent(row.i, at, times)
 
     def _refused(self, row: Going) -> None:
         """Note that an attempt came to nothing, and cannot have been paid; in the hook."""
-        if row.job_id is None and not row.risky:
+        if row.job_id is not None:
+            return
+        if row.risky:
+            assert row.flight is not None  # noqa: S101
+            self.marks.set(row.i, wall(), row.attempts + row.flight.times, row.risky)
+        else:
             self.marks.clear(row.i)
 
     def _waits(self, row: Going) -> None:

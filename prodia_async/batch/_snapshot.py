@@ -153,7 +153,9 @@ class Snapshot:
                     states[before] -= 1  # what it was, it is no more
                 state = _OF.get(row.state)
                 states[state] = states.get(state, 0) + 1
-                doubtful += expected * (state == State.IN_DOUBT)
+                mark = self._marks.get(i)
+                risky = 1 if mark is None else mark.risky
+                doubtful += expected * risky * (state == State.IN_DOUBT)
                 told += round(NANO * (row.dollars or 0))
             (seconds,) = connection.execute(
                 "SELECT sum(ifnull(max(0, ended - began), "

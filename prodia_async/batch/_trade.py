@@ -160,7 +160,7 @@ def hook_with(theirs: Callable[[AttemptDetails], None] | None) -> Callable[[Atte
                     flight.refusals += fate == "not run"
                     risky = fate in {"server fault", "uncertain", "ran"}
                     flight.risky += risky
-                    if flight.stage == "ended" and not flight.risky:
+                    if flight.stage == "ended" and not risky:
                         flight.on_refused()
                 if details.event == "waiting":
                     flight.stage = "waiting"

@@ -239,7 +239,7 @@ def test_what_was_sent_is_in_doubt_and_what_has_an_id_is_collected(record: Recor
     connection.execute("UPDATE open SET sent=1000, times=2 WHERE i=1")
     connection.execute("UPDATE open SET sent=1000, job_id='abc', expires=1e12 WHERE i=2")
     connection.execute("UPDATE open SET again=3 WHERE i=3")
-    marks = {3: Mark(1001.0, 4), 2: Mark(1.0, 1, "other"), 4: Mark(1001.0, 1, "late")}
+    marks = {3: Mark(1001.0, 4, risky=2), 2: Mark(1.0, 1, "other"), 4: Mark(1001.0, 1, "late")}
     collect = settle(record, marks, 2, 990.0, are_exact=False)
     assert [(each.i, each.job_id, each.left > 0) for each in collect] == [
         (2, "abc", True), (4, "late", False),
@@ -249,10 +249,10 @@ def test_what_was_sent_is_in_doubt_and_what_has_an_id_is_collected(record: Recor
     assert ids == [("abc",), ("late",)]
     query = "SELECT i, state, again, attempts, at FROM job ORDER BY i"
     assert connection.execute(query).fetchall() == [
-        (1, State.IN_DOUBT, 1, 2, 10_000), (3, State.IN_DOUBT, 4, 4, 11_000),
+        (1, State.IN_DOUBT, 1, 2, 10_000), (3, State.IN_DOUBT, 5, 4, 11_000),
     ]  # fmt: skip
     # Nobody has told a price, so what was expected counts, once for each time it may be paid.
-    assert money(connection) == (0, 5 + 4 * 5, 5)
+    assert money(connection) == (0, 5 + 5 * 5, 6)
 
 
 def test_what_was_sent_and_refused_is_not_in_doubt(record: Record) -> None:

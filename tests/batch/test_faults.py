@@ -411,7 +411,7 @@ def test_marks_outlive_their_process(tmp_path: Path) -> None:
         marks.set(row, 1000.0 + row, 1)
     for row in range(0, 3000, 2):
         marks.clear(row)
-    marks.set(1, 5.0, 2)
+    marks.set(1, 5.0, 2, risky=7)
     marks.set_id(1, "an-id")
     marks.set_id(3, "x" * 105)
     marks.set_id(9999, "nobody")
@@ -419,7 +419,7 @@ def test_marks_outlive_their_process(tmp_path: Path) -> None:
     assert marks_of(tmp_path) == marks.marked()
     found = marks_of(tmp_path)
     assert set(found) == set(range(1, 3000, 2))
-    assert (found[1], found[3]) == ((5.0, 2, "an-id"), (1003.0, 1, None))
+    assert (found[1], found[3]) == ((5.0, 2, "an-id", 7), (1003.0, 1, None, 1))
     marks.close()
     again = Marks(path)
     assert again.left == found

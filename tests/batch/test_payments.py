@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from conftest import until
+from processes import Child, charges, settle
+from processes import run as run_child
 from test_troubles import QUICK, SCHNELL, SMALL, batch_of, fox, run
 
 from prodia_async import Job, JobRequest, RetryPolicy
@@ -436,3 +440,95 @@ async def test_jobs_of_another_server_can_be_given_up(
         summary = await run(other, tmp_path / "run", [fox(1)], **options)
         assert (summary.in_doubt, other.ledger.totals().submitted) == (1, 0)
     api.release()
+
+
+# Kills.
+
+
+def test_a_kill_forgets_no_attempt_that_may_be_paid(tmp_path: Path) -> None:
+    """Two faults that were charged, a third attempt under way, SIGKILL: three payments, maybe."""
+    with Emulator(workers=4, latency=3.0) as api:
+        api.fail_next(2, 500, charged=True)
+        wanted = {
+            "folder": tmp_path / "run",
+            "jobs": 1,
+            "client": {"max_concurrency": 1},
+            "batch": {"submit": "sync"},
+        }
+        child = Child(api, wanted)
+        api.ledger.wait_for(lambda totals: totals.charged == 2, 20)
+        while not api.busy:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        child.end(signal.SIGKILL)
+        assert BatchRecord(tmp_path / "run").summary().doubtful_dollars == pytest.approx(3 * PRICE)
+        settle(api)
+        assert api.ledger.totals().charged == 3
+        api.latency = 0.0
+        held = run_child(api, {**wanted, "batch": {"on_doubt": "hold"}})
+        assert held.summary()["doubtful_dollars"] == pytest.approx(3 * PRICE)
+        last = run_child(api, wanted)
+        assert last.summary()["paid_again"] == 1
+        found = BatchRecord(tmp_path / "run").summary()
+        assert (found.done, found.paid_again, api.ledger.totals().charged) == (1, 3, 4)
+        assert found.dollars + found.doubtful_dollars == pytest.approx(4 * PRICE)
+
+
+def test_a_doubt_outlives_a_busy_server_and_a_kill(tmp_path: Path) -> None:
+    """An attempt that may be paid, then only 429, then SIGKILL: it is in doubt, and paid once."""
+    with Emulator(workers=4) as api:
+        api.drop_next(1, at="sent")
+        api.fail_next(1000, 429, retry_after=300)
+        wanted = {
+            "folder": tmp_path / "run",
+            "jobs": 1,
+            "client": {"max_concurrency": 1},
+            "batch": {"submit": "sync"},
+        }
+        child = Child(api, wanted)
+        api.ledger.wait_for(lambda totals: totals.received >= 2, 20)
+        time.sleep(0.7)
+        child.end(signal.SIGKILL)
+        settle(api)
+        record = BatchRecord(tmp_path / "run")
+        assert [row.row for row in record.in_doubt()] == [0]
+        assert record.summary().doubtful_dollars == pytest.approx(PRICE)
+        api.forget_planned()
+        held = run_child(api, {**wanted, "batch": {"on_doubt": "hold"}})
+        assert charges(api) == {0: 1}, "paid again under hold"
+        assert held.summary()["doubtful_dollars"] == pytest.approx(PRICE)
+
+
+def test_an_id_that_is_of_no_use_is_not_taken_for_the_next(tmp_path: Path) -> None:
+    """Denied, submitted again, killed before the second id came: two payments, maybe."""
+    first = "from prodia_async.batch import _decide; _decide.MOST_DENIALS = 0"
+    with Emulator(workers=4) as api:
+        api.fail_next(1, 404, body="not found", reads=True)
+        wanted = {
+            "folder": tmp_path / "run",
+            "jobs": 1,
+            "client": {"max_concurrency": 1},
+            "batch": {"submit": "async"},
+            "first": first + DIES_ON_THE_SECOND,
+        }
+        child = Child(api, wanted)
+        assert child.end() == -signal.SIGKILL, child.stderr
+        settle(api)
+        assert api.ledger.totals().submitted == 2
+        record = BatchRecord(tmp_path / "run")
+        assert [row.row for row in record.in_doubt()] == [0]
+        assert record.summary().doubtful_dollars == pytest.approx(2 * PRICE)
+
+
+DIES_ON_THE_SECOND = """
+import os, signal
+from prodia_async.batch import _trade
+submit = _trade.ProdiaTrade.submit
+async def dies(self, asked, count=iter((1, 2, 3))):
+    n = next(count)
+    found = await submit(self, asked)
+    if n == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+_trade.ProdiaTrade.submit = dies
+"""
