@@ -16,7 +16,7 @@ from PIL import Image
 from prodia_async import AsyncProdia, Input, Job, JobRequest, RetryPolicy
 from prodia_async.batch import Batch, BatchJob, BatchRecord, read_jobs
 from prodia_async.emulator import Emulator
-from prodia_async.fireworks import AsyncFireworks, CannyEdgeDetection
+from prodia_async.fireworks import AsyncFireworks, CannyEdgeDetection, TextToImage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -215,3 +215,21 @@ async def test_a_name_that_is_given_later(tmp_path: Path, api: Emulator) -> None
     assert record.export(tmp_path / "failures.jsonl") == 1
     assert [each.id for each in read_jobs(tmp_path / "failures.jsonl")] == ["b"]  # type: ignore[union-attr]
     assert api.ledger.totals().types[SCHNELL] == 2
+
+
+async def test_odd_orders_fail_alone(tmp_path: Path, api: Emulator) -> None:
+    """Of the other API, in the same words."""
+    orders: list[Any] = [
+        TextToImage("half of a smile: \ud83d"), CannyEdgeDetection("a\0b.png"),
+        BatchJob(TextToImage("a fox"), id="\ud800"), TextToImage("a fox", seed=1),
+        {"type": "text_to_image", "config": {"prompt": "x", 1: 2}},
+    ]  # fmt: skip
+    async with AsyncFireworks("any", base_url=api.fireworks_url, retry=QUICK) as client:
+        async with Batch(tmp_path / "run", client, progress=False, signals=False) as batch:
+            summary = await batch.run(orders)
+    assert (summary.done, summary.failed) == (1, 4)
+    errors = [str(row.error) for row in BatchRecord(tmp_path / "run").rows()]
+    assert "JSON cannot carry job.config.prompt" in errors[0]
+    assert "cannot be read: embedded null byte" in errors[1]
+    assert "JSON cannot carry job.id" in errors[2]
+    assert "TextToImage has no setting 1; it has prompt" in errors[4]
