@@ -351,6 +351,9 @@ class Run(Standing):
                     raise
                 items, self._input_error = None, error  # it is the input's own
             except Exception as error:  # noqa: BLE001  (raised when what is under way has ended)
+                if isinstance(error, InvalidRequestError) and not (rows or self.counts.seen):
+                    self._fail(error)  # it is no list of jobs
+                    return
                 items, self._input_error = None, error
             self._exhausted = items is None
         with anyio.CancelScope(shield=True):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from prodia_async import AsyncProdia, Input, Job, JobRequest, RetryPolicy
+from prodia_async import AsyncProdia, Input, InvalidRequestError, Job, JobRequest, RetryPolicy
 from prodia_async.batch import Batch, BatchJob, BatchRecord, read_jobs
 from prodia_async.emulator import Emulator
 from prodia_async.fireworks import AsyncFireworks, CannyEdgeDetection, TextToImage
@@ -120,6 +120,22 @@ async def test_odd_jobs_fail_alone(tmp_path: Path, api: Emulator, config: dict[A
     (row, _) = BatchRecord(tmp_path / "run").rows()
     assert row.error is not None
     assert "JSON" in row.error
+
+
+async def test_a_file_that_is_no_list_of_jobs_leaves_no_trace(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Its error comes out as it is, and the folder is as new for one that is."""
+    (tmp_path / "a.csv").write_text("prompt;seed\nfox;1\n", encoding="utf-8")
+    jobs = read_jobs(tmp_path / "a.csv", job_type=SCHNELL, config=SMALL)
+    with pytest.raises(InvalidRequestError, match="line 1: columns must be separated") as caught:
+        async with batch_in(tmp_path / "run", api) as batch:
+            await batch.run(jobs)
+    assert not hasattr(caught.value, "__notes__")
+    assert BatchRecord(tmp_path / "run").summary().stopped is None
+    (tmp_path / "a.csv").write_text("prompt,seed\nfox,1\n", encoding="utf-8")
+    async with batch_in(tmp_path / "run", api) as batch:
+        assert (await batch.run(jobs)).done == 1
 
 
 async def test_an_error_in_words_that_are_no_text(tmp_path: Path, api: Emulator) -> None:
