@@ -18,7 +18,7 @@ from conftest import on_both_loops
 
 from prodia_async import InvalidRequestError, Job, JobRequest
 from prodia_async.batch import BadRow, BatchJob, grid, read_jobs
-from prodia_async.batch._rows import MOST_LINE_BYTES
+from prodia_async.batch._rows import MOST_LINE_BYTES, mended_by
 from prodia_async.fireworks import TextToImage
 
 if TYPE_CHECKING:
@@ -272,6 +272,33 @@ def test_a_bad_row_is_told_and_ends_nothing(
     assert found[0].line == (2 if name.endswith("csv") else 1)
     if "no CSV" not in why:  # an open quote takes what follows it
         assert configs(found[1:]) == [{"prompt": "fine"}]
+
+
+def test_a_row_that_failed_is_read_as_it_was(tmp_path: Path) -> None:
+    """With what was given then, if nothing is given now; one that could not be read is no job."""
+    given = {"type": "inference.y.v1", "config": {"steps": 4, "seed": 1}, "accept": "image/png",
+             "inputs": ["/a.png"], "folder": "/then"}  # fmt: skip
+    lines = [
+        {"_failed": {"error": "it is no JSON", "text": "{", "key": "0" * 32}},
+        {"prompt": "a", "_failed": {"given": given, "key": "ab" * 16}},
+        {"prompt": "a", "input": "b.png", "_failed": {"given": given, "key": "no key"}},
+        {"prompt": "", "id": "x", "_failed": {"given": given}},
+        {"prompt": "a", "_failed": {"given": {"config": 3, "inputs": 3}}},
+        {"prompt": "a", "_failed": "of the user's own"},
+    ]
+    text = "\n".join(map(json.dumps, lines))
+    bad, first, second, third, *rest = read(tmp_path / "a.jsonl", text, config={"seed": 2})
+    assert bad.why == "it could not be read, and has not been mended: it is no JSON"
+    assert first.request.job == Job(TYPE, {"steps": 4, "seed": 2, "prompt": "a"})
+    assert (first.request.accept, first.request.inputs) == ("image/png", ("/a.png",))
+    assert [str(each) for each in second.request.inputs] == ["/then/b.png"]
+    assert (third.why, third.row["id"]) == ("no prompt", "x")
+    assert third.row["_failed"]["given"]["config"] == {"steps": 4, "seed": 2}
+    assert [each.request.job.config for each in rest] == [{"seed": 2, "prompt": "a"}] * 2
+    keys = [mended_by(each) for each in (bad, first, second, third, *rest)]
+    assert keys == [bytes(16), bytes([0xAB] * 16), None, None, None, None]
+    plain = read(tmp_path / "a.jsonl", text, job_type=None)
+    assert plain[1].request.job.type == "inference.y.v1"
 
 
 def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
