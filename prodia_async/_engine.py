@@ -209,7 +209,7 @@ class Engine:
     async def _until_none(self, seconds: float | None, *, was_sent: bool) -> None:
         with anyio.move_on_after(seconds):
             # Looked at rather than told, since they may be other threads' jobs.
-            while goes_on(self.under_way, was_sent=was_sent):  # noqa: ASYNC110  (see above)
+            while not self.closed and goes_on(self.under_way, was_sent=was_sent):  # noqa: ASYNC110
                 await anyio.sleep(DRAIN_LOOK_SECONDS)
 
     async def aclose(self) -> None:

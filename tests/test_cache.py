@@ -162,6 +162,7 @@ async def test_the_deadline_covers_the_look(api: str, tmp_path: Path) -> None:
                 await run(0.2)
             assert not caught.value.may_have_run
             assert "0.2 s" in caught.value.message
+            assert f"an answer that is kept in {tmp_path}, by the bytes" in caught.value.message
             assert server.requests == []
             took, asked = 0.4, 0
             began = anyio.current_time()

@@ -12,6 +12,7 @@ import gc
 import logging
 import warnings
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -604,8 +605,11 @@ async def test_a_drain_waits_for_what_was_sent() -> None:
 
 
 @on_both_loops
-async def test_a_drain_tells_of_a_job_that_waits_out_a_refusal() -> None:
+async def test_a_drain_tells_of_a_job_that_waits_out_a_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It was sent, and is sent no more; that it ends before the connections go hides it not."""
+    monkeypatch.setattr(engine_module, "DRAIN_LOOK_SECONDS", 0.001)
     async with world(CapacityError("busy", status_code=429, retry_after=60.0), still=False) as w:
         async with anyio.create_task_group() as group:
 
@@ -615,8 +619,31 @@ async def test_a_drain_tells_of_a_job_that_waits_out_a_refusal() -> None:
 
             group.start_soon(run)
             await anyio.wait_all_tasks_blocked()
+            w.engine.flight(REQUEST, Words(), terms())  # whom the drain waits for meanwhile
             left = await w.engine.drain(0.05)
     assert [(each.index, each.may_have_run) for each in left] == [(5, False)]
+
+
+@on_both_loops
+async def test_a_drain_that_is_overtaken_by_a_close() -> None:
+    """It ends with it, and tells what the close cut off."""
+    async with world(never, still=False) as w:
+        left: list[tuple[Unfinished, ...]] = []
+
+        async def drain() -> None:
+            left.append(await w.engine.drain())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(w.run, index=3))
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(drain)
+            await anyio.sleep(0.05)
+            await w.engine.aclose()
+            with anyio.fail_after(5):
+                while not left:
+                    await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    assert [[(each.index, each.may_have_run) for each in one] for one in left] == [[(3, True)]]
 
 
 @on_both_loops
