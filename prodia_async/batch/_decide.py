@@ -372,7 +372,7 @@ class Outage:
             return f"the credential is refused ({self.reason}): give a valid one"
         if self._kind == "unserved" and not self.has_worked:
             return (
-                f"nothing is served here ({self.reason}): look at the address (base_url), the "
+                f"no job is taken here ({self.reason}): look at the address (base_url), the "
                 "job type or model, and what is left on the account"
             )
         return None

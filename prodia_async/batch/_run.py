@@ -146,6 +146,8 @@ class Run(Standing):
                 await self._source.aclose()
                 self.ends.end_suspended(is_whole=is_whole)
                 self.ends.leave()
+                if self.outage.since is not None and self.outage.reason not in str(self.stopped):
+                    self.ends.note(f"the API was down when it ended: {self.outage.reason}")
                 with suppress(BatchError):
                     await self.record.ask(self._write_how)
         if self._fatal is not None:
@@ -314,7 +316,18 @@ class Run(Standing):
             if row.not_before <= now:
                 self.delayed.remove(row)
                 return row
+        if self.outage.since is not None:
+            # Those that were never sent ask first: it may be the others that are at fault.
+            fresh = self._fresh()
+            if fresh is not None:
+                self.ready.remove(fresh)
+                return fresh
+            if not self._exhausted and not self._is_pulling and self._may_pull():
+                return None
         return self.ready.popleft() if self.ready else None
+
+    def _fresh(self) -> Going | None:
+        return next((row for row in self.ready if row.error is None), None)
 
     async def _wait(self, seconds: float | None) -> None:
         await self.change(math.inf if seconds is None else seconds)
@@ -332,7 +345,7 @@ class Run(Standing):
 
     async def _pull(self) -> None:
         """Take rows from the input until one is to be run."""
-        while not (self.ready or self._exhausted or self.stopped or self.broken):
+        while not (self._fresh() or self._exhausted or self.stopped or self.broken):
             await self._pull_some()
         self._is_pulling = False
         self.changed()

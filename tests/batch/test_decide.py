@@ -332,7 +332,7 @@ def test_waiting_has_an_end() -> None:
 def test_no_address_and_no_money_want_a_person_who_set_it_up() -> None:
     """At once where nothing has worked; later it may come back, and asking is free."""
     why = str(out(verdict="unserved").given_up(0.0))
-    assert why.startswith("nothing is served here (why): look at the address")
+    assert why.startswith("no job is taken here (why): look at the address")
     assert why.endswith("Run it again after that: it goes on with what is left")
     outage = Outage()
     assert not outage.has_worked

@@ -190,6 +190,21 @@ async def test_rows_that_wait_for_a_worker_are_called_back(tmp_path: Path) -> No
         assert api.ledger.totals().charged <= 300 + DOUBTS + 2 * 4 + 2
 
 
+async def test_a_stop_while_the_api_is_down_says_that_it_was(tmp_path: Path, api: Emulator) -> None:
+    """Also to whoever did not look at the live line."""
+    api.truncate_next(100_000, framing="chunked")
+    async with batch_of(api, tmp_path / "run") as batch, anyio.create_task_group() as group:
+
+        async def stop() -> None:
+            await until(lambda: batch._run is not None and batch._run.outage.since is not None)
+            batch.stop()
+
+        group.start_soon(stop)
+        summary = await batch.run([fox(n) for n in range(20)])
+    (note,) = (each for each in summary.notes if each.startswith("the API was down when it ended"))
+    assert "TruncatedResponseError" in note
+
+
 @pytest.mark.parametrize("how", ["address", "money"])
 @pytest.mark.parametrize("count", [2, 200])
 async def test_what_wants_a_person_consumes_no_row(
@@ -204,7 +219,7 @@ async def test_what_wants_a_person_consumes_no_row(
     jobs = [fox(n) for n in range(count)]
     summary = await run(api, tmp_path / "run", jobs, client=client)
     assert (summary.failed, summary.in_doubt, summary.exit_code) == (0, 0, 2), summary
-    assert "nothing is served here" in str(summary.stopped)
+    assert "no job is taken here" in str(summary.stopped)
     assert ("404" if how == "address" else "402") in str(summary.stopped)
     assert api.ledger.totals().received <= 12
     api.forget_planned()
@@ -304,6 +319,25 @@ async def test_one_type_that_always_fails_does_not_stop_the_others(
         again = await run(api, tmp_path / "run", jobs, client=client)
         assert (again.done, again.failed) == (54, 6)
         assert api.ledger.totals().succeeded == 54
+
+
+async def test_rows_at_fault_that_follow_each_other_stop_nobody(tmp_path: Path) -> None:
+    """Nobody can tell them from a dead API but rows that were never sent: those ask first."""
+
+    def latency(job_type: str) -> float:
+        if job_type == OTHER:
+            raise RuntimeError("this type is broken")
+        return 0.01
+
+    async def jobs() -> AsyncIterator[Any]:
+        for n in range(4):
+            yield {"type": OTHER, "config": {"prompt": "x", "seed": n}}
+        for n in range(30):
+            yield fox(n)
+
+    with Emulator(workers=10, latency=latency) as api, anyio.fail_after(40):
+        summary = await run(api, tmp_path / "run", jobs(), client={"max_concurrency": 2})
+    assert (summary.done, summary.failed + summary.in_doubt) == (30, 4), summary
 
 
 async def test_one_job_that_fails_alone_is_a_failure(tmp_path: Path, api: Emulator) -> None:
