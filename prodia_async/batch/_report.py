@@ -147,7 +147,8 @@ def _tiles(summary: BatchSummary, found: Figures) -> list[tuple[str, str, str, s
     busy = "busy server (429), waited out" if found.refusals else "the server was never busy (429)"
     money = [money_line(summary.dollars, found.jobs)]
     if summary.doubtful_dollars:
-        money.append(f"up to {dollars_text(summary.doubtful_dollars)} more in doubt")
+        why = "in doubt" if summary.in_doubt else "in vain"
+        money.append(f"up to {dollars_text(summary.doubtful_dollars)} more {why}")
     if summary.paid_again:
         money.append(f"{summary.paid_again:,} perhaps paid twice")
     return [

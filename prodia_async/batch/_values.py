@@ -135,13 +135,16 @@ class BatchSummary:
 
     def __str__(self) -> str:
         before = f" ({self.done_before:,} before)" if self.done_before else ""
-        doubt = f" (at most {dollars_text(self.doubtful_dollars)})" if self.doubtful_dollars else ""
+        more = dollars_text(self.doubtful_dollars) if self.doubtful_dollars else ""
+        doubt = f" (at most {more})" if more and self.in_doubt else ""
+        # Nothing is in doubt any more, and what was paid in vain may have been.
+        vain = f" (and perhaps {more} in vain)" if more and not self.in_doubt else ""
         parts = [
             f"{self.done:,} done{before}",
             f"{self.failed:,} failed",
             f"{self.in_doubt:,} in doubt{doubt}",
             *([f"{self.left:,} left"] if self.left else []),
-            dollars_text(self.dollars),
+            f"{dollars_text(self.dollars)}{vain}",
             seconds_text(self.seconds),
         ]
         text = ", ".join(parts)

@@ -66,6 +66,8 @@ def test_a_summary_in_words() -> None:
         done=9998, done_before=1204, failed=2, dollars=24.91, seconds=761, duplicates=3
     )
     assert str(summary) == "9,998 done (1,204 before), 2 failed, 0 in doubt, $24.91, 12:41"
+    again = BatchSummary(done=4, dollars=0.01, doubtful_dollars=0.0025, paid_again=1)
+    assert str(again) == "4 done, 0 failed, 0 in doubt, $0.01 (and perhaps $0.0025 in vain), 0.0 s"
     odd = BatchSummary(done=1, in_doubt=2, doubtful_dollars=0.005, left=3, stopped="SIGTERM")
     assert str(odd) == (
         "1 done, 0 failed, 2 in doubt (at most $0.005), 3 left, $0.00, 0.0 s; stopped: SIGTERM"
