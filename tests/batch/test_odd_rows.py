@@ -138,6 +138,21 @@ async def test_a_file_that_is_no_list_of_jobs_leaves_no_trace(
         assert (await batch.run(jobs)).done == 1
 
 
+async def test_rows_before_one_that_cannot_be_made_are_run(tmp_path: Path, api: Emulator) -> None:
+    """In a folder that has some too, where the first rows are looked at together."""
+
+    async def jobs(count: int) -> AsyncIterator[Job]:
+        for n in range(count):
+            yield Job(SCHNELL, {"prompt": "x", "seed": n, **SMALL})
+        yield Job("")
+
+    for count in (1, 3):
+        with pytest.raises(InvalidRequestError):
+            async with batch_in(tmp_path / "run", api) as batch:
+                await batch.run(jobs(count))
+        assert BatchRecord(tmp_path / "run").summary().done == count
+
+
 async def test_an_error_in_words_that_are_no_text(tmp_path: Path, api: Emulator) -> None:
     """A user's own input raises, with half of a letter in its words: they are recorded."""
     times = iter(range(9))
