@@ -521,26 +521,29 @@ def _csv_rows(
     lines: Iterator[tuple[int, str | BadRow]], delimiter: str
 ) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     bad: list[BadRow] = []
-    began = at = 0
+    began = at = quotes = 0
 
     def good() -> Iterator[str]:
-        nonlocal began, at
+        nonlocal began, at, quotes
         for number, line in lines:
             if isinstance(line, BadRow):
                 bad.append(line)
             else:
                 began, at = began or number, number
+                quotes += line.count('"')
                 yield line + "\n"
 
     reader = csv.reader(good(), delimiter=delimiter, skipinitialspace=True, strict=True)
     names: list[str] = []
     broken = 0
     while True:
-        began, why = 0, ""
+        began, quotes, why = 0, 0, ""
         try:
             cells = next(reader, None)
         except csv.Error as error:
             cells, why = [], f"it is no CSV: {error} (lines {began} to {at}; is a quote open?)"
+        if quotes % 2 and not why:
+            why = 'a quote is missing: a cell that has one is written as "6"" nails"'
         if not names and (bad or why):
             line, said = (bad[0].line, bad[0].why) if bad else (began, why)
             raise InvalidRequestError(f"line {line}: the header cannot be read: {said}")

@@ -220,6 +220,23 @@ def test_a_quote_that_never_ends_takes_no_row_along(tmp_path: Path) -> None:
     assert configs(found[1:]) == [{"prompt": "c", "seed": 2}]
 
 
+def test_a_quote_that_was_not_begun(tmp_path: Path) -> None:
+    """A row with half a pair of them is told, and so is what may be the rest of it."""
+    text = 'prompt,seed\na cat",1\nof two lines\n"6"" nails",2\n"6"" nails, ""big""",2\n'
+    found = read(tmp_path / "a.csv", f'{text}a "big" cat,3\n')
+    whys = ["a quote is missing", "line 2 cannot be read", "line 2 cannot be read"]
+    assert [each.why[: len(why)] for each, why in zip(found[:3], whys, strict=True)] == whys
+    assert [each.line for each in found] == [2, 3, 4, 5, 6]
+    found = read(tmp_path / "a.csv", "prompt,seed\na cat,1\n" + text.partition("lines\n")[2])
+    assert [config["prompt"] for config in configs(found)] == [
+        "a cat",
+        '6" nails',
+        '6" nails, "big"',
+    ]
+    (row,) = read(tmp_path / "a.csv", 'prompt,seed\na "big" cat,3\n')
+    assert configs([row]) == [{"prompt": 'a "big" cat', "seed": 3}]
+
+
 @pytest.mark.parametrize("first", ['"a "big" cat', "\xff", '"a\n\xff'])
 def test_the_rest_of_a_row_that_cannot_be_read_is_no_row(tmp_path: Path, first: str) -> None:
     """What comes behind it may be a part of it, until a line is a whole row for certain."""
@@ -353,6 +370,7 @@ WHOLE = gzip.compress(
         ("a.tsv", b"prompt,seed\na cat,1\n", r"line 1: columns must be separated by '\\t'"),
         ("a.csv", b"\nprompt,seed,seed\na,1,2\n", "line 2: the header .* has two of 'seed'"),
         ("a.csv", b'prompt,"se\na,1\n', "line 1: the header cannot be read: it is no CSV"),
+        ("a.csv", b'prompt,se"\na,1\n', "line 1: the header cannot be read: a quote is missing"),
         ("a.csv", b"\n\xff,seed\na,1\n", "line 2: the header cannot be read: it is no UTF-8"),
         ("a.csv", "prompt\nfox\n".encode("utf-16"), r"in UTF-8, .* \(line 1: it is no UTF-8"),
         ("a.txt", "fox\n".encode("latin-1") + "F\xfcchse\n".encode("utf-16-le"), "have a NUL"),
@@ -362,7 +380,7 @@ WHOLE = gzip.compress(
         ("-", WHOLE, "is it compressed"),
         ("a.pdf", b"%PDF-1.7\n%\xe2\n1 0 obj\n\0\0", "is it compressed"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_file_that_is_no_list_of_jobs(
     tmp_path: Path, name: str, content: bytes, why: str
