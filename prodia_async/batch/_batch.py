@@ -75,8 +75,9 @@ class Batch:
             nothing sent again that may have been paid, whatever that policy says.
         retry_failed: Also run what failed before.
         max_cost: The most dollars that the folder may cost, all runs
-            together. Counted are what answers told, what is in flight at the
-            price expected of it, and what is in doubt.
+            together. Counted are what answers told, what is in flight or in
+            doubt at the price expected of it, and what was paid for outputs
+            that `BatchRecord.verify` gave back.
         progress: ``None`` shows a live line on a terminal and in a notebook,
             and plain lines elsewhere; ``False`` nothing; a function is called
             with a `BatchProgress`, at most four times a second.
@@ -84,7 +85,8 @@ class Batch:
             it is taken to be dead. On the same machine nobody has to wait.
         outputs: A folder, or any URL that fsspec knows (``s3://bucket/run-7``), for the
             outputs; the record stays in the folder.
-        also: Take jobs of other types or settings into the same folder.
+        also: Take jobs of other types or settings into the same folder; and give up
+            those that were left with another server than the client's.
         price: What a job costs at most, in dollars, where neither an answer nor
             the catalogue tells.
         signals: Whether to hear SIGINT and SIGTERM while jobs run. They can

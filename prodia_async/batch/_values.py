@@ -110,7 +110,10 @@ class BatchSummary:
     duplicates: int = 0
     """Rows that share the output of an equal one."""
     dollars: float = 0.0
-    """What the folder's answers told that they cost, all runs together."""
+    """
+    What the folder's answers told that they cost, all runs together; of an answer that
+    told nothing, what was expected.
+    """
     doubtful_dollars: float = 0.0
     """What jobs in doubt may have cost on top of it, at most."""
     paid_again: int = 0
