@@ -89,8 +89,8 @@ class Batch:
             those that were left with another server than the client's.
         price: What a job costs at most, in dollars, where neither an answer nor
             the catalogue tells.
-        signals: Whether to hear SIGINT and SIGTERM while jobs run. They can
-            be heard in the main thread alone.
+        signals: Whether to hear SIGINT and SIGTERM while jobs run; each is for
+            all batches of the process. They can be heard in the main thread alone.
 
     Raises:
         InvalidRequestError: An argument is none of these.

@@ -103,19 +103,28 @@ def is_in_doubt(*, job_id: str | None, is_marked: bool, was_sent: bool, are_exac
     return job_id is None and (is_marked or (was_sent and not are_exact))
 
 
-Verdict: TypeAlias = Literal["failed", "in doubt", "trouble", "refused", "unserved"]
+Verdict: TypeAlias = Literal["failed", "in doubt", "trouble", "refused", "unpaid", "unserved"]
 """
-What an error means for its row: it failed; it may have been paid and nobody
-has its output; the API has trouble, which is no fault of the row's; the
-credential is refused, which is none either; nor is it that nothing is served
-at this address, or to this account.
+What an error means for its row: it failed; or it may have been paid and nobody
+has its output. Or it is no fault of the row's: the API has trouble, the
+credential is refused, no money is left, nothing is served at this address.
 """
 
-UNSERVED = frozenset({402, 404, 405, 407, 410})
-"""
-Statuses that say nothing of a job: no money, no such address (or model), a proxy in
-between that wants to be paid its due. Chosen; other 4xx say what is wrong with the job.
-"""
+EVERYWHERE: Mapping[int, Verdict] = {
+    402: "unpaid", 404: "unserved", 405: "unserved", 407: "refused", 410: "unserved"
+}  # fmt: skip
+"""What statuses mean that say nothing of a job. Chosen; other 4xx say what is wrong with it."""
+
+WANTED: Mapping[Verdict | None, str] = {
+    "refused": "the credential is refused ({why}): give a valid one",
+    "unpaid": "no job is taken without payment ({why}): look at what is left on the account",
+    "unserved": "nothing is served here ({why}): look at the address (base_url), and at the job "
+    "type or model",
+    "in doubt": "no answer has come whole{waited} ({why}), and each may have been paid: look at "
+    "what lies between here and the API",
+    "trouble": "the API has not answered{waited} ({why})",
+}
+"""What a person is to know and to do of an API that does not work, by what all rows came to."""
 
 
 def after_error(error: BaseException) -> Verdict:
@@ -127,8 +136,8 @@ def after_error(error: BaseException) -> Verdict:
             return "trouble"
         case JobFailedError():
             return "failed"
-        case APIStatusError() if error.status_code in UNSERVED:
-            return "unserved"
+        case APIStatusError() if error.status_code in EVERYWHERE:
+            return EVERYWHERE[error.status_code]
         case ResponseError() | APIConnectionError() | DeadlineExceededError():
             return "in doubt" if error.may_have_run else "trouble"
         case ProdiaError():
@@ -362,34 +371,28 @@ class Outage:
         """
         Return whether rows that all ran into trouble are to be taken to have failed.
 
-        Nothing else is left to tell an outage from rows that always fail.
+        Nothing else is left to tell an outage from rows that always fail; but none fails
+        for want of money.
         """
-        return self.since is not None and now - self.since >= TAIL_SECONDS
+        if self._kind == "unpaid" or self.since is None:
+            return False
+        return now - self.since >= TAIL_SECONDS
 
-    def needs_a_person(self) -> str | None:
-        """Return what a person must do before anything can succeed, or ``None``."""
-        if self._kind == "refused":
-            return f"the credential is refused ({self.reason}): give a valid one"
-        if self._kind == "unserved" and not self.has_worked:
-            return (
-                f"no job is taken here ({self.reason}): look at the address (base_url), the "
-                "job type or model, and what is left on the account"
-            )
-        return None
+    def needs_a_person(self) -> bool:
+        """Return whether nothing can succeed before somebody does something about it."""
+        is_new = self._kind in {"unpaid", "unserved"} and not self.has_worked
+        return self._kind == "refused" or is_new
 
     def given_up(self, now: float) -> str | None:
         """Return why there is no use in waiting on, and what to do, or ``None``."""
-        if self.since is None:
+        if self.since is None or not (self.needs_a_person() or now - self.since >= self._patience):
             return None
-        reason = self.needs_a_person()
-        if reason is None and now - self.since >= self._patience:
-            reason = f"the API has not answered for {self._patience:.0f} s ({self.reason})"
-            if self._kind == "in doubt":
-                reason = (
-                    f"no answer has come whole for {self._patience:.0f} s ({self.reason}), and "
-                    "each may have been paid: look at what lies between here and the API"
-                )
-        return reason and f"{reason}. Run it again after that: it goes on with what is left"
+        return self.wanted(f" for {self._patience:.0f} s")
+
+    def wanted(self, waited: str = "") -> str:
+        """Return what is wrong and what to do about it."""
+        said = WANTED[self._kind].format(why=self.reason, waited=waited)
+        return f"{said}. Run it again after that: it goes on with what is left"
 
 
 # A changed run.

@@ -269,9 +269,9 @@ class Run(Standing):
                 if not self._exhausted or self.in_flight or self.delayed or self._is_pulling:
                     await self._wait(0.2 if self.delayed or self.outage.since else None)
                     continue
-                reason = self.outage.needs_a_person()
-                if self.ends.suspended and reason and not self.outage.has_worked:
-                    self.stop(reason)  # of so few rows, none has failed by itself
+                has_worked = self.outage.has_worked
+                if self.ends.suspended and self.outage.needs_a_person() and not has_worked:
+                    self.stop(self.outage.wanted())  # of so few rows, none has failed by itself
                 return None
             if row.job_id is not None:
                 return row

@@ -106,10 +106,10 @@ VERDICTS = [
     (status(PermissionDeniedError, 403), "refused"),
     (status(CapacityError, 429), "trouble"),
     (status(ServerError, 502), "trouble"),
-    (status(APIStatusError, 402), "unserved"),
+    (status(APIStatusError, 402), "unpaid"),
     (status(JobNotFoundError, 404), "unserved"),
     (status(APIStatusError, 405), "unserved"),
-    (status(APIStatusError, 407), "unserved"),
+    (status(APIStatusError, 407), "refused"),
     (status(APIStatusError, 410), "unserved"),
     (status(APIStatusError, 409), "failed"),
     (status(PayloadTooLargeError, 413), "failed"),
@@ -332,21 +332,26 @@ def test_waiting_has_an_end() -> None:
 def test_no_address_and_no_money_want_a_person_who_set_it_up() -> None:
     """At once where nothing has worked; later it may come back, and asking is free."""
     why = str(out(verdict="unserved").given_up(0.0))
-    assert why.startswith("no job is taken here (why): look at the address")
+    assert why.startswith("nothing is served here (why): look at the address")
     assert why.endswith("Run it again after that: it goes on with what is left")
-    outage = Outage()
-    assert not outage.has_worked
-    outage.succeeded()
-    assert outage.has_worked
-    for _ in range(3):
-        outage.troubled(0.0, "unserved", "402")
-    assert outage.needs_a_person() is None
-    assert outage.given_up(PATIENCE_SECONDS - 0.1) is None
-    assert "has not answered for 600 s (402)" in str(outage.given_up(PATIENCE_SECONDS))
+    assert "without payment (why): look at what is left" in str(out(verdict="unpaid").given_up(0.0))
+    for verdict in ("unserved", "unpaid"):
+        outage = Outage()
+        assert not outage.has_worked
+        outage.succeeded()
+        assert outage.has_worked
+        for _ in range(3):
+            outage.troubled(0.0, verdict, "no")
+        assert not outage.needs_a_person()
+        assert outage.given_up(PATIENCE_SECONDS - 0.1) is None
+        assert "(no): look at" in str(outage.given_up(PATIENCE_SECONDS))
+        assert outage.is_their_own(PATIENCE_SECONDS) == (verdict == "unserved")
     one = Outage()
     one.troubled(0.0, "refused", "401")
     assert one.given_up(0.0) is None  # one row is no outage
-    assert str(one.needs_a_person()).startswith("the credential is refused (401)")
+    assert one.needs_a_person()
+    assert one.wanted().startswith("the credential is refused (401)")
+    assert not Outage().needs_a_person()
 
 
 def test_answers_that_are_lost_stop_the_list_later() -> None:
