@@ -587,7 +587,9 @@ class Run(Standing):
         """Note that an attempt failed and another is to follow; in the hook."""
         assert row.flight is not None  # noqa: S101
         self.ends.count_doubts(row, row.flight.risky)
-        if self.is_called_back(row) and row.scope is not None:
+        # Its attempt that follows counts as in flight already.
+        is_too_dear = row.job_id is None and not self.purse.affords(0)
+        if (is_too_dear or self.is_called_back(row)) and row.scope is not None:
             row.scope.cancel()
 
     async def _make(self, row: Going) -> Made:

@@ -169,6 +169,22 @@ async def test_a_fault_counts_while_its_job_goes_on(tmp_path: Path, api: Emulato
     assert api.ledger.totals().charged == 4, summary
 
 
+async def test_a_job_is_called_back_before_an_attempt_beyond_the_limit(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Each attempt is a 500 that is charged: the client would go on, and the money is gone."""
+    api.fail_next(1000, 500, charged=True)
+    summary = await run(
+        api, tmp_path / "run", [fox(n) for n in range(9)], max_cost=6 * PRICE,
+        client={"max_concurrency": 1},
+    )  # fmt: skip
+    assert api.ledger.totals().charged == 6, summary
+    assert "max_cost" in str(summary.stopped)
+    for told in (summary, BatchRecord(tmp_path / "run").summary()):
+        assert told.in_doubt == 2
+        assert told.doubtful_dollars == pytest.approx(6 * PRICE)
+
+
 @pytest.mark.parametrize("max_attempts", [1, 4])
 async def test_hold_sends_no_server_fault_again(
     tmp_path: Path, api: Emulator, max_attempts: int
