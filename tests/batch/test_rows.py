@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import pytest
 from conftest import on_both_loops
 
 from prodia_async import InvalidRequestError, Job, JobRequest
-from prodia_async.batch import BadRow, BatchJob, grid, read_jobs
+from prodia_async.batch import BadRow, BatchError, BatchJob, grid, read_jobs
 from prodia_async.batch._rows import MOST_LINE_BYTES, mended_by
 from prodia_async.fireworks import TextToImage
 
@@ -324,6 +325,8 @@ def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
     found = read(tmp_path / "a.jsonl", line + b'\n{"prompt": "fine"}\n')
     assert found[0].why == f"the line has {len(line) + 1:,} bytes"
     assert found[1].line == 2
+    (last,) = read(tmp_path / "a.jsonl", line)
+    assert last.why == f"the line has {len(line):,} bytes"
     exact = b'{"prompt": "' + b"x" * (MOST_LINE_BYTES - 15) + b'"}\n'
     (row,) = read(tmp_path / "b.jsonl", exact)
     assert isinstance(row, BatchJob)
@@ -343,6 +346,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     """Is refused at once."""
     with pytest.raises(InvalidRequestError, match="there is no such file"):
         read_jobs(tmp_path / "missing.csv")
+    assert repr(read_jobs(io.BytesIO(b""))).startswith("<JobReader <_io.BytesIO")
     with pytest.raises(InvalidRequestError, match="it is a folder"):
         read_jobs(tmp_path)
     with pytest.raises(InvalidRequestError, match="there is no such file"):
@@ -408,6 +412,14 @@ def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
     jobs = read_jobs(tmp_path / "a.parquet", job_type=TYPE)
     with pytest.raises(InvalidRequestError, match="cannot be read as Parquet"):
         list(jobs)
+
+
+def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra that is missing is named."""
+    (tmp_path / "a.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BatchError, match=r"pip install 'prodia-async\[batch\]'"):
+        read_jobs(tmp_path / "a.parquet")
 
 
 def test_members_that_a_parquet_row_lacks(tmp_path: Path) -> None:
