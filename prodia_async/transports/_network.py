@@ -116,20 +116,9 @@ class Wire(asyncio.Protocol):
         self.end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and not self.has_ended:
-            self._hear_out()
         self.is_open = False
         # The frames behind it hold what was being sent, and with it the token.
         self.end(None if exc is None else exc.with_traceback(None))
-
-    def _hear_out(self) -> None:
-        """Read what had come when a write failed; asyncio lets it go with the socket."""
-        get = self.transport.get_extra_info if self.transport is not None else None
-        if get is None or get("ssl_object") is not None:  # in TLS nobody can get at it any more
-            return
-        with contextlib.suppress(OSError):  # what broke it
-            while not self.has_ended and (data := os.read(get("socket").fileno(), WRITE_SLICE)):
-                self.data_received(data)
 
     def pause_writing(self) -> None:
         self._is_full = True

@@ -7,7 +7,6 @@ import select
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -240,40 +239,6 @@ async def test_an_early_success_does_not_stop_a_write() -> None:
     async with connected(silent) as stream:
         stream._wire.data_received(b"HTTP/1.1 200 OK\r\n")
         await stream.write(b"rest")
-
-
-@pytest.mark.parametrize("size", [20, 40_000])
-async def test_what_came_before_a_write_failed_is_heard(size: int) -> None:
-    """A server that answers and goes resets the connection, and asyncio drops what is unread."""
-    answer = b"HTTP/1.1 413 No\r\n\r\n" + bytes(size)
-
-    def serve(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        connection.sendall(answer)
-        connection.close()
-        has_gone.set()
-
-    has_gone = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
-        thread.start()
-        stream = await Backend(is_asyncio=True).connect_tcp(*listener.getsockname())
-        wire: Any = stream._stream._wire  # type: ignore[attr-defined]  # as above
-        has_gone.wait(5)  # on the loop, which therefore reads nothing
-        heard = len(b"".join(wire.pieces))
-        for _ in range(3):
-            wire.transport.write(b"more")
-            threading.Event().wait(0.02)
-        await until_ended(wire)
-        assert heard < len(answer)
-        assert b"".join(wire.pieces) == answer
-        assert wire.error is not None
-        thread.join(5)
-
-
-async def until_ended(wire: Any) -> None:
-    while not wire.has_ended:
-        await asyncio.sleep(0.001)
 
 
 async def test_a_reset_ends_a_waiting_write() -> None:
