@@ -25,6 +25,7 @@ from .._errors import (
     JobFailedError,
     JobNotFoundError,
     ProdiaError,
+    ServerError,
 )
 from .._hooks import log
 from .._show import printable, words_of
@@ -264,6 +265,11 @@ class Ends:
             row.retried |= bool(flight.counted)
             self.delay(row, error)
             return
+        if isinstance(error, CapacityError):  # it is not sent again for a fault before that
+            faults = [each.status_code for each in error.attempts if each.fate == "server fault"]
+            code = (faults and faults[-1]) or 500
+            message = f"HTTP {code}, and then the server was busy"
+            error = ServerError(message, status_code=code, attempts=error.attempts)
         row.error = error
         if verdict == "failed":
             await self.end_row(row, State.FAILED)

@@ -256,6 +256,19 @@ async def test_a_job_in_an_outage_is_sent_again_once(tmp_path: Path, api: Emulat
     assert summary.doubtful_dollars == pytest.approx(6 * PRICE)
 
 
+async def test_a_fault_and_then_a_busy_server_is_a_fault(tmp_path: Path, api: Emulator) -> None:
+    """Sent once more after the first time, and not after the second; what it met is told."""
+    for _ in range(3):
+        api.fail_next(1, 500, charged=True)
+        api.fail_next(1, 429, retry_after=0.3)
+    retry = replace(QUICK, max_retry_after=0.1)
+    summary = await run(api, tmp_path / "run", [fox(1)], client={"retry": retry})
+    assert (summary.failed, summary.paid_again) == (1, 2), summary
+    assert (api.ledger.totals().received, api.ledger.totals().charged) == (4, 2)
+    (failure,) = BatchRecord(tmp_path / "run").failures()
+    assert failure.error == "ServerError: HTTP 500, and then the server was busy"
+
+
 async def test_what_was_never_sent_was_not_sent_again(tmp_path: Path, api: Emulator) -> None:
     """In doubt before, and the limit is reached before any is sent: they are in doubt still."""
     jobs = [fox(n) for n in range(5)]
