@@ -266,10 +266,10 @@ class Ends:
             self.delay(row, error)
             return
         if isinstance(error, CapacityError):  # it is not sent again for a fault before that
-            faults = [each.status_code for each in error.attempts if each.fate == "server fault"]
-            code = (faults and faults[-1]) or 500
-            message = f"HTTP {code}, and then the server was busy"
-            error = ServerError(message, status_code=code, attempts=error.attempts)
+            codes = [each.status_code for each in error.attempts if each.fate == "server fault"]
+            if codes and codes[-1]:
+                message = f"HTTP {codes[-1]}, and then the server was busy"
+                error = ServerError(message, status_code=codes[-1], attempts=error.attempts)
         row.error = error
         if verdict == "failed":
             await self.end_row(row, State.FAILED)
