@@ -202,7 +202,9 @@ class Connection(Wire):
         except StalledError as error:
             # The end of it is still here, and goes with the connection.
             return self._give_up(sending, httpx.WriteTimeout(str(error)))
-        self.is_sent = True
+        response = self.response
+        # Who answered before may leave some of it unread, and take the rest for the next request.
+        self.is_sent = response is not None and not response.has_begun
         sending.stage = "running"
         return None
 
@@ -274,6 +276,7 @@ class Connection(Wire):
             and self.is_sent
             and not self._is_paused
             and not self.has_ended
+            and not self._transport.get_write_buffer_size()
         )
 
     def abort(self) -> None:

@@ -696,6 +696,37 @@ async def test_a_whole_answer_ends_an_upload_at_once(transport: DirectTransport)
         assert counts(transport) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("at", [1, 200_000])
+async def test_a_connection_whose_answer_came_before_the_end_of_its_request(
+    transport: DirectTransport, at: int
+) -> None:
+    """It is not used again: nobody knows what the server left of the request."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"content-length" in head.lower():
+            await reader.readexactly(at)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no")
+            await reader.readexactly(400_000 - at)
+            writer.write(b"k")
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield bytes(100_000)
+            await asyncio.sleep(0.05)
+
+    async with scripted(script) as server:
+        content = slowly()
+        async with httpx.AsyncClient(transport=transport) as client:
+            headers = {"content-length": "400000"}
+            first = await client.post(server.url, content=content, headers=headers)
+            assert first.content == b"ok"
+            assert (await client.get(server.url)).content == b"ok"
+        assert len(server.writers) == 2
+
+
 @pytest.mark.parametrize("length", ["5", "15"])
 @pytest.mark.parametrize("kind", [DirectTransport, ShardedTransport])
 async def test_a_body_that_is_not_as_long_as_said(
