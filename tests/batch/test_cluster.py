@@ -340,7 +340,7 @@ async def test_failures_are_kept_and_tried_again_on_request(options: Any) -> Non
 
 async def test_nothing_starts_without_the_driver(options: Any) -> None:
     """A lease that was given up stops the worker; what is there is handed over all the same."""
-    given = options(lease_seconds=0.6)
+    given = options(lease_seconds=10.0)
     lease = begin(given, also=False)
     assert lease is not None
     worker = Worker(given)
