@@ -45,7 +45,8 @@ if os.environ.get("PRODIA_TEST_LOOP") == "uvloop":
 SLOW = {
     "batch/test_arrivals.py", "batch/test_broken_inputs.py", "batch/test_cluster.py",
     "batch/test_commands.py", "batch/test_doubts.py", "batch/test_example.py",
-    "batch/test_faults.py", "batch/test_promises.py", "batch/test_stores.py",
+    "batch/test_faults.py", "batch/test_no_output.py", "batch/test_payments.py",
+    "batch/test_promises.py", "batch/test_signals.py", "batch/test_stores.py",
     "batch/test_troubles.py",
     "faults/test_dead_api.py", "faults/test_free_questions.py", "faults/test_kept_answers.py",
     "faults/test_storms.py",

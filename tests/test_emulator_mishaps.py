@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -379,3 +380,16 @@ def test_unknown_types_are_run_on_request() -> None:
         assert client.post("/v2/job", files=files).status_code == 200
         emulator.behave(accept_unknown_types=False)
         assert client.post("/v2/job", json={"type": "x"}).status_code == 400
+
+
+def test_as_many_plans_as_one_likes_take_no_memory() -> None:
+    """The command line's ``--slow`` plans a billion, for all answers to come."""
+    emulator = Emulator()
+    tracemalloc.start()
+    try:
+        emulator.slow_next(10**9, bytes_per_second=1000)
+        emulator.fail_next(2, 503)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert emulator.planned == 10**9 + 2

@@ -86,23 +86,34 @@ class Script:
     """Planned replies and mishaps in the order in which requests will get them."""
 
     def __init__(self) -> None:
-        # append and popleft are atomic, so any thread may plan.
-        self._planned: deque[PlannedReply | Mishap] = deque()
+        self._lock = threading.Lock()  # any thread may plan
+        self._planned: deque[tuple[PlannedReply | Mishap, int]] = deque()
+        """With how many requests are still to get it."""
 
     def __len__(self) -> int:
-        return len(self._planned)
+        with self._lock:
+            return sum(count for _, count in self._planned)
 
     def add(self, planned: PlannedReply | Mishap, count: int) -> None:
         """Plan the same for the next `count` requests."""
-        self._planned.extend([planned] * count)
+        if count > 0:
+            with self._lock:
+                self._planned.append((planned, count))
 
     def take(self) -> PlannedReply | Mishap | None:
         """Take what is planned for the request that has just arrived, if anything is."""
-        return self._planned.popleft() if self._planned else None
+        with self._lock:
+            if not self._planned:
+                return None
+            planned, count = self._planned.popleft()
+            if count > 1:
+                self._planned.appendleft((planned, count - 1))
+            return planned
 
     def clear(self) -> None:
         """Forget what was planned."""
-        self._planned.clear()
+        with self._lock:
+            self._planned.clear()
 
 
 @dataclass(slots=True)
