@@ -311,13 +311,14 @@ async def test_one_type_that_always_fails_does_not_stop_the_others(
             for n in range(60)
         ]
         summary = await run(api, tmp_path / "run", jobs, client=client)
-        assert (summary.done, summary.failed) == (54, 6), summary
+        # One that is called back between two attempts is in doubt: the first may have been paid.
+        assert (summary.done, summary.failed + summary.in_doubt) == (54, 6), summary
         assert summary.exit_code == 1
         failures = list(BatchRecord(tmp_path / "run").failures())
         assert {row.row % 10 for row in failures} == {5}
         assert {str(row.error).partition(":")[0] for row in failures} == {"ServerError"}
         again = await run(api, tmp_path / "run", jobs, client=client)
-        assert (again.done, again.failed) == (54, 6)
+        assert (again.done, again.failed + again.in_doubt) == (54, 6)
         assert api.ledger.totals().succeeded == 54
 
 
