@@ -68,7 +68,8 @@ def fill(
     put(connection, "began", began)
     put(connection, "lease", {"pid": 1, "host": "elsewhere", "boot": "", "released": ended})
     connection.execute(
-        "INSERT INTO session(began, ended, pid, host, stopped, settings) VALUES(?,?,1,'here',?,'')",
+        "INSERT INTO session(began, ended, pid, host, stopped, settings) "
+        "VALUES(?,?,1,'here',?,'{}')",
         (began, began + seconds if ended else None, None),
     )
     spent = 0

@@ -46,6 +46,7 @@ from prodia_async.batch import BatchRecord
 from prodia_async.batch._decide import State
 from prodia_async.batch._record import (
     INSERT_JOB,
+    JOB_COLUMNS,
     LINGER_SECONDS,
     Finish,
     Promise,
@@ -215,14 +216,7 @@ def sqlite_alone(folder: Path, *, jobs: int, commits: int) -> float:
             for i in range(first, min(jobs, first + each))
         ]
         sent = [(1.0, 1, end.i) for end in ends]
-        rows = [
-            (
-                end.i, end.k, end.state, None, 1, 1, None, None, end.at, end.ms,
-                packed_id(end.job_id), end.seed, end.price, 1, None, None, 53_000,
-                end.saved[0].sha256, "jpg", None,
-            )
-            for end in ends
-        ]  # fmt: skip
+        rows = [tuple(columns_of(end).get(name) for name in JOB_COLUMNS) for end in ends]
         began = time.thread_time()
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("UPDATE open SET sent=?, times=? WHERE i=?", sent)
@@ -235,6 +229,16 @@ def sqlite_alone(folder: Path, *, jobs: int, commits: int) -> float:
         total += time.thread_time() - began
     connection.close()
     return 1e6 * total / jobs
+
+
+def columns_of(end: Finish) -> dict[str, Any]:
+    """Return what stands in the columns of a row, where anything does."""
+    (one,) = end.saved
+    return {
+        "i": end.i, "k": end.k, "state": end.state, "session": 1, "attempts": 1, "at": end.at,
+        "ms": end.ms, "job_id": packed_id(end.job_id), "seed": end.seed, "price": end.price,
+        "type": 1, "bytes": one.size, "sha256": one.sha256, "ext": one.ext,
+    }  # fmt: skip
 
 
 def record_goals(scratch: Path, *, seconds: float, turns: int) -> None:
