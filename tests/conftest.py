@@ -49,7 +49,7 @@ SLOW = {
     "batch/test_promises.py", "batch/test_signals.py", "batch/test_stores.py",
     "batch/test_troubles.py",
     "faults/test_dead_api.py", "faults/test_free_questions.py", "faults/test_kept_answers.py",
-    "faults/test_storms.py",
+    "faults/test_storms.py", "faults/test_money.py",
     "peers/test_http_clients.py", "test_against_emulator.py", "test_emulator_http2.py",
     "test_bad_inputs.py", "test_emulator_async.py", "test_emulator_edits.py", "test_kontext.py",
     "test_emulator_life.py", "test_emulator_mishaps.py", "test_emulator_pictures.py",
@@ -57,7 +57,8 @@ SLOW = {
     "test_cli.py", "test_cli_commands.py", "test_demo.py", "test_docs.py", "test_examples.py",
     "test_drain.py", "test_ending.py", "test_facts_client.py", "test_facts_elsewhere.py",
     "test_types.py", "test_killed_process.py", "test_notebook.py", "test_services.py",
-    "test_telemetry.py", "test_testing.py",
+    "test_progress.py", "test_secret.py", "test_telemetry.py", "test_testing.py",
+    "transports/test_doors.py",
 }  # fmt: skip
 """Whole programs, processes and outages: beside the default run, in CI and `nox -s tests`."""
 
