@@ -208,7 +208,7 @@ class Engine:
 
     async def _until_none(self, seconds: float | None, *, was_sent: bool) -> None:
         with anyio.move_on_after(seconds):
-            # Looked at rather than told, since they may be other threads' jobs.
+            # They may be other threads' jobs, so they are looked at rather than told of.
             while not self.closed and goes_on(self.under_way, was_sent=was_sent):  # noqa: ASYNC110
                 await anyio.sleep(DRAIN_LOOK_SECONDS)
 

@@ -104,8 +104,7 @@ class Ends:
         Returns when it is safe; or, where it may, as soon as what came outlives
         this process: then the row has landed, and comes to its end behind this.
         """
-        assert row.flight is not None  # noqa: S101
-        self.count_doubts(row, row.flight.risky)
+        self.count_doubts(row, row.own_flight.risky)
         error = no_output(row.type, made)
         end = self.end(row, State.DONE if error is None else State.FAILED)
         end.error = None if error is None else _say(error)
@@ -231,8 +230,7 @@ class Ends:
 
     async def failed(self, row: Going, error: Exception) -> None:
         """Decide what a row's error means for it, and write it down."""
-        flight = row.flight
-        assert flight is not None  # noqa: S101
+        flight = row.own_flight
         row.attempts += flight.times
         row.refusals += flight.refusals
         if isinstance(error, RecalledError):
@@ -407,8 +405,7 @@ class Ends:
 
     async def drop(self, row: Going) -> None:
         """A row was called back before it was sent, or between two attempts."""
-        flight = row.flight
-        assert flight is not None  # noqa: S101
+        flight = row.own_flight
         self.count_doubts(row, flight.risky)
         if self._run.stopped or not self.may_go(row):
             self.put_back(row)
@@ -422,8 +419,7 @@ class Ends:
 
     def count_doubts(self, row: Going, risky: int) -> None:
         """Count that so many attempts, since a row was sent last, may have been paid in vain."""
-        flight = row.flight
-        assert flight is not None  # noqa: S101
+        flight = row.own_flight
         self.may_be_paid(row, max(0, risky - flight.counted))
         flight.counted = max(risky, flight.counted)
 
@@ -441,8 +437,7 @@ class Ends:
         """
         run = self._run
         for row in list(run.in_flight):
-            flight = row.flight
-            assert flight is not None  # noqa: S101
+            flight = row.own_flight
             row.attempts += flight.times
             if is_in_doubt(job_id=row.job_id, is_marked=row.i in run.marks, **_OURS):
                 self.count_doubts(row, flight.risky + (flight.stage in {"out", "over"}))

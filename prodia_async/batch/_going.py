@@ -68,6 +68,12 @@ class Going:
     attempts: int = 0
     refusals: int = 0
 
+    @property
+    def own_flight(self) -> Flight:
+        """How far it has come, of a row that is or was under way."""
+        assert self.flight is not None  # noqa: S101  (set before anything is told of it)
+        return self.flight
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

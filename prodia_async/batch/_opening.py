@@ -353,7 +353,7 @@ class Money(NamedTuple):
 _COST = "coalesce(price, expected, (SELECT price FROM type WHERE t=job.type), 0)"
 
 _MONEY = (
-    f"SELECT ifnull(sum(CASE state WHEN 2 THEN {_COST} WHEN 3 THEN price END), 0), "  # noqa: S608
+    f"SELECT ifnull(sum(CASE state WHEN 2 THEN {_COST} WHEN 3 THEN price END), 0), "  # noqa: S608  (a text of ours)
     f"ifnull(sum(CASE WHEN state=4 OR again > 0 THEN max(ifnull(again, 0), state=4) * {_COST} "
     "END), 0), ifnull(sum(again), 0) FROM job"
 )

@@ -167,7 +167,7 @@ def states(
         found = {
             k: State(state)
             for k, state in connection.execute(
-                f"SELECT k, state FROM job WHERE k IN ({marks}) AND state<>5",  # noqa: S608
+                f"SELECT k, state FROM job WHERE k IN ({marks}) AND state<>5",  # noqa: S608  (question marks)
                 keys,
             )
         }

@@ -562,14 +562,13 @@ class Run(Standing):
         """Note that an attempt's bytes are about to leave; in the hook."""
         if row.job_id is not None:
             return
-        assert row.flight is not None  # noqa: S101
         at, row.sent_at = wall(), self.clock()
-        times = row.attempts + row.flight.times
+        times = row.attempts + row.own_flight.times
         row.is_again = row.again > row.answered
         self.counts.again += row.is_again
         row.answered = row.again
         self.marks.set(row.i, at, times, row.risky + 1)
-        if row.flight.times == 1:
+        if row.own_flight.times == 1:
             with suppress(BatchError):
                 self.record.sent(row.i, at, times)
 
@@ -578,15 +577,13 @@ class Run(Standing):
         if row.job_id is not None:
             return
         if row.risky:
-            assert row.flight is not None  # noqa: S101
-            self.marks.set(row.i, wall(), row.attempts + row.flight.times, row.risky)
+            self.marks.set(row.i, wall(), row.attempts + row.own_flight.times, row.risky)
         else:
             self.marks.clear(row.i)
 
     def _waits(self, row: Going) -> None:
         """Note that an attempt failed and another is to follow; in the hook."""
-        assert row.flight is not None  # noqa: S101
-        self.ends.count_doubts(row, row.flight.risky)
+        self.ends.count_doubts(row, row.own_flight.risky)
         # Its attempt that follows counts as in flight already.
         is_too_dear = row.job_id is None and not self.purse.affords(0)
         if (is_too_dear or self.is_called_back(row)) and row.scope is not None:
