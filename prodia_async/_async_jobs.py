@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
     from ._answers import AnswerEvent
     from ._attempts import Attempt
-    from ._engine import Engine, Exchange
+    from ._engine import Engine, Flight
     from ._exchange import Reply
     from ._outputs import Output
     from ._results import JobResult
@@ -538,34 +538,34 @@ class AsyncJob:
     @asynccontextmanager
     async def _stream(self, name: str) -> AsyncGenerator[OutputPart, None]:
         with awaited(self._calls.engine, self._left):
-            exchange = await self._within(None, lambda: self._begin(name))
-            reply = exchange.reply
+            flight = await self._within(None, lambda: self._begin(name))
+            reply = flight.reply
             stream: JobStream | None = None
             try:
                 feed = RawFeed(reply, name)
-                stream = JobStream(feed, exchange.within, request_id=reply.request_id)
+                stream = JobStream(feed, flight.within, request_id=reply.request_id)
                 part = await anext(aiter(stream))
                 assert isinstance(part, OutputPart)  # noqa: S101  (a raw feed has nothing else)
                 yield part
             except BaseException as error:
-                await exchange.end(error)
+                await flight.end(error)
                 if isinstance(error, ProdiaError) and (stream is None or error is stream.error):
                     self._told(error)
                 raise
-            await exchange.end()
+            await flight.end()
 
-    async def _begin(self, name: str) -> Exchange[bytes]:
+    async def _begin(self, name: str) -> Flight[bytes]:
         """Ask for an output until it begins to come."""
         request = self._request(f"/output/{quote(name, safe='')}")
         own = self._calls.terms(None)
         began = _waiting.current_time()
 
-        async def begin() -> Exchange[bytes]:
+        async def begin() -> Flight[bytes]:
             spent = _waiting.current_time() - began
             terms = free(own, deadline=own.deadline, spent=spent)
-            exchange = await self._calls.engine.begin(request, _Text(bytes), terms)
-            exchange.give_back()
-            return exchange
+            flight = await self._calls.engine.begin(request, _Text(bytes), terms)
+            flight.give_back()
+            return flight
 
         return await self._patiently(begin, own)
 

@@ -14,7 +14,7 @@ import httpx
 
 from ._cache import AnswerCache
 from ._checks import flag, integer, optional, seconds
-from ._engine import Engine, Unfinished
+from ._engine import Engine
 from ._errors import InvalidRequestError
 from ._exchange import Sender, check_client, check_transport
 from ._map import Outcomes
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._hooks import AttemptHook
+    from ._sessions import Unfinished
     from ._source import Source
 
 Item = TypeVar("Item")

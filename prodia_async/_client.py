@@ -562,29 +562,29 @@ class AsyncProdia(BaseClient):
     async def _stream(self, request: JobRequest) -> AsyncGenerator[JobStream, None]:
         wire, terms = await self._prepare(request)
         answer = CollectedAnswer(multipart=request.multipart, max_bytes=self._max_response_bytes)
-        exchange = await self._engine.begin(wire, answer, terms)
-        reply = exchange.reply
+        flight = await self._engine.begin(wire, answer, terms)
+        reply = flight.reply
         stream: JobStream | None = None
         try:
             feed = AnswerFeed(reply, multipart=request.multipart)
             stream = JobStream(
                 feed,
-                exchange.within,
+                flight.within,
                 request_id=reply.request_id,
                 multipart=request.multipart,
                 job_type=wire.kind,
-                give_back=exchange.give_back,
+                give_back=flight.give_back,
             )
             yield stream
         except BaseException as error:
             # What the block itself raised says nothing of this job.
             own = stream is None or error is stream.error or not isinstance(error, Exception)
             answer.note(stream.job if stream else None)
-            await exchange.end(error, own=own)
+            await flight.end(error, own=own)
             raise
         answer.note(stream.job)
         # An error that the block swallowed counts all the same.
-        await exchange.end(stream.error)
+        await flight.end(stream.error)
 
 
 def _with_defaults(

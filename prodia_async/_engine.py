@@ -4,13 +4,13 @@ The path of one request: slot, attempts, reply. Not a word of any API's vocabula
 ::
 
     run                      within its deadline
-      begin                  until an answer of success has begun: an Exchange
+      begin                  until an answer of success has begun: a Flight
         retrying             decides after each attempt (_retry)
           ticket.start       waits for its turn (_scheduler)
           sender.send        one exchange (_exchange)
           error_for          an error status, in the vocabulary's words
       vocabulary.read        the answer; from here on nothing is sent again
-      Exchange.end           gives the slot back, counts
+      Flight.end             gives the slot back, counts
 
 A success status means that the job ran, so reading its answer lies outside
 the attempts: whatever goes wrong there, sending it again would pay twice.
@@ -37,6 +37,7 @@ from ._hooks import AttemptDetails, JobDetails, headers_of, log, logger, tell
 from ._retry import Decision, RetryBudget, retrying
 from ._secret import Secret, blotted_data
 from ._sessions import FreeTicket, Session, Sessions, UnderWay, Unfinished, goes_on, left_of
+from ._statuses import MAX_ERROR_BYTES
 from ._verdicts import (
     STAGES,
     WHY_HELD,
@@ -58,13 +59,8 @@ if TYPE_CHECKING:
     from ._scheduler import Scheduler, SchedulerStatistics, Ticket
     from ._wire import WireRequest
 
-__all__ = ["Engine", "Exchange", "Finished", "Terms", "Unfinished", "Vocabulary"]
-
 S = TypeVar("S")
 T = TypeVar("T")
-
-MAX_ERROR_BYTES = 64 * 1024
-"""How much of an error's body is read. Chosen."""
 
 ERROR_BODY_SECONDS = 10.0
 """How long the body of a 5xx is read, where its start says all. Chosen."""
@@ -135,7 +131,7 @@ class Engine:
         """
         return self._sessions.current()
 
-    def flight(self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms) -> _Flight[T]:
+    def flight(self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms) -> Flight[T]:
         """
         Give a request its place in line; nothing is sent yet.
 
@@ -148,7 +144,7 @@ class Engine:
             raise terms.closing("the client was closed before this job was sent")
         if self.is_draining and not terms.free:
             raise terms.closing("the client is draining and takes no new jobs; this was not sent")
-        return _Flight(self, self._sessions.current(), request, vocabulary, terms)
+        return Flight(self, self._sessions.current(), request, vocabulary, terms)
 
     async def run(
         self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms
@@ -168,16 +164,20 @@ class Engine:
 
     async def begin(
         self, request: WireRequest, vocabulary: Vocabulary[T], terms: Terms
-    ) -> Exchange[T]:
+    ) -> Flight[T]:
         """
-        Send one request until an answer of success has begun; its body is not read yet.
+        Send one request until an answer of success has begun.
+
+        Returns:
+            The flight: read its `reply`, then `end` it, in whatever way it went.
 
         Raises:
             DeadlineExceededError: It took longer than the deadline.
             ProdiaError: It failed; the attempts are attached.
         """
         flight = self.flight(request, vocabulary, terms)
-        return await flight.within(flight.begin)
+        await flight.within(flight.begin)
+        return flight
 
     def statistics(self) -> SchedulerStatistics:
         """Return what all sessions do and have done, added up."""
@@ -227,48 +227,7 @@ class Engine:
                 each.sender.abandon()
 
 
-class Exchange(Generic[T]):
-    """
-    A request whose answer has begun. Read the reply, then `end` it, in whatever way it went.
-
-    Attributes:
-        reply: The answer: its status, its headers, its body while it comes.
-    """
-
-    __slots__ = ("_flight", "reply")
-
-    def __init__(self, flight: _Flight[T], reply: Reply) -> None:
-        self._flight = flight
-        self.reply = reply
-
-    async def within(self, step: Callable[[], Awaitable[S]]) -> S:
-        """
-        Do one step of the reading within what is left of the deadline.
-
-        What passes between two steps is the reader's own time, and does not count.
-
-        Raises:
-            DeadlineExceededError: Nothing was left; the step was cancelled.
-        """
-        return await self._flight.within(step)
-
-    def give_back(self) -> None:
-        """Give the slot back before the end: the server has finished, the reader has not."""
-        self._flight.give_back()
-
-    async def end(self, error: BaseException | None = None, *, own: bool = True) -> Finished:
-        """
-        Close the reply, give the slot back and count; the last thing that happens.
-
-        Args:
-            error: What it ended with.
-            own: Whether that is this request's error. What a caller's own
-                code raised while it read the answer is not.
-        """
-        return await self._flight.end(self.reply, error, own=own)
-
-
-class _Flight(Generic[T]):
+class Flight(Generic[T]):
     """One request on its way, from its place in line to its end."""
 
     __slots__ = (
@@ -334,6 +293,8 @@ class _Flight(Generic[T]):
         """
         Do one step within what is left of the deadline.
 
+        What passes between two steps is the reader's own time, and does not count.
+
         Raises:
             DeadlineExceededError: Nothing was left; the step was cancelled.
         """
@@ -349,33 +310,46 @@ class _Flight(Generic[T]):
 
     async def run(self) -> tuple[T, Finished]:
         """Begin, read and end."""
-        exchange = await self.begin()
+        reply = await self.begin()
         try:
-            value = await self._vocabulary.read(exchange.reply)
+            value = await self._vocabulary.read(reply)
         except BaseException as error:
-            await exchange.end(error)
+            await self.end(error)
             raise
-        finished = await exchange.end()
+        finished = await self.end()
         self._vocabulary.forget()
         return value, finished
 
-    async def begin(self) -> Exchange[T]:
+    async def begin(self) -> Reply:
         """Make attempts until an answer of success has begun; its body is not read yet."""
         try:
-            reply = await retrying(self._attempt, decide=self._decide)
+            return await retrying(self._attempt, decide=self._decide)
         except BaseException as error:
             self._finish(error)
             raise
-        return Exchange(self, reply)
+
+    @property
+    def reply(self) -> Reply:
+        """The answer that has begun: its status, its headers, its body while it comes."""
+        assert self._reply is not None  # noqa: S101  (not before `begin`)
+        return self._reply
 
     def give_back(self) -> None:
-        """Give the slot back: the server's worker is done, whatever the reader does."""
+        """Give the slot back before the end: the server has finished, the reader has not."""
         if not self._gave_back:
             self._gave_back = True
             self._ticket.released(served=True)
 
-    async def end(self, reply: Reply, error: BaseException | None, *, own: bool) -> Finished:
-        """Close the reply, give the slot back and count."""
+    async def end(self, error: BaseException | None = None, *, own: bool = True) -> Finished:
+        """
+        Close the reply, give the slot back and count; the last thing that happens.
+
+        Args:
+            error: What it ended with.
+            own: Whether that is this request's error. What a caller's own
+                code raised while it read the answer is not.
+        """
+        reply = self.reply
         try:
             if error is None:
                 await reply.aclose()

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from ._attempts import Attempt
-    from ._engine import Engine, Terms
+    from ._engine import Engine
     from ._sessions import Unfinished
+    from ._vocabulary import Terms
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from conftest import on_both_loops
 from prodia_async import _engine as engine_module
 from prodia_async._admission import Held
 from prodia_async._attempts import Attempt
-from prodia_async._engine import Engine, Terms, Unfinished, Vocabulary
+from prodia_async._engine import Engine
 from prodia_async._errors import (
     APIStatusError,
     AuthenticationError,
@@ -44,6 +44,8 @@ from prodia_async._hooks import AttemptDetails, JobDetails
 from prodia_async._retry import RetryBudget, RetryPolicy
 from prodia_async._retry import retrying as _retrying
 from prodia_async._scheduler import Scheduler, Ticket
+from prodia_async._sessions import Unfinished
+from prodia_async._vocabulary import Terms, Vocabulary
 from prodia_async._waiting import skip_waiting
 from prodia_async._wire import Headers, WireRequest
 
@@ -1369,14 +1371,14 @@ async def test_a_deadline_that_passes_between_two_steps_of_a_reader() -> None:
     """The attempt goes on, and the job ran all the same: so it is told inside the block too."""
     async with world(Reply(200, x_request_id="r-1"), still=False) as w:
         flight = w.engine.flight(REQUEST, Words(), terms(deadline=0.05))
-        exchange = await flight.within(flight.begin)
+        await flight.within(flight.begin)
         with pytest.raises(DeadlineExceededError) as caught:
-            await exchange.within(anyio.sleep_forever)
+            await flight.within(anyio.sleep_forever)
         error = caught.value
         assert (error.stage, error.retry_after, error.fate) == ("reading", None, "ran")
         assert (error.request_id, error.may_have_run, error.attempts) == ("r-1", True, ())
         assert "its answer had begun when it passed" in error.message
-        await exchange.end(error)
+        await flight.end(error)
     assert [each.fate for each in error.attempts] == ["ran"]
 
 

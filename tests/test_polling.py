@@ -31,7 +31,6 @@ from prodia_async import (
 )
 from prodia_async import _polling as polling_module
 from prodia_async._attempts import Attempt
-from prodia_async._engine import Terms
 from prodia_async._polling import (
     DOUBT_SECONDS,
     GRACE,
@@ -46,6 +45,7 @@ from prodia_async._polling import (
     free,
 )
 from prodia_async._scheduler import Scheduler
+from prodia_async._vocabulary import Terms
 
 
 def patience(**options: Any) -> Patience:

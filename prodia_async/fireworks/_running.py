@@ -49,10 +49,10 @@ if TYPE_CHECKING:
         Iterator,
     )  # fmt: skip
 
-    from .._engine import Finished, Terms
     from .._formats import Format
     from .._models import Raised
     from .._source import Source
+    from .._vocabulary import Finished, Terms
     from .._wire import Headers, WireRequest
 
 ACCOUNT = Account(
