@@ -20,7 +20,7 @@ folder), `.fireworks` (the Fireworks image API), `.testing` (a pytest plugin), `
 
 from . import types
 from ._async_jobs import AsyncJob
-from ._attempts import Attempt
+from ._attempts import Attempt, Timing
 from ._client import AsyncProdia
 from ._errors import (
     APIConnectionError,
@@ -50,15 +50,7 @@ from ._errors import (
 )
 from ._formats import JPEG, PNG, WebP
 from ._hooks import AttemptDetails, AttemptHook, JobDetails
-from ._models import (
-    Input,
-    Job,
-    JobOutcome,
-    JobRequest,
-    JobResponse,
-    NoOutputError,
-    Timing,
-)
+from ._models import Input, Job, JobOutcome, JobRequest, JobResponse, NoOutputError
 from ._outputs import Output
 from ._progress import MapProgress
 from ._results import JobResult, Price

@@ -27,6 +27,7 @@ from ._answers import (
     failure_of,
     is_delimited,
 )
+from ._attempts import Timing
 from ._checks import optional
 from ._checks import seconds as check_seconds
 from ._errors import (
@@ -40,7 +41,7 @@ from ._errors import (
     TruncatedResponseError,
 )
 from ._media import is_cut_short
-from ._models import JobResponse, Timing
+from ._models import JobResponse
 from ._polling import RESULT_SECONDS, EndedJobs, Pace, Patience, ask, awaited, count, free
 from ._requests import ASYNC_PATH
 from ._results import (
@@ -476,7 +477,7 @@ class AsyncJob:
         running = _waiting.current_time() - began
         timing = Timing(0.0, 0.0, running, running)
         if self._submitted is not None:
-            took = self._submitted
+            took = self._submitted.timing
             timing = Timing(took.queued, took.backoff, took.running + running, took.total + running)
         return JobResponse(job, tuple(collected), request_id, self.attempts, timing)
 

@@ -21,7 +21,7 @@ ran             a damaged answer, a failed job          ran      yes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 Fate: TypeAlias = Literal[
     "succeeded", "not run", "undelivered", "server fault", "uncertain", "refused", "ran"
@@ -61,21 +61,18 @@ class Attempt:
         return f"{what} then {self.wait:.1f} s" if self.wait else what
 
 
-class Spent(NamedTuple):
-    """
-    Where a job's time went, in seconds; the first three add up to the last.
-
-    Attributes:
-        queued: Waiting for a slot, waits after a refusal included.
-        backoff: Waiting between attempts after a fault.
-        running: In attempts.
-        total: Since it began.
-    """
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one job went. All in seconds."""
 
     queued: float
+    """Waiting for a slot, including waits after a refusal (429)."""
     backoff: float
+    """Waiting between attempts after a fault."""
     running: float
+    """In attempts, from the first byte out to the last byte in."""
     total: float
+    """From the call to its end."""
 
 
 class Attempts:
@@ -194,8 +191,8 @@ class Attempts:
         self.drawn += drawn
         return last
 
-    def spent(self, now: float) -> Spent:
+    def spent(self, now: float) -> Timing:
         """Return where the time went up to ``now``."""
         total = now - self.began
         queued = max(0.0, total - self._running - self._backoff)
-        return Spent(queued, self._backoff, self._running, total)
+        return Timing(queued, self._backoff, self._running, total)

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.to_thread
 
+from ._attempts import Timing
 from ._errors import InvalidRequestError, ProdiaError
 from ._files import PendingFile
 from ._hooks import log
 from ._keys import Digester, content_key
-from ._models import JobResponse, Timing, as_input, wire_job
+from ._models import JobResponse, as_input, wire_job
 from ._outputs import Output
 from ._results import read_job_result
 from ._show import one_line, shown

@@ -18,7 +18,7 @@ from ._formats import accept_header
 from ._grid import Grid, axis, fill, requests_of
 from ._hooks import log, told_as_one
 from ._map import own_error
-from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded, Timing
+from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded
 from ._options import ACCOUNT, ClientOptions, JobLike, JobOptions, Options, Validate, shows_options
 from ._polling import EndedJobs, count
 from ._reading import AnswerFeed, CollectedAnswer
@@ -626,6 +626,6 @@ def _response(collected: Collector, finished: Finished) -> JobResponse:
         tuple(collected.outputs),
         finished.request_id,
         finished.attempts,
-        Timing(finished.queued, finished.backoff, finished.running, finished.total),
+        finished.timing,
         finished.headers,
     )

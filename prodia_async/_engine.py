@@ -548,16 +548,16 @@ class Flight(Generic[T]):
                 self._engine.budget.succeeded(self._attempts.drawn)
         else:
             self._tell_error(error)
-        spent = self._attempts.spent(self._clock())
+        timing = self._attempts.spent(self._clock())
         if self._terms.hook is not None and self._terms.counted:
-            ended = self._as_job("finished", error if own else None, dollars, spent.total)
+            ended = self._as_job("finished", error if own else None, dollars, timing.total)
             tell(self._terms.hook, ended)
         reply = self._reply
         return Finished(
             reply.request_id if reply else None,
             reply.headers if reply else Headers(),
             self._attempts.all,
-            *spent,
+            timing,
         )
 
     def _is_cut_off(self, error: BaseException | None) -> bool:

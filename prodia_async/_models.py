@@ -23,7 +23,7 @@ from ._show import MAX_SHOWN, Told, one_line, shown
 from ._sources import AsyncBinaryFile, BinaryFile, Drawn, Source, source_of
 
 if TYPE_CHECKING:
-    from ._attempts import Attempt
+    from ._attempts import Attempt, Timing
     from ._formats import Format
     from ._results import JobResult
 
@@ -331,20 +331,6 @@ class JobRequest:
     def __repr__(self) -> str:
         # Inputs may be pictures, and the values of headers secrets.
         return f"<JobRequest {shown(self.job)} {shown(self.accept)} inputs={shown(self.inputs)}>"
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Where the time of one job went. All in seconds."""
-
-    queued: float
-    """Waiting for a slot, including waits after a refusal (429)."""
-    backoff: float
-    """Waiting between attempts after a fault."""
-    running: float
-    """In attempts, from the first byte out to the last byte in."""
-    total: float
-    """From the call to its end."""
 
 
 class NoOutputError(ResponseError):

@@ -17,7 +17,7 @@ from ._statuses import status_error, text_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
-    from ._attempts import Attempt
+    from ._attempts import Attempt, Timing
     from ._errors import ProdiaError
     from ._exchange import Reply
     from ._hooks import AttemptHook
@@ -150,16 +150,10 @@ class Finished:
         request_id: The ``x-request-id`` header.
         headers: The headers of the answer.
         attempts: Oldest first; the last succeeded.
-        queued: Seconds waited for a slot, or out a refusal.
-        backoff: Seconds waited between attempts after faults.
-        running: Seconds spent in attempts.
-        total: Seconds in all.
+        timing: Where the time went.
     """
 
     request_id: str | None
     headers: Headers
     attempts: tuple[Attempt, ...]
-    queued: float
-    backoff: float
-    running: float
-    total: float
+    timing: Timing

@@ -187,9 +187,9 @@ def test_what_a_response_is_made_of() -> None:
     attempt = Attempt(1, "succeeded", 200, "r", 3.0)
     headers = Headers([("a", "b")])
     collected: Any = SimpleNamespace(job=object(), outputs=[object()])
-    finished = Finished("r", headers, (attempt,), 1.0, 2.0, 3.0, 6.0)
-    response = _response(collected, finished)
     timing = Timing(1.0, 2.0, 3.0, 6.0)
+    finished = Finished("r", headers, (attempt,), timing)
+    response = _response(collected, finished)
     assert response == JobResponse(
         collected.job, tuple(collected.outputs), "r", (attempt,), timing, headers
     )

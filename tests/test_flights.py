@@ -23,7 +23,7 @@ from conftest import on_both_loops
 
 from prodia_async import _engine as engine_module
 from prodia_async._admission import Held
-from prodia_async._attempts import Attempt
+from prodia_async._attempts import Attempt, Timing
 from prodia_async._engine import Engine
 from prodia_async._errors import (
     APIStatusError,
@@ -305,7 +305,7 @@ async def test_a_request_that_goes_well(told: list[tuple[Any, ...]]) -> None:
     assert value == "read"
     assert (finished.request_id, finished.headers) == ("r-1", reply.headers)
     assert finished.attempts == (Attempt(1, "succeeded", 200, "r-1", 0.0),)
-    assert (finished.queued, finished.backoff, finished.running, finished.total) == (0, 0, 0, 0)
+    assert finished.timing == Timing(0, 0, 0, 0)
     assert told == [("released", True, True)]
     assert (words.forgot, reply.closed) == (1, 1)
 
@@ -1273,7 +1273,7 @@ async def test_a_refusal_is_waited_out_in_line_and_a_fault_before_it(
     assert slept == [0.0, 7.0]
     assert [each.wait for each in finished.attempts][1:] == [7.0, 0.0]
     assert 3.0 <= finished.attempts[0].wait <= 3.75
-    assert finished.backoff == 7.0
+    assert finished.timing.backoff == 7.0
 
 
 # ------------------------------------------------------------------ deadlines

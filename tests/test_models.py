@@ -14,6 +14,7 @@ from conftest import on_both_loops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prodia_async._attempts import Timing
 from prodia_async._errors import InvalidRequestError, ResponseError
 from prodia_async._models import (
     Failed,
@@ -23,7 +24,6 @@ from prodia_async._models import (
     JobResponse,
     Raised,
     Succeeded,
-    Timing,
     wire_job,
 )
 from prodia_async._outputs import Output

@@ -29,7 +29,7 @@ from .._errors import (
 )
 from .._hooks import logger
 from .._media import OCTET_STREAM, SNIFF_BYTES, bare_type, is_cut_short, sniff
-from .._models import Failed, Succeeded, Timing
+from .._models import Failed, Succeeded
 from .._outputs import Output
 from .._show import MAX_SHOWN, one_line, shown
 from .._statuses import STATUS_ERRORS, check_encoding, status_error, text_of
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from .._attempts import Attempt
+    from .._attempts import Attempt, Timing
     from .._errors import ProdiaError
     from .._exchange import Reply
     from .._wire import Headers

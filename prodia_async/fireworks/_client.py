@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from .. import _waiting
+from .._attempts import Timing
 from .._checks import seconds as check_seconds
-from .._models import Timing
 from .._wire import MAX_RESPONSE_BYTES
 from ._answers import ImageOutcome, ImageResponse
 from ._edits import (

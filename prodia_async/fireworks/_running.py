@@ -7,32 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    TypeAlias,
-    cast,
-)  # fmt: skip
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .. import _waiting
+from .._attempts import Timing
 from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError
 from .._hooks import OneJob, log, told_as_one
 from .._keys import Digester
 from .._map import own_error
-from .._models import Failed, Succeeded, Timing, as_input
+from .._models import Failed, Succeeded, as_input
 from .._polling import awaited, count
 from .._requests import input_parts
 from .._sessions import Unfinished
 from .._show import one_line, shown
 from .._uploads import looked_at
 from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
-from ._edits import (
-    Order,
-    PictureOrder,
-    SyncOrder,
-    with_seed,
-)
+from ._edits import Order, PictureOrder, SyncOrder, with_seed
 from ._kept import from_kept, key_of, to_keep
 from ._kontext import GOES_ON, Task, submission
 from ._orders import (
@@ -45,9 +36,7 @@ from ._orders import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        Iterator,
-    )  # fmt: skip
+    from collections.abc import Iterator
 
     from .._formats import Format
     from .._models import Raised
@@ -193,8 +182,9 @@ class Runner(BaseClient):
                 error.tell(attempts=error.attempts or finished.attempts)
                 raise
         total = _waiting.current_time() - began
-        running = total - finished.queued - finished.backoff
-        finished = replace(finished, running=running, total=total)
+        queued, backoff = finished.timing.queued, finished.timing.backoff
+        timing = Timing(queued, backoff, total - queued - backoff, total)
+        finished = replace(finished, timing=timing)
         return _response((image,), order, headers, finished)
 
     @contextmanager
@@ -267,5 +257,5 @@ async def _request(order: SyncOrder) -> WireRequest:
 def _response(
     images: tuple[Image, ...], order: Order, headers: Headers, finished: Finished
 ) -> ImageResponse:
-    timing = Timing(finished.queued, finished.backoff, finished.running, finished.total)
-    return ImageResponse(images, order, headers, finished.request_id, finished.attempts, timing)
+    request_id, attempts, timing = finished.request_id, finished.attempts, finished.timing
+    return ImageResponse(images, order, headers, request_id, attempts, timing)
