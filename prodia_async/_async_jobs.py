@@ -44,13 +44,7 @@ from ._media import is_cut_short
 from ._models import JobResponse
 from ._polling import RESULT_SECONDS, EndedJobs, Pace, Patience, ask, awaited, count, free
 from ._requests import ASYNC_PATH
-from ._results import (
-    FAILED_STATES,
-    SUCCEEDED_STATES,
-    dollars_of,
-    read_job_result,
-    state_word,
-)
+from ._results import FAILED_STATES, SUCCEEDED_STATES, dollars_of, read_job_result, state_word
 from ._secret import blotted_data
 from ._sessions import Unfinished
 from ._show import shown

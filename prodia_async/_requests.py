@@ -20,14 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.to_thread
 
-from ._catalogue import (
-    SentInput,
-    doubts,
-    input_limit,
-    limits_pixels,
-    load_catalogue,
-    problems,
-)
+from ._catalogue import SentInput, doubts, input_limit, limits_pixels, load_catalogue, problems
 from ._checks import HEADER_VALUE, flag, header
 from ._errors import InvalidRequestError
 from ._files import numbered

@@ -9,15 +9,7 @@ from .._attempts import Timing
 from .._checks import seconds as check_seconds
 from .._wire import MAX_RESPONSE_BYTES
 from ._answers import ImageOutcome, ImageResponse
-from ._edits import (
-    SDXL,
-    CannyEdgeDetection,
-    ControlNet,
-    ImageToImage,
-    Mode,
-    Order,
-    QRCode,
-)
+from ._edits import SDXL, CannyEdgeDetection, ControlNet, ImageToImage, Mode, Order, QRCode
 from ._orders import (
     FLUX_SCHNELL,
     KONTEXT_PRO,

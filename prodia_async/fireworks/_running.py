@@ -26,14 +26,7 @@ from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
 from ._edits import Order, PictureOrder, SyncOrder, with_seed
 from ._kept import from_kept, key_of, to_keep
 from ._kontext import GOES_ON, Task, submission
-from ._orders import (
-    KONTEXT_PRO,
-    Kontext,
-    TextToImage,
-    accept_headers,
-    picture_text,
-    with_headers,
-)
+from ._orders import KONTEXT_PRO, Kontext, TextToImage, accept_headers, picture_text, with_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,13 +31,7 @@ from ._tls import shared_ssl_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import (
-        AsyncGenerator,
-        AsyncIterable,
-        AsyncIterator,
-        Awaitable,
-        Callable,
-    )
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 
 SHARD_SIZE = 5
 """Requests per pool. Measured: 5 stay flat to 1000 in flight, 10 creep up by half."""
