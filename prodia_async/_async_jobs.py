@@ -193,7 +193,7 @@ def read_state(text: bytes) -> str:
     """
     word = text.decode("utf-8", errors="replace").strip().strip("\"'").strip().lower()
     if not re.fullmatch(r"[a-z][a-z _-]{0,40}", word):
-        raise MalformedResponseError(f"a job's state must be a word, not {shown(text)}")
+        raise MalformedResponseError(f"a job's state must be a word, not {shown(word)}")
     return word
 
 
@@ -476,7 +476,7 @@ class AsyncJob:
         return JobResponse(job, tuple(collected), request_id, self.attempts, timing)
 
     async def _fetch(self, name: str, left: int) -> tuple[Output, Finished]:
-        request = self._request(f"/output/{quote(name, safe='')}")
+        request = self._request_of(name)
         most = self._calls.max_response_bytes
         return await self._run(request, lambda: _Whole(name, left, most))
 
@@ -484,6 +484,9 @@ class AsyncJob:
         query = (("price", "true"),) if price else ()
         value, _ = await self._run(self._request(path, query), lambda: _Text(read))
         return value
+
+    def _request_of(self, name: str) -> WireRequest:
+        return self._request(f"/output/{quote(name, safe='')}")
 
     def _request(self, path: str, query: tuple[tuple[str, str], ...] = ()) -> WireRequest:
         return WireRequest(
@@ -551,14 +554,14 @@ class AsyncJob:
 
     async def _begin(self, name: str) -> Flight[bytes]:
         """Ask for an output until it begins to come."""
-        request = self._request(f"/output/{quote(name, safe='')}")
+        request = self._request_of(name)
         own = self._calls.terms(None)
         began = _waiting.current_time()
 
         async def begin() -> Flight[bytes]:
             spent = _waiting.current_time() - began
             terms = free(own, deadline=own.deadline, spent=spent)
-            flight = await self._calls.engine.begin(request, _Text(bytes), terms)
+            flight = await self._calls.engine.begin(request, _Asking[bytes](), terms)
             flight.give_back()
             return flight
 

@@ -37,11 +37,22 @@ from prodia_async import (
     RetryPolicy,
     TruncatedResponseError,
     WebP,
+    _waiting,
 )
-from prodia_async._async_jobs import lifetime_of
+from prodia_async._async_jobs import (
+    BROKE_OFF,
+    GOES_ON,
+    check_job_id,
+    check_output_name,
+    judge,
+    lifetime_of,
+    read_listing,
+    read_state,
+)
 from prodia_async._polling import GRACE
-from prodia_async._results import read_job_result
+from prodia_async._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
 from prodia_async._show import shown
+from prodia_async._waiting import skip_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +60,7 @@ if TYPE_CHECKING:
 
 ID = "6b0e8cc2-6f5e-4f0b-9f3e-0c7c5d3e2a11"
 VIDEO = Job("inference.wan2-2.lightning.txt2vid.v0", {"prompt": "a wave"})
+JSON = "application/json"
 FAST = RetryPolicy(backoff_initial=0.01)
 
 
@@ -64,10 +76,10 @@ class JobServer(RawServer):
         super().__init__()
         self.answers: dict[str, list[bytes]] = {
             "async": [http("201 Created", JOB_JSON.replace(b"completed", b"processing"),
-                           content_type="application/json")],
+                           content_type=JSON)],
             "state": [text(b"processing"), text(b"processed")],
-            "json": [http(body=JOB_JSON, content_type="application/json")],
-            "output": [http(body=b'["video.mp4", "poster"]', content_type="application/json")],
+            "json": [http(body=JOB_JSON, content_type=JSON)],
+            "output": [http(body=b'["video.mp4", "poster"]', content_type=JSON)],
             "file": [http(body=PICTURE + b"IEND\xaeB`\x82", content_type="image/png")],
             **answers,
         }  # fmt: skip
@@ -128,6 +140,7 @@ async def test_submitted_waited_for_and_collected() -> None:
     assert [each.filename for each in response.outputs] == ["video.mp4", "poster"]
     assert response.output.content.startswith(PICTURE)
     assert [each.status_code for each in response.attempts] == [201]
+    assert response.request_id == "11111111-2222-4333-8444-555555555555"
     first = server.requests[0]
     assert first.head.startswith("POST /v2/job/async?price=true ")
     assert first.header("accept") == "video/mp4"
@@ -194,10 +207,13 @@ async def test_an_output_as_a_stream(tmp_path: Path) -> None:
                 saved = await part.save(tmp_path)
             async with prodia.async_job(ID).stream("a b?.mp4") as part:
                 pass  # leaving it unread is fine
+            server.answers["file"] = [http(body=b"x", content_type="model/gltf-binary")]
+            async with prodia.async_job(ID).stream("a.glb") as part:
+                assert part.content_type == "model/gltf-binary"
             assert prodia.statistics().in_flight == 0
     assert saved == tmp_path / "video.mp4"
     assert (await anyio.Path(saved).read_bytes()).startswith(PICTURE)
-    assert "/output/a%20b%3F.mp4 " in server.requests[-1].head
+    assert "/output/a%20b%3F.mp4 " in server.requests[-2].head
 
 
 @pytest.mark.parametrize("word", [b'"processed"\n', b"Processed", b"completed", b" succeeded "])
@@ -228,6 +244,8 @@ async def test_a_state_that_is_no_word(word: bytes) -> None:
         ({"created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:00:30Z"}, 30.0),
         ({"updated_at": "2026-01-01T00:00:00Z", "expires_at": "2025-01-01T00:00:00Z"}, 300.0),
         ({"updated_at": "2026-01-01T00:00:00", "expires_at": "2026-01-01T00:01:00Z"}, 300.0),
+        ({"updated_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:00:00.5Z"}, 0.5),
+        ({"updated_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:00:00Z"}, 300.0),
         ({"expires_at": "2026-01-01T00:01:00Z"}, 300.0),
         ({"updated_at": "2026-01-01T00:00:00Z"}, 300.0),
     ],
@@ -237,6 +255,61 @@ def test_how_long_a_result_can_be_had(times: dict[str, str], seconds: float) -> 
     job = read_job_result(json.dumps(times).encode())
     assert job is not None
     assert lifetime_of(job) == seconds
+
+
+@pytest.mark.parametrize(
+    ("sent", "word"),
+    [(b"'processed'", "processed"), (b'"  Timed Out " ', "timed out"), (b"MAX", "max")],
+)
+def test_a_state_is_read_as_a_word(sent: bytes, word: str) -> None:
+    """Quotes, blanks and capitals are nothing; a letter at either end belongs to the word."""
+    assert read_state(sent) == word
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"<p>Sign in</p>", "'<p>sign in</p>'"),
+        (b"process\xffed", "'process\N{REPLACEMENT CHARACTER}ed'"),
+    ],
+)
+def test_what_came_in_a_states_place_is_told(sent: bytes, told: str) -> None:
+    """A page of a network's, say; and bytes that are no UTF-8 are no error of ours."""
+    with pytest.raises(MalformedResponseError) as caught:
+        read_state(sent)
+    assert caught.value.message == f"a job's state must be a word, not {told}"
+
+
+def test_what_each_word_means_for_whoever_waits() -> None:
+    """Only these: a word that nobody knows is neither an end nor a sign of life."""
+    assert {judge(word) for word in GOES_ON} == {"goes on"}
+    assert {judge(word) for word in SUCCEEDED_STATES | FAILED_STATES | BROKE_OFF} == {"ended"}
+    assert judge("simmering") == "unknown"
+
+
+def test_what_is_refused_is_told_in_full() -> None:
+    """What was expected, what came, and why a name matters."""
+    with pytest.raises(InvalidRequestError) as caught:
+        check_job_id("a/b")
+    assert caught.value.message == "a job id must be a plain id as submit() gave it, not 'a/b'"
+    with pytest.raises(InvalidRequestError) as caught:
+        check_job_id("..")
+    assert caught.value.message == "a job id must be more than dots, not '..'"
+    with pytest.raises(InvalidRequestError) as caught:
+        check_output_name("../x")
+    refused = (
+        "an output's name must be a plain file name, not '../x': it goes into a URL that is "
+        "fetched with your token"
+    )
+    assert caught.value.message == refused
+    with pytest.raises(MalformedResponseError) as malformed:
+        read_listing(b'["../x"]')
+    assert malformed.value.message == f"the server lists an output that is refused: {refused}"
+    with pytest.raises(MalformedResponseError) as malformed:
+        read_listing(b"{" * 99)
+    assert malformed.value.message == (
+        f"the outputs of a job must be listed as a JSON array of names, not {b'{' * 80!r}"
+    )
 
 
 @on_both_loops
@@ -255,7 +328,7 @@ async def test_a_listing_without_an_end_is_not_collected() -> None:
 
     class Endless(JobServer):
         def _answer(self, conversation: Conversation) -> None:
-            conversation.send(http(length=1 << 30, body=b"", content_type="application/json"))
+            conversation.send(http(length=1 << 30, body=b"", content_type=JSON))
             with contextlib.suppress(OSError):
                 for _ in range(200):
                     conversation.send(bytes(1 << 18))
@@ -278,14 +351,33 @@ FAILED = JOB_JSON.replace(b'"completed"', b'"failed"').replace(
 @on_both_loops
 async def test_a_failed_job(result: bytes) -> None:
     """A job that ended failed is an error with the server's reason, whichever surface says so."""
-    failed = http(body=result, content_type="application/json")
+    failed = http(body=result, content_type=JSON)
     with JobServer(state=[text(b"failed")], json=[failed]) as server:
         async with client(server) as prodia:
+            job = await prodia.submit(VIDEO)
             with pytest.raises(JobFailedError, match="no face") as caught:
-                await prodia.async_job(ID).result()
-    assert caught.value.job_id == ID
-    assert caught.value.may_have_run
+                await job.result()
+    error = caught.value
+    assert (error.job_id, error.reason, error.may_have_run) == (ID, "no face", True)
+    assert error.job == job.job
+    assert [each.status_code for each in error.attempts] == [201]
     assert server.asked("output") == 0
+
+
+@on_both_loops
+async def test_a_failure_that_the_job_result_does_not_tell() -> None:
+    """The state alone says that it failed; each job is counted, and none twice."""
+    with JobServer(state=[text(b"failed")]) as server:
+        async with client(server) as prodia:
+            errors: list[JobFailedError] = []
+            for job_id in ("one", "two", "two"):
+                with pytest.raises(JobFailedError) as caught:
+                    await prodia.async_job(job_id).wait()
+                errors.append(caught.value)
+            assert prodia.statistics().failed == 2
+    error = errors[-1]
+    assert error.message == "the job failed (failed): 'the server does not say why'"
+    assert (error.job_id, error.reason, error.job) == ("two", None, read_job_result(JOB_JSON))
 
 
 @on_both_loops
@@ -296,9 +388,12 @@ async def test_an_unknown_or_expired_job() -> None:
         async with client(server) as prodia:
             job = prodia.async_job(ID)
             for ask in (job.state, job.outputs, job.wait, job.result):
-                with pytest.raises(JobNotFoundError, match="has expired") as caught:
+                with pytest.raises(JobNotFoundError) as caught:
                     await ask()
-                assert caught.value.job_id == ID
+                assert caught.value.message.endswith(
+                    "; the job is unknown, or has expired: results are kept for some five minutes"
+                )
+                assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
             with pytest.raises(JobNotFoundError, match="has expired"):
                 async with job.stream("video.mp4"):
                     pytest.fail("the block must not be entered")
@@ -313,7 +408,7 @@ async def test_an_unknown_or_expired_job() -> None:
 @on_both_loops
 async def test_a_listing_that_is_refused(listing: bytes) -> None:
     """A listing that is no list, or has a name that leaves its folder, is refused (row 23)."""
-    bad = http(body=listing, content_type="application/json")
+    bad = http(body=listing, content_type=JSON)
     with JobServer(output=[bad]) as server:
         async with client(server) as prodia:
             with pytest.raises(MalformedResponseError):
@@ -397,7 +492,7 @@ async def test_a_lost_submission_is_not_repeated() -> None:
          BadRequestError),
         (http("429 Busy", b"too many", "Retry-After: 999", content_type="text/plain"),
          CapacityError),
-        (http("201 Created", b"{}", content_type="application/json"), MalformedResponseError),
+        (http("201 Created", b"{}", content_type=JSON), MalformedResponseError),
         (http("201 Created", b"<html>", content_type="text/html"), MalformedResponseError),
         (http("201 Created", PICTURE, content_type="image/png"), MalformedResponseError),
     ],
@@ -408,8 +503,13 @@ async def test_a_submission_that_is_not_taken(answer: bytes, kind: type[Exceptio
     answers = {"async": [answer]}
     with JobServer(**answers) as server:
         async with client(server) as prodia:
-            with pytest.raises(kind):
+            with pytest.raises(kind) as caught:
                 await prodia.submit(VIDEO)
+    if PICTURE in answer:
+        error = caught.value
+        assert isinstance(error, MalformedResponseError)
+        assert error.message == ("the answer to a submission must bring the job's id, and has none")
+        assert [each.content for each in error.outputs] == [PICTURE]
 
 
 @pytest.mark.parametrize("job_id", ["job:7", "a/b", "..", "é", "x" * 201])
@@ -418,7 +518,7 @@ async def test_a_submission_that_is_not_taken(answer: bytes, kind: type[Exceptio
 async def test_an_id_that_nobody_can_ask_about(via: str, job_id: str) -> None:
     """The server took the job, so it is no mistake of the caller's; it may be charged."""
     taken = JOB_JSON.replace(ID.encode(), job_id.encode()).replace(b"completed", b"processing")
-    accepted = http("201 Created", taken, content_type="application/json")
+    accepted = http("201 Created", taken, content_type=JSON)
     with JobServer(**{"async": [accepted]}) as server:
         async with client(server) as prodia:
             with pytest.raises(MalformedResponseError, match="cannot stand in a URL") as caught:
@@ -447,10 +547,11 @@ async def test_a_deadline_ends_the_waiting_not_the_job() -> None:
             server.answers["state"] = [text(b"processed")]
             assert len((await job.result()).outputs) == 2
             for bad in (0, -1, float("nan")):
-                with pytest.raises(InvalidRequestError):
-                    await job.wait(poll=bad)
-                with pytest.raises(InvalidRequestError):
-                    await job.wait(deadline=bad)
+                for ask in (job.wait, job.result):
+                    with pytest.raises(InvalidRequestError, match=r"^poll"):
+                        await ask(poll=bad)
+                    with pytest.raises(InvalidRequestError, match=r"^deadline"):
+                        await ask(deadline=bad)
 
 
 @pytest.mark.slow
@@ -478,6 +579,88 @@ async def test_an_output_larger_than_allowed() -> None:
 
 
 @on_both_loops
+async def test_outputs_as_large_as_allowed() -> None:
+    """To the last byte; one byte more is too much, however many pieces it came in."""
+    names = http(body=b'["a", "b"]', content_type=JSON)
+    files = [http(body=bytes(n), content_type="video/mp4") for n in (1000, 200_000)]
+    with JobServer(output=[names], file=[*files, *files]) as server:
+        async with client(server, max_response_bytes=201_000) as prodia:
+            response = await prodia.async_job(ID).result(poll=0.01)
+        assert [len(each.content) for each in response.outputs] == [1000, 200_000]
+        async with client(server, max_response_bytes=200_999) as prodia:
+            with pytest.raises(ResponseTooLargeError) as caught:
+                await prodia.async_job(ID).result(poll=0.01)
+    assert caught.value.message == (
+        "the outputs up to 'b' are larger than max_response_bytes=200999 together; stream() has "
+        "no such limit"
+    )
+
+
+@on_both_loops
+async def test_half_a_text_without_a_length_is_no_output() -> None:
+    """Only its type says that it is JSON, and that it is cut short."""
+    half = http("200 OK", b'{"a":', "Connection: close", content_type=JSON, length=None)
+
+    class Cutting(JobServer):
+        def _answer(self, conversation: Conversation) -> None:
+            super()._answer(conversation)
+            if "/output/" in self.requests[-1].head:
+                conversation.close()
+
+    with Cutting(file=[half]) as server, skip_waiting():
+        async with client(server) as prodia:
+            with pytest.raises(TruncatedResponseError, match="asked 6 times") as caught:
+                await prodia.async_job(ID).result()
+    assert caught.value.message.startswith(
+        "the output 'video.mp4' is cut short: its last bytes are not an end; "
+    )
+    assert caught.value.bytes_received == 5
+
+
+@on_both_loops
+async def test_the_deadline_of_a_stream_counts_what_was_asked_in_vain() -> None:
+    """Forty seconds or more were waited for the output to begin: less than sixty are left."""
+
+    class Stalls(JobServer):
+        def _answer(self, conversation: Conversation) -> None:
+            if len(self.requests) == 1:
+                conversation.send(http("503 Busy", b""))
+            else:
+                conversation.send(http(body=PICTURE, length=5000, content_type="image/png"))
+                conversation.stall()
+
+    policy = RetryPolicy(backoff_initial=80, backoff_max=80)
+    begun, ended = anyio.Event(), anyio.Event()
+    with Stalls() as server, skip_waiting() as skipped:
+        async with AsyncProdia("t", base_url=server.url, retry=policy, deadline=100) as prodia:
+
+            async def read() -> None:
+                with pytest.raises(DeadlineExceededError):
+                    async with prodia.async_job(ID).stream("video.mp4") as part:
+                        begun.set()
+                        await part.read()
+                ended.set()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read)
+                await begun.wait()
+                assert 40 <= skipped.waited <= 80
+                await _waiting.sleep(65)
+                with anyio.fail_after(2):
+                    await ended.wait()
+
+
+@on_both_loops
+async def test_a_job_that_made_nothing() -> None:
+    """Its job result is all there is; there is no answer that brought an output."""
+    with JobServer(output=[http(body=b"[]", content_type=JSON)]) as server:
+        async with client(server) as prodia:
+            response = await prodia.async_job(ID).result(poll=0.01)
+    assert (response.outputs, response.request_id) == ((), None)
+    assert response.job == read_job_result(JOB_JSON)
+
+
+@on_both_loops
 async def test_an_encoded_output_is_refused() -> None:
     """No compression was asked for."""
     with JobServer(file=[http("200 OK", b"x", "Content-Encoding: gzip")]) as server:
@@ -492,8 +675,27 @@ async def test_an_async_job_is_not_pickled() -> None:
     """It says what to send instead."""
     async with AsyncProdia("t") as prodia:
         job: AsyncJob = prodia.async_job(ID)
-        with pytest.raises(TypeError, match="send its id"):
+        with pytest.raises(TypeError) as caught:
             pickle.dumps(job)
+    assert str(caught.value) == (
+        "an AsyncJob holds a client and cannot be pickled; send its id, and use "
+        "client.async_job(id) there"
+    )
+
+
+async def test_an_async_job_shows_how_it_was_seen_last() -> None:
+    """In a console and a notebook; nothing is asked for that."""
+    with JobServer() as server:
+        async with client(server) as prodia:
+            job = prodia.async_job(ID)
+            assert repr(job) == f"<AsyncJob {ID} not asked yet>"
+            html = job._repr_html_()
+            assert ID in html
+            assert ">not asked yet<" in html
+            await job.state()
+            assert repr(job) == f"<AsyncJob {ID} processing>"
+            assert ">processing<" in job._repr_html_()
+    assert server.asked("state") == 1
 
 
 def test_a_workflow_is_a_job() -> None:
@@ -533,8 +735,8 @@ def test_a_threshold_out_of_range(bad: Any) -> None:
 async def test_a_tripped_moderation_is_an_error() -> None:
     """Whether the server refuses or fails the workflow, its reason is in the error."""
     said = b'{"id":"1","state":{"current":"failed"},"error":"moderation tripped at step 2"}'
-    refused = say(http("400 Bad Request", said, content_type="application/json"))
-    failed = say(http(body=said, content_type="application/json"))
+    refused = say(http("400 Bad Request", said, content_type=JSON))
+    failed = say(http(body=said, content_type=JSON))
     workflow = Job.serial(VIDEO, Job.moderate())
     with RawServer([refused, failed]) as server:
         async with client(server) as prodia:
