@@ -29,7 +29,7 @@ from ._part_headers import PartStarted
 from ._results import MAX_JOB_VALUES, JobResult, read_job_result
 from ._secret import blotted_data, blotted_name
 from ._show import one_line, shown
-from ._statuses import encoding_of, status_error, text_of
+from ._statuses import check_encoding, status_error, text_of
 from ._wire import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
@@ -113,11 +113,7 @@ class AnswerReader:
     __slots__ = ("_body", "_fault", "bytes_received", "finished", "is_proven")
 
     def __init__(self, headers: Headers, *, multipart: bool, secret: str = "") -> None:
-        encoding = encoding_of(headers)
-        if encoding:
-            raise MalformedResponseError(
-                f"the answer is encoded as {shown(encoding)}, which was not asked for"
-            )
+        check_encoding(headers)
         content_type = headers.get("content-type")
         self._body: _MultipartAnswer | _DirectAnswer
         kind = bare_type(content_type) or ""
@@ -142,7 +138,7 @@ class AnswerReader:
         Raises:
             ResponseError: What came before is not what the API promises.
         """
-        self._raise_fault()
+        self.check()
         self.bytes_received += len(data)
         events: list[AnswerEvent] = []
         try:
@@ -162,7 +158,8 @@ class AnswerReader:
         Raises:
             ResponseError: What came before is not what the API promises.
         """
-        self._raise_fault()
+        if self._fault is not None:
+            raise self._fault
 
     def receive_eof(self) -> list[AnswerEvent]:
         """
@@ -171,12 +168,8 @@ class AnswerReader:
         Raises:
             ResponseError: The answer is not complete, or not what the API promises.
         """
-        self._raise_fault()
+        self.check()
         return self._body.receive_eof()
-
-    def _raise_fault(self) -> None:
-        if self._fault is not None:
-            raise self._fault
 
 
 def is_delimited(headers: Headers) -> bool:

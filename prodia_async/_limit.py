@@ -36,7 +36,6 @@ starts before `Retry-After` has passed.
 from __future__ import annotations
 
 from math import inf
-from typing import Protocol
 
 INITIAL_LIMIT = 16
 """
@@ -89,41 +88,6 @@ time though it has noticed no stranger. Chosen by simulation: with ten clients
 on 20 workers and ten job times Jain's index rises from between 0.3 and 0.9 to
 0.94 or more, for 2 per cent of a single client's goodput on such a server.
 """
-
-
-class Limiter(Protocol):
-    """
-    Says how many jobs of one type may be in flight. Pure: the clock is passed in.
-
-    Attributes:
-        limit: How many may be.
-    """
-
-    limit: int
-
-    def may_start(self, in_flight: int, now: float) -> bool:
-        """Return whether one more job may start, with `in_flight` under way."""
-
-    def next_change(self, in_flight: int, now: float) -> float:
-        """Return when `may_start` may turn true with no event in between; infinity if never."""
-
-    def started(self, in_flight: int, now: float) -> None:
-        """Note a start; `in_flight` counts it."""
-
-    def served(self, now: float, seconds: float, *, backlog: float, may_probe: bool) -> None:
-        """
-        Note a completion, before its job is taken from those in flight.
-
-        Args:
-            now: The clock.
-            seconds: How long the attempt took.
-            backlog: How many jobs a full limit holds back, those included
-                that are not fetched yet; 0 when it is not full.
-            may_probe: A refusal more would do no harm.
-        """
-
-    def refused(self, in_flight: int, now: float, wait: float, round_trip: float) -> None:
-        """Note a refusal; `in_flight` no longer counts the refused job."""
 
 
 class Fixed:
@@ -224,7 +188,16 @@ class Limit:
             self._confirmed_at = now + max(SILENCE_MIN, SILENCE_ROUND_TRIPS * self._round_trip)
 
     def served(self, now: float, seconds: float, *, backlog: float, may_probe: bool) -> None:
-        """Note a completion, before its job is taken from those in flight; see `Limiter`."""
+        """
+        Note a completion, before its job is taken from those in flight.
+
+        Args:
+            now: The clock.
+            seconds: How long the attempt took.
+            backlog: How many jobs a full limit holds back, those included
+                that are not fetched yet; 0 when it is not full.
+            may_probe: A refusal more would do no harm.
+        """
         self._held_until = 0.0  # a worker is idle: what the server asked for is out of date
         self._job_seconds += (seconds - self._job_seconds) * (0.1 if self._job_seconds else 1.0)
         self._best = max(self._best, self._base)

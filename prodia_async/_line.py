@@ -12,7 +12,7 @@ from ._limit import SILENCE_MIN, SILENCE_ROUND_TRIPS
 
 if TYPE_CHECKING:
     from ._admission import Gate
-    from ._limit import Limiter
+    from ._limit import Fixed, Limit
 
 
 class State(IntEnum):
@@ -64,7 +64,7 @@ class Line(Generic[TicketT]):
         "was_shut",
     )
 
-    def __init__(self, name: str, limit: Limiter, gate: Gate) -> None:
+    def __init__(self, name: str, limit: Limit | Fixed, gate: Gate) -> None:
         self.name = name
         self.limit = limit
         self.gate = gate

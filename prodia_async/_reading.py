@@ -55,11 +55,6 @@ class AnswerFeed:
         reply: A success.
         multipart: Whether the job result was asked for.
 
-    Attributes:
-        bytes_received: Body bytes so far.
-        is_proven: Whether a body that ended is whole: HTTP tells where it
-            ends, or it is multipart, which ends in a delimiter.
-
     Raises:
         MalformedResponseError: Its headers are not what the API promises.
     """
@@ -78,7 +73,7 @@ class AnswerFeed:
 
     @property
     def is_proven(self) -> bool:
-        """Whether a body that ended is whole."""
+        """Whether a body that ended is whole, as `AnswerReader` has it."""
         return self._reader.is_proven
 
     async def next(self) -> list[AnswerEvent] | None:

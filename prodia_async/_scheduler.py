@@ -545,7 +545,8 @@ class Scheduler:
             self._gate.succeeded(ticket.since, probe=self._gate in ticket.probes)
             line.gate.troubled(now, what, probe=was_probe, at_once=at_once)
         if ticket.probes:
-            ticket.age = self._next_age()  # the next probe is somebody else's job
+            self._age += 1
+            ticket.age = self._age  # the next probe is somebody else's job
         self._move(ticket, State.IDLE, now)
         self._after(line, now)
 
@@ -579,10 +580,6 @@ class Scheduler:
         return since if line.is_served(now) else min(since, line.refused_since)
 
     # Dealing out.
-
-    def _next_age(self) -> int:
-        self._age += 1
-        return self._age
 
     def _answered(self, ticket: Ticket) -> None:
         """Note that the server is up, and does its work for this type."""

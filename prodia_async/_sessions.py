@@ -126,14 +126,10 @@ class Session:
         if hasattr(self._loop, "is_closed"):
             return bool(self._loop.is_closed())
         try:  # trio tells when it is asked to do something
-            self._loop.run_sync_soon(_do_nothing)
+            self._loop.run_sync_soon(lambda: None)
         except RuntimeError:
             return True
         return False
-
-
-def _do_nothing() -> None:
-    pass
 
 
 class Sessions:
