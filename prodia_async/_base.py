@@ -166,7 +166,7 @@ class BaseClient:
 
     def _set_options(self, options: BaseOptions) -> None:
         """
-        Take what a view may have of its own; a subclass adds what is its alone.
+        Take what a view may have of its own.
 
         Raises:
             InvalidRequestError: There is no credential, or it cannot be one.
@@ -181,8 +181,6 @@ class BaseClient:
         if self._first_token is None:
             self._first_token = token
         self._retry = options.retry or RetryPolicy()
-        self._timeout = options.timeout
-        self._deadline = options.deadline
         self._hook = options.hook
         self._headers = extra_headers(options.extra_headers)
         folder = options.cache
@@ -339,12 +337,12 @@ class BaseClient:
         tag: object = None,
     ) -> Terms:
         """Return the terms for one request; ``None`` is the client's own deadline."""
-        deadline = self._deadline if deadline is None else seconds("deadline", deadline)
+        deadline = self._options.deadline if deadline is None else seconds("deadline", deadline)
         return Terms(
             authorize=self._authorize,
             retry=self._retry,
             deadline=deadline,
-            timeout=self._timeout,
+            timeout=self._options.timeout,
             hook=self._hook,
             source=source,
             credential=self._credential,

@@ -73,6 +73,9 @@ class AnswerCache:
         folder: Where they lie; made when the first is kept.
         base_url: Whose answers they are: another server's do not count.
 
+    Attributes:
+        digester: Digests inputs, by which an answer is known too.
+
     Raises:
         InvalidRequestError: `folder` is no path, or is a file.
     """
@@ -91,7 +94,7 @@ class AnswerCache:
         if is_file:
             raise InvalidRequestError(f"cache must be a folder, and {self.folder} is a file")
         self._base_url = base_url
-        self._digester = Digester()
+        self.digester = Digester()
 
     def __repr__(self) -> str:
         return f"<AnswerCache {self.folder}>"
@@ -110,7 +113,7 @@ class AnswerCache:
             job = wire_job(request.job)
             if not has_seed(job):
                 return None
-            inputs = await self._digester.inputs([as_input(each) for each in request.inputs])
+            inputs = await self.digester.inputs([as_input(each) for each in request.inputs])
             return content_key(job, inputs=inputs, accept=request.accept).hex()
         except (ProdiaError, OSError, TypeError, ValueError):
             return None

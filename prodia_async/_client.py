@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from . import _waiting
 from ._async_jobs import AsyncJob, Calls, submitted_id
-from ._base import BaseClient, BaseOptions, TokenSource
+from ._base import BaseClient, TokenSource
 from ._checks import flag, optional
 from ._errors import InvalidRequestError
 from ._formats import accept_header
@@ -157,11 +157,6 @@ class AsyncProdia(BaseClient):
             )
         )
 
-    def _set_options(self, options: BaseOptions) -> None:
-        super()._set_options(options)
-        assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
-        self._price = options.price
-
     def with_options(self, **overrides: Unpack[Options]) -> AsyncProdia:
         """
         Return a view of this client with other defaults.
@@ -272,7 +267,7 @@ class AsyncProdia(BaseClient):
         return Calls(
             self._engine,
             self._terms,
-            self._price,
+            self._options.price,
             self._max_response_bytes,
             self._headers,
             self._ended,
@@ -497,7 +492,8 @@ class AsyncProdia(BaseClient):
         ) as told:
             submitted = await self._submit(request, source, index)
             # The deadline is one for both: what the submission took is gone.
-            deadline = self._deadline if request.deadline is None else request.deadline
+            own = request.deadline
+            deadline = self._options.deadline if own is None else own
             left = None if deadline is None else began + deadline - _waiting.current_time()
             response = await self._result(submitted, None if left is None else max(left, 0.001))
             told.attempts = response.attempts
@@ -551,7 +547,7 @@ class AsyncProdia(BaseClient):
         encoding = partial(
             encode_job,
             self._with_own(request),
-            price=self._price,
+            price=self._options.price,
             submit=submit,
             validate=self._options.validate,
         )

@@ -128,9 +128,9 @@ def test_what_a_client_is_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             "max_response_bytes": MAX_RESPONSE_BYTES,
         }
     ]  # fmt: skip
-    assert (prodia._timeout, prodia._deadline, prodia._price, prodia._cache) == (
-        600.0, None, False, None,
-    )  # fmt: skip
+    options = prodia._options
+    assert (options.timeout, options.deadline, options.price) == (600.0, None, False)
+    assert prodia._cache is None
     kept: list[Any] = []
     monkeypatch.setattr(
         "prodia_async._base.AnswerCache",

@@ -14,7 +14,6 @@ from .._attempts import Timing
 from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError
 from .._hooks import OneJob, log, told_as_one
-from .._keys import Digester
 from .._map import own_error
 from .._models import Failed, Succeeded, as_input
 from .._polling import awaited, count
@@ -79,12 +78,7 @@ class Runner(BaseClient):
     """A client of this API without its methods: what they all go through."""
 
     _account = ACCOUNT
-
-    def _set_options(self, options: BaseOptions) -> None:
-        super()._set_options(options)
-        assert isinstance(options, ClientOptions)  # noqa: S101  (`replace` keeps the class)
-        self._accept = options.accept
-        self._digester = Digester()
+    _options: ClientOptions
 
     async def _run_one_of_many(
         self, index: int, item: OrderLike, source: Source, accept: Format | str | None
@@ -93,7 +87,7 @@ class Runner(BaseClient):
         try:
             if isinstance(item, str):
                 request = TextToImage(item)
-            request = _with_accept(_with_accept(request, accept), self._accept)
+            request = _with_accept(_with_accept(request, accept), self._options.accept)
             asked, request = request, with_seed(request)
             response = await self._run(asked, source, index, seeded=request)
             return Succeeded(index, request, response, tag=request.tag)
@@ -111,10 +105,10 @@ class Runner(BaseClient):
     ) -> ImageResponse:
         """Answer an order from the folder, or send it; ``seeded`` is it with its seed drawn."""
         if seeded is None:
-            order = _with_accept(order, self._accept)
+            order = _with_accept(order, self._options.accept)
         if self._cache is None or not isinstance(order, Order):
             return await self._send(seeded or with_seed(order), source, index)
-        key = partial(key_of, order, self._digester)
+        key = partial(key_of, order, self._cache.digester)
         found = await self._cache.find(key, self._terms(order.deadline).deadline)
         if found.answer is not None:
             return from_kept(found.answer, order)
