@@ -8,12 +8,11 @@ import shlex
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -41,35 +40,6 @@ _DOUBTS = 20
 """How many jobs in doubt are named. Chosen: a screen, and they are all in the record."""
 _CAUSES = 3
 """How many of these are told. Chosen: the page of `report` has them all."""
-
-
-class Submit(StrEnum):
-    """How jobs are sent."""
-
-    sync = "sync"
-    later = "async"
-    auto = "auto"
-
-
-class OnDoubt(StrEnum):
-    """What becomes of jobs that may have been paid."""
-
-    retry = "retry"
-    hold = "hold"
-
-
-class Layout(StrEnum):
-    """How outputs are laid down."""
-
-    files = "files"
-    tar = "tar"
-
-
-class Api(StrEnum):
-    """Which service."""
-
-    prodia = "prodia"
-    fireworks = "fireworks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +114,11 @@ def _batch(
         ),
     ] = None,
     submit: Annotated[
-        Submit | None,
+        Literal["sync", "async", "auto"] | None,
         typer.Option(help="Wait for each job (sync), or leave it with the server (async)."),
     ] = None,
     on_doubt: Annotated[
-        OnDoubt | None,
+        Literal["retry", "hold"] | None,
         typer.Option(help="Send again what may have been paid (retry), or leave it (hold)."),
     ] = None,
     retry_failed: Annotated[
@@ -175,7 +145,8 @@ def _batch(
         ),
     ] = 600.0,
     layout: Annotated[
-        Layout | None, typer.Option(help="A file for each output, or WebDataset shards.")
+        Literal["files", "tar"] | None,
+        typer.Option(help="A file for each output, or WebDataset shards."),
     ] = None,
     outputs: Annotated[
         str | None,
@@ -190,7 +161,8 @@ def _batch(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     api: Annotated[
-        Api | None, typer.Option(help="Which service; the folder's own, else prodia.")
+        Literal["prodia", "fireworks"] | None,
+        typer.Option(help="Which service; the folder's own, else prodia."),
     ] = None,
     base_url: Annotated[
         str | None,
