@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from .._errors import InvalidRequestError
 from .._keys import digest_bytes
+from .._models import Job, JobRequest
 from .._show import printable
 from ._admit import Coming
 from ._rows import mended_by, said_by
@@ -140,12 +141,12 @@ class Source:
             return await anext(self._chunks, None)
         if self._async is not None:
             item = await anext(self._async, _END)
-            return None if item is _END else [item]
+            return None if item is _END else [_as_given(item)]
         assert self._plain is not None  # noqa: S101  (it is one of the three)
         items = []
         try:
             for item in self._plain:
-                items.append(item)
+                items.append(_as_given(item))
                 if len(items) == most:
                     break
         except Exception as error:
@@ -164,6 +165,37 @@ class Source:
 
 
 _END = object()
+
+
+def _as_given(value: Any) -> Any:
+    """
+    Return an item of the input as it is when it is given.
+
+    A generator may fill one mapping anew for each row, and rows are sent after the next were read.
+    """
+    if isinstance(value, BatchJob):
+        return replace(value, request=_as_given(value.request))
+    if isinstance(value, JobRequest):
+        inputs = tuple(value.inputs) if isinstance(value.inputs, list) else value.inputs
+        return replace(value, job=_as_given(value.job), inputs=inputs)
+    if isinstance(value, Job):
+        return replace(value, config=_copied(value.config), jobs=_copied(value.jobs))
+    return _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return _copy_of(value)
+    except RecursionError:  # one that holds itself, which is told of as what JSON cannot carry
+        return value
+
+
+def _copy_of(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copy_of(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy_of(each) for each in value]
+    return _as_given(value) if isinstance(value, Job) else value
 
 
 def no_job(n: int, item: Any, error: InvalidRequestError) -> Coming:

@@ -264,3 +264,40 @@ async def test_odd_orders_fail_alone(tmp_path: Path, api: Emulator) -> None:
     assert "cannot be read: embedded null byte" in errors[1]
     assert "JSON cannot carry job.id" in errors[2]
     assert "TextToImage has no setting 1; it has prompt" in errors[4]
+
+
+def _filled_anew(kind: str, pictures: list[Path]) -> Iterator[Any]:
+    config: dict[str, Any] = {"width": 512, "height": 512, "prompt": "a boat"}
+    job = {"type": EDIT if kind == "inputs" else SCHNELL, "config": config}
+    inputs: list[Any] = [None]
+    for seed, inputs[0] in enumerate(pictures):
+        if kind == "inputs":
+            yield JobRequest(job, inputs=inputs)
+            continue
+        config["seed"] = seed
+        moderated = Job.serial(job, Job.moderate(threshold=0.95))
+        yield {"BatchJob": BatchJob(job), "Job": Job(SCHNELL, config), "workflow": moderated}.get(
+            kind, job
+        )
+
+
+@pytest.mark.parametrize("kind", ["mapping", "BatchJob", "Job", "workflow", "inputs"])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_one_mapping_that_is_filled_anew_for_each_row(
+    tmp_path: Path, api: Emulator, kind: str, is_async: bool
+) -> None:
+    """A row is what it was when it was given: else all would be the last, and count as equal."""
+    pictures = [tmp_path / f"{number}.png" for number in range(3)]
+    for shade, path in enumerate(pictures):
+        Image.new("RGB", (64, 64), (shade, 0, 0)).save(path)
+
+    async def slowly() -> AsyncIterator[Any]:
+        for each in _filled_anew(kind, pictures):
+            yield each
+
+    async with batch_in(tmp_path / "run", api) as batch:
+        summary = await batch.run(slowly() if is_async else _filled_anew(kind, pictures))
+    rows = list(BatchRecord(tmp_path / "run").rows())
+    assert (summary.done, summary.duplicates) == (3, 0), [row.error for row in rows]
+    assert len({row.sha256 for row in rows}) == 3  # what came, not what is recorded
+    assert len({json.dumps(row.request) for row in rows}) == 3
