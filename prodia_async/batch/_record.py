@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -126,10 +127,10 @@ class Finish:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for a file in the reserve."""
-        facts = {name: getattr(self, name) for name in self.__slots__}
+        facts = dict(zip(Finish.__slots__, _FINISH(self), strict=True))
         facts["k"] = self.k.hex()
         facts["saved"] = [
-            {**{name: getattr(one, name) for name in one.__slots__}, "sha256": one.sha256.hex()}
+            {**dict(zip(Saved.__slots__, _SAVED(one), strict=True)), "sha256": one.sha256.hex()}
             for one in self.saved
         ]
         return facts
@@ -139,6 +140,9 @@ class Finish:
         """Read what `to_json` wrote."""
         saved = [Saved(**{**one, "sha256": bytes.fromhex(one["sha256"])}) for one in facts["saved"]]
         return cls(**{**facts, "k": bytes.fromhex(facts["k"]), "saved": saved})
+
+
+_FINISH, _SAVED = attrgetter(*Finish.__slots__), attrgetter(*Saved.__slots__)
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

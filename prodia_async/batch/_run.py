@@ -69,6 +69,9 @@ FIRST_ROWS = 32
 MOST_FIRST_ROWS = 10_000
 """How many, as long as the folder knows none of them. Chosen: some seconds, and 10 MB."""
 
+LOOK_SECONDS = 0.2
+"""How often it is looked whether a row that waits may be sent. Chosen."""
+
 MOST_DELAYED = 1000
 """Rows that may wait out a Retry-After before no more are taken. Chosen."""
 
@@ -106,6 +109,7 @@ class Run(Standing):
         self._named = Named()
         self._is_pulling = False
         self._slots = trade.max_concurrency()
+        self._ahead = min(self._slots, CHUNK)
         self._workers = self._idle = 0
         self._input_error: BaseException | None = None
         self._source: Any = None
@@ -240,13 +244,13 @@ class Run(Standing):
             self._start_worker(workers)
             await self._one(row)
             self._idle += 1
+        self._idle -= 1
+        self._workers -= 1
 
     async def _next(self) -> Going | None:
-        """Return the next row to run; ``None`` when there is no more."""
-        while True:
+        """Return the next row to run; ``None`` when there is no more, or another waits for it."""
+        while not (self.stopped or self.broken):
             now = self.clock()
-            if self.stopped or self.broken:
-                return None
             reason = self.outage.given_up(now)
             if reason is not None:
                 self.stop(reason)
@@ -256,39 +260,49 @@ class Run(Standing):
                 self.ready.clear()
                 with anyio.CancelScope(shield=True):
                     await self.ends.end_suspended_as_failed()
-            row = self._due(now)
-            if row is None and not self._exhausted and self._may_pull():
-                if not self.outage.may_start(now):
-                    await self._wait(0.2)
-                    continue
-                self.outage.not_sent()
-                self._pull_more()
-                await self._wait(0.2 if self.delayed or self.outage.since else None)
-                continue
-            if row is None:
-                if not self._exhausted or self.in_flight or self.delayed or self._is_pulling:
-                    await self._wait(0.2 if self.delayed or self.outage.since else None)
-                    continue
-                has_worked = self.outage.has_worked
-                if self.ends.suspended and self.outage.needs_a_person() and not has_worked:
-                    self.stop(self.outage.wanted())  # of so few rows, none has failed by itself
+            found = self._take(now)
+            if not isinstance(found, float):
+                if found is not None:
+                    self._read_ahead()
+                return found
+            if self._idle > 1:
                 return None
-            if row.job_id is not None:
-                return row
+            await self.change(found)
+        return None
+
+    def _take(self, now: float) -> Going | float | None:
+        """Take the next row, or return the seconds to wait for one; ``None``: there is no more."""
+        row = self._due(now)
+        if row is None and not self._exhausted and self._may_pull():
             if not self.outage.may_start(now):
-                self.ready.appendleft(row)
-                await self._wait(0.2)
-                continue
-            if not self.purse.affords(row.expected):
-                self.ready.appendleft(row)
-                self.outage.not_sent()
-                if self.in_flight:
-                    await self._wait(None)
-                    continue
-                self.stop(self._too_dear(row))
-                return None
-            row.is_probe = self.outage.since is not None
+                return LOOK_SECONDS
+            self.outage.not_sent()
+            self._pull_more()
+            return self._until_one_is_due()
+        if row is None:
+            if not self._exhausted or self.in_flight or self.delayed or self._is_pulling:
+                return self._until_one_is_due()
+            has_worked = self.outage.has_worked
+            if self.ends.suspended and self.outage.needs_a_person() and not has_worked:
+                self.stop(self.outage.wanted())  # of so few rows, none has failed by itself
+            return None
+        if row.job_id is not None:
             return row
+        if not self.outage.may_start(now):
+            self.ready.appendleft(row)
+            return LOOK_SECONDS
+        if not self.purse.affords(row.expected):
+            self.ready.appendleft(row)
+            self.outage.not_sent()
+            if self.in_flight:
+                return math.inf
+            self.stop(self._too_dear(row))
+            return None
+        row.is_probe = self.outage.since is not None
+        return row
+
+    def _until_one_is_due(self) -> float:
+        return LOOK_SECONDS if self.delayed or self.outage.since is not None else math.inf
 
     def _too_dear(self, row: Going) -> str:
         limit = dollars_text((self.purse.limit or 0) / NANO)
@@ -326,11 +340,19 @@ class Run(Standing):
                 return None
         return self.ready.popleft() if self.ready else None
 
+    def _has_enough(self) -> bool:
+        if self.outage.since is not None:
+            return self._fresh() is not None
+        return len(self.ready) >= self._ahead
+
     def _fresh(self) -> Going | None:
         return next((row for row in self.ready if row.error is None), None)
 
-    async def _wait(self, seconds: float | None) -> None:
-        await self.change(math.inf if seconds is None else seconds)
+    def _read_ahead(self) -> None:
+        """Have the next rows read and looked up before somebody waits for them."""
+        may_pull = self.outage.since is None and not self._exhausted and self._may_pull()
+        if may_pull and len(self.ready) < self._ahead:
+            self._pull_more()
 
     def _pull_more(self) -> None:
         """
@@ -344,9 +366,10 @@ class Run(Standing):
             self.group.start_soon(self._pull)
 
     async def _pull(self) -> None:
-        """Take rows from the input until one is to be run."""
-        while not (self._fresh() or self._exhausted or self.stopped or self.broken):
+        """Take rows from the input until enough are to be run."""
+        while not (self._has_enough() or self._exhausted or self.stopped or self.broken):
             await self._pull_some()
+            self.changed()
         self._is_pulling = False
         self.changed()
 
@@ -388,7 +411,8 @@ class Run(Standing):
                     on_doubt=options.on_doubt, retry_failed=options.retry_failed,
                     is_first=is_first, also=options.also,
                     session=self.opened.session, at=at,
-                )
+                ),
+                linger=bool(self.ready),
             )  # fmt: skip
         except BatchError as error:
             self.ends.break_off(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class Standing:
         self.group: Any = None
         self.stopped: str | None = None
         self.broken: str | None = None
-        self._change = anyio.Event()
+        self._change: anyio.Event | None = None
 
     def stop(self, why: str) -> None:
         """Take up no more rows; finish those that are with the server."""
@@ -123,12 +124,16 @@ class Standing:
 
     def changed(self) -> None:
         """Wake whoever waits for a change."""
-        self._change.set()
-        self._change = anyio.Event()
+        if self._change is not None:
+            self._change.set()
+            self._change = None
 
     async def change(self, seconds: float) -> None:
         """Wait for the next change, but no longer than so many seconds."""
-        change = self._change
+        change = self._change = self._change or anyio.Event()
+        if seconds == math.inf:
+            await change.wait()
+            return
         with anyio.move_on_after(seconds):
             await change.wait()
 

@@ -292,13 +292,11 @@ class ProdiaTrade:
                 _written(each.content, digest.digest, line)
                 for each, digest in zip(inputs, digests, strict=True)
             ]
+            request = replace(request, inputs=tuple(inputs))
         if accept is not None:
             line["accept"] = accept
         if given.sample:
             line["sample"] = given.sample
-        request = replace(request, inputs=tuple(inputs), multipart=True)
-        if request.price is None:
-            request = replace(request, price=True)
         files = [
             (each.content, digest.digest)
             for each, digest in zip(inputs, digests, strict=True)
@@ -322,7 +320,7 @@ class ProdiaTrade:
             inputs=request.inputs,
             accept=request.accept,
             multipart=True,
-            price=request.price,
+            price=True if request.price is None else request.price,
             deadline=request.deadline,
             extra_headers=request.extra_headers,
             extra_query=request.extra_query,
@@ -336,7 +334,7 @@ class ProdiaTrade:
             request.job,
             inputs=request.inputs,
             accept=request.accept,
-            price=request.price,
+            price=True if request.price is None else request.price,
             deadline=request.deadline,
             extra_headers=request.extra_headers,
             extra_query=request.extra_query,
