@@ -448,7 +448,7 @@ class AsyncProdia(BaseClient):
         grid = Grid(axis("rows", rows), axis("columns", columns))
         options = {"inputs": inputs, "accept": accept, "price": price, "deadline": deadline}
         jobs = requests_of(job, grid, options)
-        return await fill(grid, lambda: self.map(jobs))
+        return await fill(grid, self.map(jobs))
 
     async def _answer(
         self, request: JobRequest, source: Source | None = None, index: int | None = None

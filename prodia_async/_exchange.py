@@ -265,14 +265,17 @@ class Sender:
                 raise ClosedError
             target, netloc = self._target(request.path, request.query)
             host = netloc.decode("ascii")
-            order = self._order(
-                request,
-                target=target,
-                netloc=netloc,
-                authorization=authorization,
+            length = request.body.content_length if request.body is not None else 0
+            order = Order(
+                request.method,
+                target,
+                _headers(request, netloc, authorization, length),
                 body=body,
+                length=length,
                 sending=sending,
-                silence=silence,
+                connect=self._connect_timeout,
+                read=silence,
+                write=silence,
             )
             carrier = self._transport if is_direct else self._foreign
             return Reply(await carrier.exchange(order), secret)
@@ -290,47 +293,6 @@ class Sender:
             if isinstance(body, _Watched) and not body.is_exhausted:
                 await body.aclose()
 
-    def _order(
-        self,
-        request: WireRequest,
-        *,
-        target: Target,
-        netloc: bytes,
-        authorization: str,
-        body: bytes | _Watched | None,
-        sending: Sending,
-        silence: float,
-    ) -> Order:
-        headers = [
-            (b"host", netloc),
-            (b"user-agent", USER_AGENT.encode()),
-            (b"accept-encoding", b"identity"),
-        ]
-        if authorization:
-            headers.append((b"authorization", authorization.encode("ascii")))
-        if request.headers:
-            own = dict(headers)  # a caller's header takes the place of ours
-            own.update(
-                (name.encode("ascii"), text.encode("ascii")) for name, text in request.headers
-            )
-            headers = list(own.items())
-        length = 0
-        if request.body is not None:
-            length = request.body.content_length
-            headers.append((b"content-type", request.body.content_type.encode("ascii")))
-            headers.append((b"content-length", b"%d" % length))
-        return Order(
-            request.method,
-            target,
-            headers,
-            body=body,
-            length=length,
-            sending=sending,
-            connect=self._connect_timeout,
-            read=silence,
-            write=silence,
-        )
-
     def abandon(self) -> None:
         """Give up the connections without a loop: theirs is gone, or another process's."""
         abandon = getattr(self._transport, "abandon", None)
@@ -347,6 +309,26 @@ class Sender:
         await self._foreign.aclose()
         if self._transport is not None:
             await self._transport.aclose()
+
+
+def _headers(
+    request: WireRequest, netloc: bytes, authorization: str, length: int
+) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"host", netloc),
+        (b"user-agent", USER_AGENT.encode()),
+        (b"accept-encoding", b"identity"),
+    ]
+    if authorization:
+        headers.append((b"authorization", authorization.encode("ascii")))
+    if request.headers:
+        own = dict(headers)  # a caller's header takes the place of ours
+        own.update((name.encode("ascii"), text.encode("ascii")) for name, text in request.headers)
+        headers = list(own.items())
+    if request.body is not None:
+        headers.append((b"content-type", request.body.content_type.encode("ascii")))
+        headers.append((b"content-length", b"%d" % length))
+    return headers
 
 
 # --------------------------------------------------------------------------- other transports

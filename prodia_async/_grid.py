@@ -153,14 +153,10 @@ def requests_of(
     ]
 
 
-async def fill(
-    grid: Grid,
-    run: Callable[[], Outcomes[Any, JobOutcome]],
-) -> Grid:
+async def fill(grid: Grid, outcomes: Outcomes[Any, JobOutcome]) -> Grid:
     """Run the jobs of a grid, and show it while it fills in."""
     show = _display(grid)
     shown_at = current_time()
-    outcomes = run()
     try:
         async with outcomes:
             async for outcome in outcomes:

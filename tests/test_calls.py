@@ -496,8 +496,8 @@ async def test_what_a_progress_is_told() -> None:
 async def test_what_a_grid_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job for each cell, row by row, with the options of all of them."""
 
-    async def fill(grid: Any, run: Callable[[], Any]) -> Any:
-        return grid, run()
+    async def fill(*given: Any) -> Any:
+        return given
 
     monkeypatch.setattr(client_module, "fill", fill)
     monkeypatch.setattr(AsyncProdia, "map", lambda _, jobs: jobs)

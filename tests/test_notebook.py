@@ -38,7 +38,6 @@ from prodia_async.emulator import Emulator
 if TYPE_CHECKING:
     from prodia_async import JobOutcome
     from prodia_async.testing import ProdiaFixture
-    from prodia_async.types import Outcomes
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
 TYPE = "inference.flux-fast.schnell.txt2img.v2"
@@ -263,9 +262,6 @@ async def test_an_interrupted_grid_has_what_came(
     monkeypatch.setattr(_grid.Grid, "add", add)
     grid = _grid.Grid([{"seed": each} for each in range(5)], [{}])
 
-    def run() -> Outcomes[Any, JobOutcome]:
-        return Late(prodia.client.map([JOB] * 5))  # type: ignore[return-value]
-
     class Late:
         """Outcomes whose reader comes when all are here."""
 
@@ -286,7 +282,7 @@ async def test_an_interrupted_grid_has_what_came(
             return aiter(self.outcomes)
 
     with pytest.raises(KeyboardInterrupt):
-        await _grid.fill(grid, run)
+        await _grid.fill(grid, Late(prodia.client.map([JOB] * 5)))  # type: ignore[arg-type]
     assert grid.done == len(drawn) == 5
     assert shown.updates[-1].startswith("5 of 5 done · interrupted: 0 not seen")
 
