@@ -44,22 +44,19 @@ _CAUSES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the command was given, beyond its jobs."""
+    """
+    What the command was given, beyond its jobs.
+
+    Attributes:
+        client: Arguments of the client, whichever `api` it is for.
+        batch: Arguments of the `Batch`, but for the price.
+    """
 
     api: str
-    base_url: str | None
-    max_concurrency: int
-    timeout: float
-    layout: str
-    outputs: str | None
-    submit: str
-    on_doubt: str
-    retry_failed: bool
-    max_cost: float | None
+    client: dict[str, Any]
+    batch: dict[str, Any]
     price: float | None
-    also: bool
     dry_run: bool
-    quiet: bool
 
 
 @app.command("batch")
@@ -191,19 +188,19 @@ def _batch(
     options = before.get("options") or {}
     wanted = _Wanted(
         api=str(api or made_with.get("api", "prodia")),
-        base_url=base_url,
-        max_concurrency=max_concurrency,
-        timeout=timeout,
-        layout=str(layout or made_with.get("layout", "files")),
-        outputs=outputs or made_with.get("outputs"),
-        submit=str(submit or options.get("submit", "auto")),
-        on_doubt=str(on_doubt or options.get("on_doubt", "retry")),
-        retry_failed=retry_failed,
-        max_cost=max_cost if max_cost is not None else options.get("max_cost"),
+        client={"base_url": base_url, "max_concurrency": max_concurrency, "timeout": timeout},
+        batch={
+            "layout": layout or made_with.get("layout", "files"),
+            "outputs": outputs or made_with.get("outputs"),
+            "submit": submit or options.get("submit", "auto"),
+            "on_doubt": on_doubt or options.get("on_doubt", "retry"),
+            "retry_failed": retry_failed,
+            "max_cost": max_cost if max_cost is not None else options.get("max_cost"),
+            "also": also,
+            "progress": False if quiet else None,
+        },
         price=price if price is not None else options.get("price"),
-        also=also,
         dry_run=dry_run,
-        quiet=quiet,
     )
     is_known_here = job_type is not None and wanted.api == "prodia"
     name = full_type(job_type or "", has_inputs=bool(inputs)) if is_known_here else job_type
@@ -297,41 +294,16 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
     # A plan sends nothing, so it needs no account.
     token = "none-is-needed" if wanted.dry_run else None
     if wanted.api == "fireworks":
-        client = AsyncFireworks(
-            token,
-            base_url=wanted.base_url,
-            max_concurrency=wanted.max_concurrency,
-            timeout=wanted.timeout,
-        )
+        client = AsyncFireworks(token, **wanted.client)
     else:
-        client = AsyncProdia(
-            token,
-            base_url=wanted.base_url,
-            max_concurrency=wanted.max_concurrency,
-            timeout=wanted.timeout,
-            price=True,
-        )
-
-    def batch(price: float | None) -> Batch:
-        return Batch(
-            out, client,
-            layout=wanted.layout,  # type: ignore[arg-type]  # one of the two
-            submit=wanted.submit,  # type: ignore[arg-type]  # one of the three
-            on_doubt=wanted.on_doubt,  # type: ignore[arg-type]  # one of the two
-            retry_failed=wanted.retry_failed,
-            max_cost=wanted.max_cost,
-            progress=False if wanted.quiet else None,
-            outputs=wanted.outputs,
-            also=wanted.also,
-            price=price,
-        )  # fmt: skip
-
+        client = AsyncProdia(token, price=True, **wanted.client)
+    batch = partial(Batch, out, client, **wanted.batch)
     async with client:
         if wanted.dry_run:
-            typer.echo(str(await batch(wanted.price).plan(reader)))
+            typer.echo(str(await batch(price=wanted.price).plan(reader)))
             return 0
         try:
-            return await _work(out, batch(wanted.price), reader, wanted, wanted.price)
+            return await _work(out, batch(price=wanted.price), reader, wanted, wanted.price)
         except PriceUnknownError as error:
             if not sys.stdin.isatty():
                 raise
@@ -339,7 +311,7 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
             price = await anyio.to_thread.run_sync(
                 lambda: typer.prompt("Dollars a job", type=float, err=True)
             )
-            return await _work(out, batch(float(price)), reader, wanted, float(price))
+            return await _work(out, batch(price=price), reader, wanted, price)
         except BatchChangedError as error:
             if {each.partition(" ")[0] for each in error.differences} <= _OF_THE_FOLDER:
                 raise  # which says so itself: nothing can be added to it
@@ -353,7 +325,8 @@ async def _run(out: Path, reader: JobReader, wanted: _Wanted) -> int:
 
 def _again(out: Path, wanted: _Wanted) -> str:
     """Return the command that goes on; the folder remembers what it was made with."""
-    base_url = f" --base-url {shlex.quote(wanted.base_url)}" if wanted.base_url else ""
+    url = wanted.client["base_url"]
+    base_url = f" --base-url {shlex.quote(url)}" if url else ""
     return f"prodia-async batch -o {shlex.quote(str(out))}{base_url}"
 
 
@@ -361,13 +334,8 @@ async def _work(
     out: Path, batch: Batch, reader: JobReader, wanted: _Wanted, price: float | None
 ) -> int:
     async with batch:
-        batch.remember(
-            "options",
-            {
-                "submit": wanted.submit, "on_doubt": wanted.on_doubt, "max_cost": wanted.max_cost,
-                "price": price,
-            },
-        )  # fmt: skip
+        kept = {name: wanted.batch[name] for name in ("submit", "on_doubt", "max_cost")}
+        batch.remember("options", kept | {"price": price})
         try:
             summary = await batch.run(reader)
         except InvalidRequestError as error:
