@@ -17,7 +17,7 @@ from processes import SCHNELL, TOKEN
 
 from prodia_async._cli import run as cli_run
 from prodia_async._cli._batch import _say
-from prodia_async.batch import BatchSummary
+from prodia_async.batch import Batch, BatchSummary
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -126,6 +126,34 @@ def test_a_csv_from_its_plan_to_its_report(api: Emulator, run_here: Here, tmp_pa
     assert TOKEN not in "".join(
         path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()
     )
+
+
+def test_what_a_folder_remembers(
+    run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each option gets to the batch, and whoever goes on need not say again what costs money."""
+    given: list[dict[str, Any]] = []
+
+    class Told(Batch):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            given.append(options)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("prodia_async.batch.Batch", Told)
+    (tmp_path / "one.txt").write_text("a cat\n")
+    folder = tmp_path / "run"
+    ask = ("batch", tmp_path / "one.txt", "-o", folder, "--type", SCHNELL, *SMALL)
+    options = ("--submit", "sync", "--on-doubt", "hold", "--layout", "tar", "--max-cost", 2)
+    told = run_here(*ask, *options, "--price-per-job", 0.5, "--retry-failed", "--also", "-q")
+    assert told.returncode == 0, told.stderr
+    kept = {
+        "submit": "sync", "on_doubt": "hold", "layout": "tar", "max_cost": 2.0, "price": 0.5,
+        "outputs": None,
+    }  # fmt: skip
+    once = {"retry_failed": True, "also": True, "progress": False}
+    assert given.pop() == kept | once
+    assert run_here("batch", "-o", folder).returncode == 0
+    assert given.pop() == kept | {"retry_failed": False, "also": False, "progress": None}
 
 
 def test_standard_input_is_kept_to_go_on_with(
