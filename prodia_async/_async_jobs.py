@@ -94,6 +94,7 @@ State words that sound like an end, and are not documented: the job result is th
 which says whether it is one. Chosen.
 """
 
+_GONE = "; the job is unknown, or has expired: results are kept for some five minutes"
 _DOTS = re.compile(r"\.*")
 
 
@@ -269,7 +270,7 @@ class AsyncJob:
         """What the server last said of it, or ``None`` if it was not asked yet."""
         self.attempts: tuple[Attempt, ...] = submitted.attempts if submitted else ()
         """How it was submitted; empty if that was elsewhere."""
-        self._submitted = submitted
+        self._took = submitted.timing if submitted else Timing(0.0, 0.0, 0.0, 0.0)
         self._left = left or Unfinished(ASK_KIND, None, None, may_have_run=True, job_id=self.id)
         self._calls = calls
         self._last_state = job.state.current if job else None
@@ -449,7 +450,7 @@ class AsyncJob:
         if failure is None and (broke_off or self._last_state in FAILED_STATES):
             why = job.failure or "the server does not say why"
             failure = JobFailedError(
-                f"the job failed ({self._last_state}): {shown(why)}", reason=job.failure, job=job
+                f"the job failed ({self._last_state}): {shown(why)}", reason=job.failure
             )
         self._calls.ended(self.id, completed=failure is None, dollars=dollars_of(job) or 0.0)
         if failure is not None:
@@ -469,10 +470,8 @@ class AsyncJob:
         if (wrong := check_parts(job, collected, multipart=True)) is not None:
             raise self._told(wrong)
         running = _waiting.current_time() - began
-        timing = Timing(0.0, 0.0, running, running)
-        if self._submitted is not None:
-            took = self._submitted.timing
-            timing = Timing(took.queued, took.backoff, took.running + running, took.total + running)
+        took = self._took
+        timing = Timing(took.queued, took.backoff, took.running + running, took.total + running)
         return JobResponse(job, tuple(collected), request_id, self.attempts, timing)
 
     async def _fetch(self, name: str, left: int) -> tuple[Output, Finished]:
@@ -528,10 +527,9 @@ class AsyncJob:
         self._last_fault = error
 
     def _told(self, error: ProdiaError) -> ProdiaError:
-        besides = ""
         if isinstance(error, JobNotFoundError):
-            besides = "; the job is unknown, or has expired: results are kept for some five minutes"
-        return error.tell(job_id=self.id, job=self.job, may_have_run=True, besides=besides)
+            error.tell(besides=_GONE)
+        return error.tell(job_id=self.id, job=self.job, may_have_run=True)
 
     @asynccontextmanager
     async def _stream(self, name: str) -> AsyncGenerator[OutputPart, None]:

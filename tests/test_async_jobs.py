@@ -35,6 +35,7 @@ from prodia_async import (
     MalformedResponseError,
     ResponseTooLargeError,
     RetryPolicy,
+    Timing,
     TruncatedResponseError,
     WebP,
     _waiting,
@@ -52,7 +53,9 @@ from prodia_async._async_jobs import (
 from prodia_async._polling import GRACE
 from prodia_async._results import FAILED_STATES, SUCCEEDED_STATES, read_job_result
 from prodia_async._show import shown
+from prodia_async._vocabulary import Finished
 from prodia_async._waiting import skip_waiting
+from prodia_async._wire import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -315,11 +318,15 @@ def test_what_is_refused_is_told_in_full() -> None:
 @on_both_loops
 async def test_a_job_result_that_is_none() -> None:
     """What is no JSON object in its place is no answer."""
-    with JobServer(state=[text(b"processed")], json=[text(b"[1]")]) as server:
+    with JobServer(state=[text(b"processed")], json=[text(b"[" * 99)]) as server:
         async with client(server) as prodia:
-            with pytest.raises(MalformedResponseError, match="must be a JSON object") as caught:
-                await prodia.async_job(ID).wait()
-    assert caught.value.job_id == ID
+            job = await prodia.submit(VIDEO)
+            with pytest.raises(MalformedResponseError) as caught:
+                await job.wait()
+    told = f"a job result must be a JSON object, not {b'[' * 80!r}; "
+    assert caught.value.message.startswith(told)
+    assert job.job is not None
+    assert (caught.value.job_id, caught.value.job) == (ID, job.job)  # what it said last
 
 
 @on_both_loops
@@ -648,6 +655,24 @@ async def test_the_deadline_of_a_stream_counts_what_was_asked_in_vain() -> None:
                 await _waiting.sleep(65)
                 with anyio.fail_after(2):
                     await ended.wait()
+
+
+@on_both_loops
+async def test_a_jobs_time_is_its_submissions_and_the_wait() -> None:
+    """Waits of the submission stay what they were; asking and collecting is running."""
+    submitted = Finished(None, Headers(), (), Timing(1.0, 2.0, 4.0, 7.0))
+    with JobServer() as server:
+        async with client(server) as prodia:
+            began = time.monotonic()
+            response = await AsyncJob(ID, prodia._calls(), submitted=submitted).result(poll=0.01)
+            picked_up = await prodia.async_job(ID).result(poll=0.01)
+            seconds = time.monotonic() - began
+    for timing, before in ((response.timing, submitted.timing), (picked_up.timing, None)):
+        waits = (before.queued, before.backoff) if before else (0.0, 0.0)
+        assert (timing.queued, timing.backoff) == waits
+        took = timing.running - (before.running if before else 0.0)
+        assert 0 < took <= seconds
+        assert timing.total - (before.total if before else 0.0) == pytest.approx(took)
 
 
 @on_both_loops
