@@ -47,7 +47,15 @@ Mode = Literal["IMAGE_STRENGTH", "STEP_SCHEDULE"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Edit(SDXLOrder):
-    """What the requests share that draw on a picture; see `ImageToImage`."""
+    """
+    What the requests share that draw on a picture; see `ImageToImage`.
+
+    Args:
+        negative_prompt, cfg_scale, sampler, steps, seed, samples: As `Generate` takes them.
+        safety_check, style_preset, lora_adapter_name, lora_weight_filename: Likewise.
+        apply_invisible_watermark, accept, jpeg_quality, json_image: Likewise.
+        raise_if_filtered, deadline, extra_body, tag: Likewise.
+    """
 
     model: str = SDXL
     crop_padding: bool | None = None
@@ -85,6 +93,8 @@ class ImageToImage(_Edit):
     """
     A picture from a picture and a prompt, on the older image_generation endpoint.
 
+    The arguments that are not told here are as `Generate` takes them.
+
     Args:
         prompt: What to show.
         init_image: The picture to start from: whatever may be an input of a Prodia job.
@@ -95,26 +105,8 @@ class ImageToImage(_Edit):
         step_schedule_start: 0 to 1; for the second. The package's default is 0.65.
         step_schedule_end: 0 to 1; needed for the second.
         crop_padding: Cut off what was added to fit the size; the package's default is on.
-        negative_prompt: As `Generate` takes it, and so are all the others.
         width: With `height` one of `SIZES`; by default the picture's.
         height: As `width`.
-        cfg_scale: As `Generate` takes it.
-        sampler: As `Generate` takes it.
-        steps: As `Generate` takes it.
-        seed: As `TextToImage` takes it.
-        samples: As `Generate` takes it.
-        safety_check: As `Generate` takes it.
-        style_preset: As `Generate` takes it.
-        lora_adapter_name: As `Generate` takes it.
-        lora_weight_filename: As `Generate` takes it.
-        apply_invisible_watermark: As `Generate` takes it.
-        accept: As `Generate` takes it.
-        jpeg_quality: As `TextToImage` takes it.
-        json_image: As `TextToImage` takes it.
-        raise_if_filtered: As `TextToImage` takes it.
-        deadline: Seconds in all; by default the client's.
-        extra_body: As `TextToImage` takes it.
-        tag: As `TextToImage` takes it.
 
     Raises:
         InvalidRequestError: A value is out of its range; it says what is allowed.
@@ -150,6 +142,8 @@ class ControlNet(_Edit):
     """
     A picture from a prompt along the lines of another picture, on the older endpoint.
 
+    The arguments that are not told here are as `Generate` takes them.
+
     Args:
         prompt: What to show.
         control_image: The lines: whatever may be an input of a Prodia job.
@@ -158,27 +152,9 @@ class ControlNet(_Edit):
         step_schedule_start: 0 to 1; the package's default is 0.
         step_schedule_end: 0 to 1; the package's default is 1.
         model: Its name; an SDXL model.
-        negative_prompt: As `Generate` takes it.
         width: As `ImageToImage` takes it.
         height: As `width`.
-        cfg_scale: As `Generate` takes it.
-        sampler: As `Generate` takes it.
-        steps: As `Generate` takes it.
-        seed: As `TextToImage` takes it.
-        samples: As `Generate` takes it.
-        safety_check: As `Generate` takes it.
-        style_preset: As `Generate` takes it.
-        lora_adapter_name: As `Generate` takes it.
-        lora_weight_filename: As `Generate` takes it.
-        apply_invisible_watermark: As `Generate` takes it.
         crop_padding: As `ImageToImage` takes it.
-        accept: As `Generate` takes it.
-        jpeg_quality: As `TextToImage` takes it.
-        json_image: As `TextToImage` takes it.
-        raise_if_filtered: As `TextToImage` takes it.
-        deadline: Seconds in all; by default the client's.
-        extra_body: As `TextToImage` takes it.
-        tag: As `TextToImage` takes it.
 
     Raises:
         InvalidRequestError: A value is out of its range; it says what is allowed.
