@@ -279,7 +279,6 @@ class Flight(Generic[T]):
             tell(terms.hook, self._as_job("queued"))
 
     def unfinished(self) -> Unfinished:
-        """Tell what it is, for whoever closes the client before it has ended."""
         sent = self._sending is not None and self._sending.may_have_run
         answered = self._reply is not None
         return Unfinished(

@@ -88,30 +88,21 @@ def output_bundle(output: Any) -> dict[str, bytes | str]:
     return bundle
 
 
-def facts_of(response: Any) -> dict[str, str]:
-    """Return what is said below an answer: seed, dollars, seconds."""
+def caption(response: Any, label: str = "") -> str:
+    """Write what is said below an answer: seed, dollars, seconds."""
     job = getattr(response, "job", None)
     config = getattr(job, "config", None) or {}
     price = getattr(job, "price", None)
-    facts = {}
-    if "seed" in config:
-        facts["seed"] = str(config["seed"])
-    if price is not None and price.dollars is not None:
-        facts["dollars"] = f"${price.dollars:g}"
     timing = getattr(response, "timing", None)
+    words = [label] if label else []
+    if "seed" in config:
+        words.append(f"seed {config['seed']}")
+    if price is not None and price.dollars is not None:
+        words.append(f"${price.dollars:g}")
     if timing is not None:
-        facts["seconds"] = f"{timing.total:.2f} s"
+        words.append(f"{timing.total:.2f} s")
     if getattr(response, "cached", False):
-        facts["cached"] = "from the cache"
-    return facts
-
-
-def caption(response: Any, label: str = "") -> str:
-    """Write what is said below an answer."""
-    facts = facts_of(response)
-    if "seed" in facts:
-        facts["seed"] = f"seed {facts['seed']}"
-    words = [*([label] if label else []), *facts.values()]
+        words.append("from the cache")
     return f'<div style="{_CAPTION}">{escape(" · ".join(words))}</div>' if words else ""
 
 

@@ -59,22 +59,19 @@ class AnswerFeed:
         MalformedResponseError: Its headers are not what the API promises.
     """
 
-    __slots__ = ("_cut_off", "_drained", "_ended", "_reader", "_reply")
+    __slots__ = ("_cut_off", "_drained", "_ended", "_reader", "_reply", "is_proven")
 
     def __init__(self, reply: Reply | _Heard, *, multipart: bool) -> None:
         self._reader = AnswerReader(reply.headers, multipart=multipart, secret=reply.secret)
         self._reply = reply
         self._ended = self._drained = self._cut_off = False
+        self.is_proven = self._reader.is_proven
+        """Whether a body that ended is whole, as `AnswerReader` has it."""
 
     @property
     def bytes_received(self) -> int:
         """Body bytes so far."""
         return self._reader.bytes_received
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether a body that ended is whole, as `AnswerReader` has it."""
-        return self._reader.is_proven
 
     async def next(self) -> list[AnswerEvent] | None:
         """
@@ -262,7 +259,6 @@ class CollectedAnswer(Vocabulary[Collector]):
         }
 
     def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
-        """Turn an error status into the error to raise."""
         return error_for(status_code, headers, body)
 
     def dollars(self) -> float:

@@ -309,7 +309,6 @@ class Awaited:
         self.was_sent = True
 
     def unfinished(self) -> Unfinished:
-        """Tell what it is, for whoever closes the client before it has ended."""
         return self._told
 
 

@@ -496,7 +496,6 @@ class Answer(Vocabulary[T]):
     __slots__ = ()
 
     def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
-        """Turn an error status into the error to raise."""
         return error_for(status_code, headers, body)
 
 
