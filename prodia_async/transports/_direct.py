@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from .._wire import Order, Sending, Target
-from ._http1 import Answer, NotTakenError, Pool
+from ._http1 import Answer, NotTakenError, Pool, broken
 from ._network import CLOSED
 from ._parsers import PARSERS, response_maker
 from ._tls import shared_ssl_context
@@ -159,7 +159,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
                 if not isinstance(error, NotTakenError):
                     raise
                 if is_fresh:
-                    raise _first_words(error) from error.__cause__
+                    raise broken(error.__cause__, httpx.WriteError) from error.__cause__
                 continue  # it died between the look at it and the first byte
             return Answer(pool, connection, response)
 
@@ -303,16 +303,6 @@ def _request_head(order: Order) -> _Head:
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
         raise httpx.LocalProtocolError("a header or the path has a line end in it")
     return _Head(head + b"\r\n\r\n")
-
-
-def _first_words(error: NotTakenError) -> httpx.TransportError:
-    """Return the error for a new connection that ended before it was used."""
-    cause = error.__cause__
-    if isinstance(cause, httpx.TransportError):
-        return type(cause)(str(cause))
-    return httpx.WriteError(
-        f"the connection broke: {cause}" if cause else "the connection has ended"
-    )
 
 
 def _order_of(request: httpx.Request, connect_timeout: float | None) -> Order:

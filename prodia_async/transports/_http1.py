@@ -214,7 +214,7 @@ class Connection(Wire):
         response = self.response
         assert response is not None  # noqa: S101  (an exchange is on)
         if not response.status:
-            raise error or self._broken(httpx.WriteError)
+            raise error or broken(self.error, httpx.WriteError)
 
     async def read(self, response: Response) -> bytes:
         """Return the next part of a body, empty at its end; what came before a close too."""
@@ -232,7 +232,7 @@ class Connection(Wire):
     async def _wait(self) -> None:
         """Wait until something comes in, or nothing has for too long."""
         if self.has_ended:
-            raise self._broken(httpx.ReadError)
+            raise broken(self.error, httpx.ReadError)
         loop, silence = self.loop, self._silence
         self._reader = loop.create_future()
         if silence is not None:
@@ -258,15 +258,6 @@ class Connection(Wire):
         else:
             self.end(httpx.ReadTimeout(f"nothing was received for {self._silence:g} seconds"))
 
-    def _broken(self, kind: type[httpx.TransportError]) -> Exception:
-        """Return the error for a connection that has ended."""
-        error = self.error
-        if isinstance(error, httpx.TransportError):
-            return type(error)(str(error))
-        broken = kind(f"the connection broke: {error}" if error else "the connection has ended")
-        broken.__cause__ = error
-        return broken
-
     def finish(self) -> bool:
         """End the exchange; returns whether the connection may be used again."""
         response, self.response = self.response, None
@@ -285,6 +276,15 @@ class Connection(Wire):
             self._timer = None
         super().abort()
         self.response = None
+
+
+def broken(error: BaseException | None, kind: type[httpx.TransportError]) -> httpx.TransportError:
+    """Return the error for a connection that has ended with ``error``."""
+    if isinstance(error, httpx.TransportError):
+        return type(error)(str(error))
+    told = kind(f"the connection broke: {error}" if error else "the connection has ended")
+    told.__cause__ = error
+    return told
 
 
 async def _chunks(
