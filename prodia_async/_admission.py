@@ -100,17 +100,9 @@ class Gate:
     """
 
     __slots__ = (
-        "_first_at",
-        "_hold_until",
-        "_passed",
-        "_probe_at",
-        "_probing",
-        "_rand",
-        "_refusals",
-        "_troubles",
-        "reason",
-        "since",
-    )
+        "_first_at", "_hold_until", "_passed", "_probe_at", "_probing", "_rand", "_refusals",
+        "_troubles", "reason", "since",
+    )  # fmt: skip
 
     def __init__(self, rand: Callable[[], float] = random.random) -> None:
         self._rand = rand

@@ -363,15 +363,8 @@ class Saving:
     """
 
     __slots__ = (
-        "_file",
-        "_is_over",
-        "_lock",
-        "_received",
-        "_replace",
-        "_suffix",
-        "_target",
-        "_written",
-    )
+        "_file", "_is_over", "_lock", "_received", "_replace", "_suffix", "_target", "_written",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -127,24 +127,10 @@ class Limit:
     """
 
     __slots__ = (
-        "_asked_until",
-        "_base",
-        "_best",
-        "_confirmed_at",
-        "_credit",
-        "_gap_credit",
-        "_gap_from",
-        "_gap_until",
-        "_held_from",
-        "_held_until",
-        "_job_seconds",
-        "_max",
-        "_refused_at",
-        "_round_trip",
-        "_step",
-        "_strangers",
-        "limit",
-    )
+        "_asked_until", "_base", "_best", "_confirmed_at", "_credit", "_gap_credit", "_gap_from",
+        "_gap_until", "_held_from", "_held_until", "_job_seconds", "_max", "_refused_at",
+        "_round_trip", "_step", "_strangers", "limit",
+    )  # fmt: skip
 
     def __init__(self, max_concurrency: int) -> None:
         self._max = max_concurrency

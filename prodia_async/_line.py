@@ -50,19 +50,9 @@ class Line(Generic[TicketT]):
     """One job type as one credential may ask for it: its limit, its gate, its queue."""
 
     __slots__ = (
-        "counts",
-        "dead",
-        "flying",
-        "fresh",
-        "gate",
-        "keeper",
-        "limit",
-        "name",
-        "refused_since",
-        "returned",
-        "round_trip",
-        "was_shut",
-    )
+        "counts", "dead", "flying", "fresh", "gate", "keeper", "limit", "name", "refused_since",
+        "returned", "round_trip", "was_shut",
+    )  # fmt: skip
 
     def __init__(self, name: str, limit: Limit | Fixed, gate: Gate) -> None:
         self.name = name

@@ -120,24 +120,10 @@ class MultipartDecoder:
     """
 
     __slots__ = (
-        "_closed",
-        "_ended",
-        "_events",
-        "_header_block",
-        "_in_part",
-        "_lead",
-        "_line_start",
-        "_needle",
-        "_padded",
-        "_parser",
-        "_parts",
-        "_pending",
-        "_reported",
-        "_skip",
-        "bytes_received",
-        "error",
-        "finished",
-    )
+        "_closed", "_ended", "_events", "_header_block", "_in_part", "_lead", "_line_start",
+        "_needle", "_padded", "_parser", "_parts", "_pending", "_reported", "_skip",
+        "bytes_received", "error", "finished",
+    )  # fmt: skip
 
     def __init__(self, content_type: str) -> None:
         """

@@ -77,22 +77,9 @@ class Ticket:
     """
 
     __slots__ = (
-        "age",
-        "alarm",
-        "attempts",
-        "gives_up_at",
-        "line",
-        "max_queued",
-        "patience",
-        "probes",
-        "scheduler",
-        "seconds_queued",
-        "since",
-        "source",
-        "state",
-        "wake",
-        "was_refused",
-    )
+        "age", "alarm", "attempts", "gives_up_at", "line", "max_queued", "patience", "probes",
+        "scheduler", "seconds_queued", "since", "source", "state", "wake", "was_refused",
+    )  # fmt: skip
 
     def __init__(
         self, scheduler: Scheduler, line: Line[Ticket], source: Source | None, age: int

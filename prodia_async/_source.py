@@ -92,21 +92,9 @@ class Source:
     """
 
     __slots__ = (
-        "_aside",
-        "_desk",
-        "_lines",
-        "_several",
-        "_waiting",
-        "aside",
-        "counts",
-        "credential",
-        "ended",
-        "left",
-        "on_stop",
-        "stopped",
-        "taken",
-        "window",
-    )
+        "_aside", "_desk", "_lines", "_several", "_waiting", "aside", "counts", "credential",
+        "ended", "left", "on_stop", "stopped", "taken", "window",
+    )  # fmt: skip
 
     def __init__(self, desk: Desk, credential: Hashable = None) -> None:
         self._desk = desk
