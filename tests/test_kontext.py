@@ -378,6 +378,17 @@ async def test_what_a_hook_is_told_of_a_task() -> None:
 
 
 @on_both_loops
+async def test_what_a_hook_is_told_of_a_task_that_is_picked_up() -> None:
+    """The job is of the model that was named."""
+    seen: list[AttemptDetails] = []
+    with RawServer([state("Ready", B64)]) as server:
+        async with client(server, hook=seen.append) as fireworks:
+            await fireworks.kontext_result("task-1", model="flux-kontext-max", poll=POLL)
+    jobs = [each.job_type for each in seen if isinstance(each, JobDetails)]
+    assert jobs == ["flux-kontext-max"] * 2
+
+
+@on_both_loops
 async def test_a_deadline_tells_the_trouble_with_a_task() -> None:
     """The last fault is in the message, and the cause."""
     with RawServer([SUBMITTED, *[told({"detail": "down"}, "503 Busy")] * 99]) as server:

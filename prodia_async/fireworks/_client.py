@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from .. import _waiting
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from .._models import InputLike
     from .._progress import MapProgress
     from .._retry import RetryPolicy
-    from .._source import Source
 
 
 class Options(TypedDict, total=False):
@@ -600,7 +600,7 @@ class AsyncFireworks(Runner):
         check_seconds("poll", poll)
         terms = self._terms(deadline)
         began = _waiting.current_time()
-        with self._counting(None, terms):
+        with self._counting(model, terms):
             image, headers = await self._picture(task_id, model, None, poll, terms, spent=0.0)
         total = _waiting.current_time() - began
         timing = Timing(0.0, 0.0, total, total)
@@ -645,13 +645,9 @@ class AsyncFireworks(Runner):
                 one; `buffer` is negative; another option is out of its range.
         """
         accept_headers(accept, None, None)
-
-        async def run(index: int, item: OrderLike, source: Source) -> ImageOutcome:
-            return await self._run_one_of_many(index, item, source, accept)
-
         return self._outcomes(
             requests,
-            run,
+            partial(self._run_one_of_many, accept),
             alone=get_args(Order),
             many="requests",
             single="text_to_image(...), generate(...) or kontext(...)",

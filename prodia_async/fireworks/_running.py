@@ -25,7 +25,7 @@ from ._answers import Image, ImageOutcome, ImageResponse, Pictures, dollars_of
 from ._edits import Order, PictureOrder, SyncOrder, with_seed
 from ._kept import from_kept, key_of, to_keep
 from ._kontext import GOES_ON, Task, submission
-from ._orders import KONTEXT_PRO, Kontext, TextToImage, accept_headers, picture_text, with_headers
+from ._orders import Kontext, TextToImage, accept_headers, picture_text, with_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ class Runner(BaseClient):
     _options: ClientOptions
 
     async def _run_one_of_many(
-        self, index: int, item: OrderLike, source: Source, accept: Format | str | None
+        self, accept: Format | str | None, index: int, item: OrderLike, source: Source
     ) -> ImageOutcome:
         request: Any = item
         try:
@@ -148,7 +148,7 @@ class Runner(BaseClient):
 
     async def _run_kontext(self, order: Kontext, terms: Terms) -> ImageResponse:
         began = _waiting.current_time()
-        with self._counting(order, terms) as told:
+        with self._counting(order.model, terms) as told:
             reading = partial(picture_text, order.input_image)
             picture, spent = await looked_at(reading, terms.deadline, READING)
             wire = with_headers(order.to_request(picture), self._headers)
@@ -175,11 +175,11 @@ class Runner(BaseClient):
         return _response((image,), order, headers, finished)
 
     @contextmanager
-    def _counting(self, order: Kontext | None, terms: Terms) -> Iterator[OneJob]:
+    def _counting(self, model: str, terms: Terms) -> Iterator[OneJob]:
         """Count what is one job in several requests, and tell the hook of it as of one."""
         with told_as_one(
             terms.hook,
-            job_type=order.model if order is not None else KONTEXT_PRO,
+            job_type=model,
             index=terms.index,
             tag=terms.tag,
             key=id(terms),
