@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import reprlib
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_SHOWN = 120
 """How many characters of a value a message shows. Chosen: a line or two with the sentence."""
@@ -53,18 +56,10 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
-def repr_of(value: object) -> str:
-    """Return the ``repr`` of anything; of what has none that works, its type."""
+def words_of(value: object, write: Callable[[object], str] = str) -> str:
+    """Return the ``str`` of anything, or its ``repr``; of what has none that works, its type."""
     try:
-        return repr(value)
-    except Exception:  # noqa: BLE001  (it is the caller's own)
-        return shown(value)
-
-
-def words_of(value: object) -> str:
-    """Return the ``str`` of anything, for instance an error; of what has none, its type."""
-    try:
-        return str(value)
+        return write(value)
     except Exception:  # noqa: BLE001  (it is the caller's own)
         return shown(value)
 
@@ -81,7 +76,9 @@ class Told:
     def __repr__(self) -> str:
         mine: Any = self  # a dataclass, as said
         pairs = (
-            f"{each.name}={repr_of(getattr(self, each.name))}" for each in fields(mine) if each.repr
+            f"{each.name}={words_of(getattr(self, each.name), repr)}"
+            for each in fields(mine)
+            if each.repr
         )
         return f"{type(self).__qualname__}({', '.join(pairs)})"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from prodia_async._show import MAX_MESSAGE, MAX_SHOWN, Told, one_line, repr_of, shown, words_of
+from prodia_async._show import MAX_MESSAGE, MAX_SHOWN, Told, one_line, shown, words_of
 
 
 class Coloured:
@@ -73,10 +73,10 @@ class Usual:
 def test_what_the_caller_brings_is_shown_as_ever() -> None:
     """As `repr` and `str` have it, whole; by its type alone where they fail."""
     for value in ("x" * 999, HostileError, [1], ValueError("no")):
-        assert (repr_of(value), words_of(value)) == (repr(value), str(value))
+        assert (words_of(value, repr), words_of(value)) == (repr(value), str(value))
         told = repr(Pair(value, Hostile()))
         assert told == repr(Usual(value)).replace("Usual", "Pair")
-    assert repr_of(Hostile()).startswith("<Hostile instance at")
+    assert words_of(Hostile(), repr).startswith("<Hostile instance at")
     assert words_of(HostileError()).startswith("HostileError")
     assert repr(Pair(Hostile())).startswith("Pair(first=<Hostile instance at")
 

@@ -13,7 +13,7 @@ import anyio
 
 from .._errors import ConnectError, JobFailedError, MalformedResponseError, ProdiaError
 from .._media import OCTET_STREAM
-from .._show import repr_of
+from .._show import words_of
 from .._stream import OutputPart
 from ._problems import problem_of
 
@@ -267,6 +267,6 @@ async def shut_down(client: AsyncProdia, seconds: float) -> tuple[object, ...]:
         logger.warning(
             "%s left without an answer and may have been charged: %s",
             "1 job was" if len(left) == 1 else f"{len(left)} jobs were",
-            ", ".join(map(repr_of, left)),
+            ", ".join(words_of(each, repr) for each in left),
         )
     return left

@@ -46,19 +46,16 @@ SocketOption = tuple[int, int, int]
 W = TypeVar("W", bound="Wire")
 
 
-def _keep_alive_options() -> tuple[SocketOption, ...]:
-    # A job can be silent for minutes, and the routers on the way forget silent connections.
-    # 60 s, chosen: under the shortest such memory in common use (AWS NAT: 350 s).
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    options.extend(
+# A job can be silent for minutes, and the routers on the way forget silent connections.
+# 60 s, chosen: under the shortest such memory in common use (AWS NAT: 350 s).
+SOCKET_OPTIONS: tuple[SocketOption, ...] = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
         (socket.IPPROTO_TCP, getattr(socket, name), value)
         for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
         if hasattr(socket, name)  # each system has its own selection
-    )
-    return tuple(options)
-
-
-SOCKET_OPTIONS = _keep_alive_options()
+    ),
+)
 
 
 def inode(fileno: int) -> int | None:
