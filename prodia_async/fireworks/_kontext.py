@@ -27,7 +27,7 @@ from .._errors import (
 )
 from .._polling import GRACE, Pace, Patience, ask, free
 from .._show import one_line, shown
-from .._statuses import status_error, text_of
+from .._vocabulary import Vocabulary
 from ._answers import (
     SUCCESS,
     Answer,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from .._engine import Engine
     from .._exchange import Reply
-    from .._vocabulary import Terms, Vocabulary
+    from .._vocabulary import Terms
     from .._wire import Headers
 
 T = TypeVar("T")
@@ -189,8 +189,7 @@ class _Sample(_Read[T]):
 
     __slots__ = ()
 
-    def error_for(self, status_code: int, headers: Headers, body: bytes) -> ProdiaError:
-        return status_error(status_code, headers, body, said=text_of(headers, body))
+    error_for = Vocabulary.error_for
 
 
 def read_task_id(headers: Headers, body: bytes) -> str:

@@ -76,19 +76,18 @@ class Wire(asyncio.Protocol):
 
     Attributes:
         has_ended: Whether nothing more will come, or can be sent.
-        is_open: Whether the socket is there yet.
         error: What it ended with, if that was an error.
     """
 
     __slots__ = (
         "__weakref__", "_drainer", "_inode", "_is_full", "_poll", "_unpolled", "error",
-        "has_ended", "is_open", "loop", "transport",
+        "has_ended", "loop", "transport",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.transport: asyncio.Transport | None = None
-        self.has_ended = self.is_open = False
+        self.has_ended = False
         self.error: Exception | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._inode: int | None = None
@@ -101,7 +100,6 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not every loop's transport inherits from asyncio's (uvloop's does not).
         self.transport = cast("asyncio.Transport", transport)
-        self.is_open = True
         sock = transport.get_extra_info("socket")
         self._inode = inode(sock.fileno())
         if hasattr(select, "poll"):  # not on Windows
@@ -113,7 +111,6 @@ class Wire(asyncio.Protocol):
         self.end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
         # The frames behind it hold what was being sent, and with it the token.
         self.end(None if exc is None else exc.with_traceback(None))
 
@@ -225,7 +222,6 @@ class Wire(asyncio.Protocol):
                 os.dup2(null, fileno)
                 os.close(null)
         self.transport = None
-        self.is_open = False
 
 
 def settle(waiter: asyncio.Future[None] | None) -> None:
