@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
+import queue
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +17,7 @@ from _peers import decode_by_hand
 
 from prodia_async import AsyncProdia, JobRequest
 from prodia_async.batch import Batch
+from prodia_async.batch._record import LINGER_SECONDS, connect, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -70,6 +75,57 @@ async def written_first(url: str, folder: Path, count: int, concurrency: int) ->
         async with asyncio.TaskGroup() as tasks:
             for _ in range(concurrency):
                 tasks.create_task(work())
+
+
+async def safe_by_hand(url: str, folder: Path, count: int, concurrency: int) -> None:
+    """
+    As `written_first`, and each file is hashed and synced, and has a row in SQLite behind it.
+
+    Commits are shared as ours are. Nothing is read back, counted, limited or told: the least
+    that a file and a row for each job cost.
+    """
+    left = iter(enumerate(jobs(count)))
+    rows: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+
+    def save(index: int, content: bytes) -> None:
+        path = folder / f"{index:08}.jpg"
+        digest = hashlib.sha256(content).digest()
+        with path.with_suffix(".part").open("wb", buffering=0) as file:
+            file.write(content)
+            os.fsync(file)
+        path.with_suffix(".part").rename(path)
+        rows.put((index, digest))
+
+    def record() -> None:
+        connection = connect(folder / "done.sqlite", read_only=False)
+        connection.execute("CREATE TABLE done(seed INTEGER PRIMARY KEY, sha256 BLOB)")
+        is_over = False
+        while not is_over:
+            group = [rows.get()]
+            time.sleep(LINGER_SECONDS)
+            while not rows.empty():
+                group.append(rows.get())
+            is_over = group[-1] is None
+            sync_folder(folder)
+            connection.execute("BEGIN")
+            connection.executemany("INSERT INTO done VALUES(?,?)", filter(None, group))
+            connection.execute("COMMIT")
+        connection.close()
+
+    recording = threading.Thread(target=record)
+    recording.start()
+    async with AsyncProdia("any", base_url=url, max_concurrency=concurrency) as client:
+
+        async def work() -> None:
+            for index, each in left:
+                response = await client.job(each, price=True)
+                await asyncio.to_thread(save, index, response.output.content)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(concurrency):
+                tasks.create_task(work())
+    rows.put(None)
+    recording.join()
 
 
 async def gather_and_jsonl(url: str, folder: Path, count: int, concurrency: int) -> None:
@@ -170,6 +226,7 @@ WAYS: dict[str, Any] = {
     "Batch": batch,
     "map that saves": bare_map,
     "written first": written_first,
+    "safe by hand": safe_by_hand,
     "gather + JSONL": gather_and_jsonl,
     "parallel processor": parallel_processor,
 }
