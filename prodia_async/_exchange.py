@@ -474,9 +474,6 @@ def _stream_class(library: Any) -> Any:
         def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
             return aiter(self._body)
 
-        async def aclose(self) -> None:
-            await self._body.aclose()
-
     return Stream
 
 

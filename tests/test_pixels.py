@@ -1,8 +1,10 @@
 """How large a picture is that is to be sent, by its first bytes."""
 
 import io
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -54,6 +56,16 @@ async def test_what_is_no_picture() -> None:
     async with aclosing(endless()) as chunks:
         assert await size_of(chunks) is None
     assert read <= HEAD_BYTES
+
+
+async def test_a_picture_that_is_too_large_for_pillow() -> None:
+    """What it refuses to look at is left to the service, as what it does not know."""
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head
+    png += struct.pack(">I", zlib.crc32(b"IHDR" + head)) + struct.pack(">I", 9) + b"IDAT"
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(png))
+    assert await size_of(pieces(png, 1000)) is None
 
 
 @on_both_loops

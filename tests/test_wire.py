@@ -4,7 +4,7 @@ import pickle
 
 from prodia_async._secret import REDACTED
 from prodia_async._uploads import BytesBody
-from prodia_async._wire import Headers, WireRequest
+from prodia_async._wire import Headers, Order, Sending, Target, WireRequest
 
 PAIRS = [("X-A", "1"), ("Retry-After", "5"), ("x-a", "2")]
 
@@ -57,6 +57,16 @@ def test_a_requests_repr_has_no_secrets() -> None:
         "<WireRequest POST /p k 6 bytes>"
     )
     assert repr(WireRequest("GET", "/p", (), (), None, "k")) == "<WireRequest GET /p k 0 bytes>"
+
+
+def test_an_orders_repr_has_no_token() -> None:
+    """What is handed to a transport holds it among its headers."""
+    target = Target("https", "api.test", 443, b"/v2/job?x=secret")
+    order = Order(
+        "POST", target, [(b"authorization", b"Bearer secret")], body=b"secret", length=6,
+        sending=Sending(), connect=1, read=1, write=1,
+    )  # fmt: skip
+    assert repr(order) == "<Order POST to api.test>"
 
 
 def test_an_equal_header_counts_once() -> None:

@@ -177,8 +177,12 @@ class _Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
+        if self._is_closed:
+            if self._is_complete:
+                raise StopAsyncIteration
+            raise httpx.ReadError(CLOSED, request=self._request)
         try:
-            data: bytes = b"" if self._is_closed else await self._theirs.content.readany()
+            data: bytes = await self._theirs.content.readany()
         except BaseException as exc:
             await self.aclose()
             error = _translated(exc, self._request)
@@ -186,7 +190,7 @@ class _Body(httpx.AsyncByteStream):
                 raise
             raise error from exc
         if not data:
-            self._is_complete = not self._is_closed
+            self._is_complete = True
             await self.aclose()
             raise StopAsyncIteration
         return data
@@ -225,8 +229,6 @@ class _Upload(httpx.AsyncByteStream):
         self._making: asyncio.Task[bytes] | None = None
         self._is_stopped = False
         self._silence = silence
-        if not self.has_content:
-            self.is_over = True
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

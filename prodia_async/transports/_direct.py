@@ -228,22 +228,20 @@ class DirectTransport(httpx.AsyncBaseTransport):
             self._pool = None
 
     async def _pool_here(self) -> Pool:
-        """Return the running loop's connections."""
+        """Make connections for the running loop, which has none."""
         if self._is_closed:
             raise RuntimeError(CLOSED)
         loop = asyncio.get_running_loop()
         pool = self._pool
-        if pool is not None and not pool.is_at(loop):
+        if pool is not None:
             if not pool.is_orphaned():
                 raise RuntimeError(
                     "this transport belongs to another event loop that is still open; "
                     "make one for each loop"
                 )
             self.abandon()
-            pool = None
-        if pool is None:
-            pool = self._pool = Pool(loop, self._idle_timeout)
-            await pool.start()
+        pool = self._pool = Pool(loop, self._idle_timeout)
+        await pool.start()
         return pool
 
 
@@ -310,7 +308,7 @@ def _order_of(request: httpx.Request, connect_timeout: float | None) -> Order:
     stream = request.stream
     if not isinstance(stream, httpx.AsyncByteStream):
         raise TypeError("a request on an async transport needs an async body")
-    body: bytes | httpx.AsyncByteStream | None = stream
+    body: bytes | httpx.AsyncByteStream = stream
     length: int | None = 0
     sized = request.headers.get("content-length")
     if sized is not None:
@@ -321,8 +319,6 @@ def _order_of(request: httpx.Request, connect_timeout: float | None) -> Order:
         body = b"".join(stream)
         if len(body) != length:
             raise httpx.LocalProtocolError("the body is not as long as Content-Length says")
-    elif length == 0:
-        body = None
     limits = request.extensions.get("timeout", {})
     return Order(
         request.method,

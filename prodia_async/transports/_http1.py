@@ -93,8 +93,6 @@ class Connection(Wire):
         self._pool.open.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.has_ended:
-            return
         response = self.response
         if response is None or not self._is_heard:
             # The server speaks unasked, or before a byte of the request was sent.

@@ -25,7 +25,7 @@ import httpx
 from anyio.lowlevel import checkpoint, current_token
 
 from .._closing import ClosedError, Exits
-from ._network import CLOSED, TOO_EARLY, is_under_asyncio
+from ._network import CLOSED, is_under_asyncio
 from ._streams import Backend, ProvenStream
 from ._tls import shared_ssl_context
 
@@ -225,12 +225,8 @@ class ShardedTransport(httpx.AsyncBaseTransport):
             response = await self._exits.step(
                 functools.partial(shard.pool.handle_async_request, outgoing)
             )
-            stream = response.extensions.get("network_stream")  # none where respx answered
-            too_early = isinstance(stream, ProvenStream) and not stream.has_read
-            if too_early or self._exits.is_closed:
+            if self._exits.is_closed:
                 await response.aclose()
-                if too_early:
-                    raise httpcore.RemoteProtocolError(TOO_EARLY)
                 raise ClosedError(CLOSED)
         except BaseException as exc:
             with anyio.CancelScope(shield=True):

@@ -214,15 +214,12 @@ class ProvenStream(httpcore.AsyncNetworkStream):
     that is readable: the server has spoken unasked, or ended. So this one
     calls itself readable unless the last response on it was `settle`d. HTTP/2
     numbers its streams and needs no proof.
-
-    Attributes:
-        has_read: Whether anything came in since the last request began.
     """
 
     def __init__(
         self, stream: httpcore.AsyncNetworkStream, tls: tuple[ssl.SSLObject, ...] = ()
     ) -> None:
-        self.has_read = True  # the first write begins a request
+        self._has_read = True  # since the last request began; the first write begins one
         self._stream = stream
         self._tls = tls  # outermost first; two for TLS through a proxy that is reached over TLS
         self._proof: H11Response | None = None
@@ -232,7 +229,7 @@ class ProvenStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._stream.read(max_bytes, timeout)
-        self.has_read = True
+        self._has_read = True
         while self._is_http2 and data and not (seen := self._frames.receive(data)):
             data = await self._stream.read(max_bytes, timeout)
         if self._is_http2:
@@ -249,12 +246,12 @@ class ProvenStream(httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if self.has_read and not self._is_http2:
+        if self._has_read and not self._is_http2:
             # The first bytes of a request: httpcore, and SOCKS, read only after all is written.
             if self._is_settled and self.get_extra_info("is_readable"):
                 # It went bad since the pool looked. The pool closes it and takes another.
                 raise httpcore.ConnectionNotAvailable
-            self.has_read = self._is_settled = False
+            self._has_read = self._is_settled = False
             method = buffer.partition(b" ")[0]
             self._is_http2 = method == b"PRI"
             is_http1 = method.isalpha() and not self._is_http2  # SOCKS begins with a number
@@ -322,7 +319,7 @@ class ProvenStream(httpcore.AsyncNetworkStream):
         return ProvenStream(stream, (*self._tls, stream.get_extra_info("ssl_object")))
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable" and self.has_read and not (self._is_settled or self._is_http2):
+        if info == "is_readable" and self._has_read and not (self._is_settled or self._is_http2):
             return True
         return self._stream.get_extra_info(info)
 

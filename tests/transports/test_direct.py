@@ -34,6 +34,7 @@ from wire import (
     until,
 )
 
+from prodia_async._wire import Order, Sending, Target
 from prodia_async.transports import (
     _direct,
     _http1,
@@ -41,6 +42,7 @@ from prodia_async.transports import (
     _sharded,
 )
 from prodia_async.transports._direct import DirectTransport
+from prodia_async.transports._http1 import Answer, Connection
 from prodia_async.transports._parsers import PARSERS
 from prodia_async.transports._sharded import ShardedTransport
 
@@ -49,6 +51,10 @@ from prodia_async.transports._sharded import ShardedTransport
 async def server() -> AsyncIterator[Server]:
     async with Server().running() as server:
         yield server
+
+
+def in_use(transport: DirectTransport) -> set[Connection]:
+    return set() if transport._pool is None else transport._pool.in_use
 
 
 @pytest.fixture(params=PARSERS)
@@ -533,6 +539,28 @@ async def test_requests_of_httpx_in_every_shape(server: Server, transport: Direc
     assert len(server.requests) == 1
 
 
+async def test_streams_of_httpx_without_a_length(
+    server: Server, transport: DirectTransport
+) -> None:
+    """One that makes nothing is no body; of one that does nothing is dropped without a word."""
+
+    class Stream(httpx.AsyncByteStream):
+        def __init__(self, *pieces: bytes) -> None:
+            self.pieces = pieces
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for each in self.pieces:
+                yield each
+
+    for _ in range(2):
+        request = httpx.Request("GET", server.url, stream=Stream())
+        response = await transport.handle_async_request(request)
+        assert await response.aread() == b"ok"
+    assert (len(server.requests), len(server.writers)) == (2, 1)
+    with pytest.raises(httpx.LocalProtocolError, match="longer"):
+        await transport.handle_async_request(httpx.Request("GET", server.url, stream=Stream(b"x")))
+
+
 async def test_an_error_of_the_socket_comes_without_its_frames() -> None:
     """Asyncio's frames hold what was being sent, and with it the token."""
     wire = _network.Wire(asyncio.get_running_loop())
@@ -655,6 +683,59 @@ async def test_an_upload_that_nobody_reads(transport: DirectTransport) -> None:
         with pytest.raises(httpx.WriteTimeout):
             await fetch(transport, server.url, bytes(30_000_000), write=0.05)
         assert counts(transport) == (1, 0, 0)
+
+
+async def test_an_upload_without_a_limit_waits_until_it_is_taken(
+    transport: DirectTransport,
+) -> None:
+    """However long the server takes to read on; all that was at hand arrives as it was."""
+    sent = bytes(range(256)) * 40_000
+    read_on = asyncio.Event()
+    got = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a full transport
+        await read_on.wait()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        got.append(await reader.readexactly(len(sent)))
+        writer.write(OK)
+
+    async with scripted(script) as server, asyncio.timeout(10):
+        uploading = asyncio.ensure_future(fetch(transport, server.url, sent, write=None))
+        await until(lambda: any(each._is_full for each in in_use(transport)))
+        read_on.set()
+        assert await uploading == (200, b"ok")
+    assert got == [sent]
+
+
+async def test_an_upload_in_chunks_whose_end_is_not_taken(transport: DirectTransport) -> None:
+    """A server that ended before the last chunk had no whole request, so it ran nothing."""
+    ended = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"1\r\na\r\n")
+        writer.close()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"a"
+        await ended.wait()
+
+    async with scripted(script) as server:
+        target = Target("http", "127.0.0.1", server.port, b"/")
+        headers = [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
+        sending = Sending()
+        order = Order(
+            "POST", target, headers, body=body(), length=None, sending=sending,
+            connect=5, read=5, write=5,
+        )  # fmt: skip
+        exchange = asyncio.ensure_future(transport.exchange(order))
+        await until(lambda: in_use(transport))
+        await until(lambda: all(each.has_ended for each in in_use(transport)))
+        ended.set()
+        with pytest.raises(httpx.TransportError):
+            await exchange
+    assert (sending.stage, sending.may_have_run) == ("sending", False)
 
 
 @pytest.mark.parametrize("kind", [DirectTransport, ShardedTransport])
@@ -921,6 +1002,57 @@ def test_closing_from_another_loop(threaded_server: tuple[str, list[Any]]) -> No
         asyncio.run(gone.aclose())
         with pytest.raises(RuntimeError, match="closed"):
             asyncio.run(fetch(gone, url))
+
+
+def test_an_answer_read_after_its_loop_was_given_up(
+    threaded_server: tuple[str, list[Any]],
+) -> None:
+    """What had come is had, were there so much that no more was read; then it breaks."""
+    transport = DirectTransport()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(sized(bytes(30_000_000)))
+
+    async def begin() -> Answer:
+        async with scripted(script) as server:
+            target = Target("http", "127.0.0.1", server.port, b"/")
+            order = Order(
+                "GET", target, [(b"host", b"x")], body=None, length=0, sending=Sending(),
+                connect=5, read=5, write=5,
+            )  # fmt: skip
+            answer = await transport.exchange(order)
+            await until(lambda: answer._connection._is_paused)
+        return answer
+
+    loop = asyncio.new_event_loop()
+    answer = loop.run_until_complete(begin())
+    loop.close()
+    transport.abandon()
+
+    async def read() -> int:
+        taken = 0
+        with pytest.raises(httpx.ReadError):
+            while True:
+                taken += len(await answer.read())
+        return taken
+
+    assert asyncio.run(read()) > _network.READ_AHEAD
+
+
+def test_a_request_after_the_farewells_of_its_loop(
+    threaded_server: tuple[str, list[Any]],
+) -> None:
+    """What `asyncio.run` does at its end closes for good: no socket is opened behind it."""
+    url, writers = threaded_server
+    transport = DirectTransport()
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(fetch(transport, url)) == (200, b"ok")
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    with pytest.raises(httpx.ConnectError, match="closed"):
+        loop.run_until_complete(fetch(transport, url))
+    loop.close()
+    assert len(writers) == 1
 
 
 def test_an_answer_forgotten_after_its_loop(threaded_server: tuple[str, list[Any]]) -> None:

@@ -8,14 +8,17 @@ import contextlib
 import ssl
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, cast
 
+import aiohttp
 import anyio
 import httpcore
 import httpx
 import pytest
 import respx
-from conftest import until
+import wire
+from conftest import on_both_loops, until
 from raw_server import GOOD_BODY, PICTURE, Conversation, RawServer, good, http, say
 from test_conformance import CERTS, H2Server, trusting
 
@@ -28,6 +31,7 @@ from prodia_async import (
     PayloadTooLargeError,
     ProdiaError,
     RetryPolicy,
+    TruncatedResponseError,
 )
 from prodia_async._wire import Sending, sending_now
 from prodia_async.transports import aiohttp_transport, http2_transport
@@ -107,6 +111,12 @@ def test_arguments_out_of_range(make: Callable[..., object], options: dict[str, 
         make(**options)
 
 
+def test_only_a_session_of_aiohttps() -> None:
+    """A session of another library would fail at the first job, for which it is too late."""
+    with pytest.raises(InvalidRequestError, match="ClientSession, not AsyncClient"):
+        aiohttp_transport(session=httpx.AsyncClient())  # type: ignore[arg-type]
+
+
 @MAKERS
 async def test_a_closed_transport_says_so(make: Callable[..., httpx.AsyncBaseTransport]) -> None:
     """A request after the end is a mistake with a message."""
@@ -171,6 +181,88 @@ async def test_aiohttp_is_cancelled_by_asyncio_too() -> None:
             await until(lambda: server.open == 0)
 
 
+async def test_aiohttp_uses_a_connection_again_without_an_upload() -> None:
+    """A GET has nothing to send, so it is over with its answer; a whole answer stays whole."""
+    async with wire.Server().running() as server:
+        transport = aiohttp_transport()
+        for _ in range(2):
+            request = httpx.Request("GET", server.url)
+            response = await transport.handle_async_request(request)
+            assert await response.aread() == b"ok"
+            with pytest.raises(StopAsyncIteration):
+                await anext(aiter(cast("httpx.AsyncByteStream", response.stream)))
+        assert len(server.writers) == 1
+        await transport.aclose()
+
+
+async def test_aiohttp_closed_with_an_answer_half_read() -> None:
+    """Its connection goes, be the session the user's; and half of it is not taken for all."""
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
+    async with aiohttp.ClientSession() as session:
+        async with wire.Server(half).running() as server:
+            transport = aiohttp_transport(session=session)
+            response = await transport.handle_async_request(wire.post(server.url))
+            stream = aiter(cast("httpx.AsyncByteStream", response.stream))
+            assert await anext(stream) == b"abc"
+            await transport.aclose()
+            with pytest.raises(httpx.ReadError, match="closed"):
+                await anext(stream)
+            await wire.until(lambda: server.open == 0)
+        assert not session.closed
+
+
+async def test_aiohttp_closed_as_an_answer_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same turn of the loop: it is an error, and the connection goes."""
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
+    async with aiohttp.ClientSession() as session, wire.Server(half).running() as server:
+        transport = aiohttp_transport(session=session)
+        error = await wire.closed_as_an_answer_comes(
+            transport, server.url, aiohttp.client_proto.ResponseHandler, monkeypatch
+        )
+        await wire.until(lambda: server.open == 0)
+        assert error.__cause__ is not None
+
+
+@pytest.mark.parametrize("pauses", [True, False])
+async def test_aiohttp_has_an_answer_that_ends_an_upload(pauses: bool) -> None:
+    """It comes whole, wherever the upload was: between two pieces, or in one that nobody takes."""
+    answered = asyncio.Event()
+    made = ended = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal made, ended
+        try:
+            for _ in range(1000):
+                made += 1
+                yield bytes(100_000)
+                if pauses:
+                    await asyncio.Event().wait()
+        finally:
+            ended += 1
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nno")
+        await answered.wait()
+        with contextlib.suppress(TimeoutError):  # room for more of it, which is not to come
+            while True:
+                await asyncio.wait_for(reader.read(1_000_000), 0.1)
+        writer.write(b"pe")
+
+    async with wire.scripted(script) as server:
+        transport = aiohttp_transport()
+        response = await transport.handle_async_request(wire.post(server.url, body(), write=5.0))
+        assert (response.status_code, ended) == (413, pauses)
+        taken = made
+        answered.set()
+        assert await response.aread() == b"nope"
+        assert made == taken < 1000
+        # Nobody knows what the server left of it: the next request takes another connection.
+        response = await transport.handle_async_request(wire.post(server.url))
+        await transport.aclose()
+        assert len(server.writers) == 2
+
+
 # ------------------------------------------------------------------ HTTP/2
 
 
@@ -196,8 +288,6 @@ async def test_without_http2_it_is_http_1() -> None:
 
 async def test_an_answer_given_up_does_not_hurt_its_neighbours() -> None:
     """The connection takes no more requests, and is closed when the last on it is answered."""
-    import threading
-
     go = threading.Event()
 
     def late(conversation: Conversation) -> None:
@@ -385,6 +475,51 @@ async def test_a_stream_that_the_server_ends(fault: str) -> None:
                 await prodia.job(PING)
         assert caught.value.may_have_run
         assert len(server.requests) == 1
+
+
+async def test_what_is_no_http2_in_the_middle_of_an_answer() -> None:
+    """The job may have run, and is not sent again; the next one takes another connection."""
+    begun = threading.Event()
+
+    def spoil(answer: Any) -> None:
+        answer.charge()
+        answer.send(http()[:-100])
+        begun.wait(5)
+        with answer._connection._turn:
+            answer._connection._tls.sendall(frame(9, 1, b"a continuation of nothing"))
+        answer.stall()
+
+    with H2Server([spoil]) as server:
+        async with over_http2(server) as prodia:
+            with pytest.raises(TruncatedResponseError) as caught:
+                async with prodia.stream(PING) as stream:
+                    begun.set()
+                    async for _ in stream:
+                        pass
+            assert isinstance(caught.value.__cause__, httpx.RemoteProtocolError)
+            assert caught.value.may_have_run
+            assert (await prodia.job(PING)).output.content == PICTURE
+        assert (server.connections, server.charges) == (2, 2)
+
+
+@on_both_loops
+async def test_a_server_that_says_goodbye_behind_an_answer() -> None:
+    """The answer is had, and the next request takes another connection at once."""
+
+    def goodbye(answer: Any) -> None:
+        connection = answer._connection
+        with connection._turn:
+            connection.h2.send_headers(1, [(":status", "200")])
+            connection.h2.send_data(1, b"ok", end_stream=True)
+            connection.h2.close_connection()
+            connection._flush()
+
+    with H2Server([goodbye, goodbye]) as server:
+        transport = http2_transport(ssl_context=trusting_h2())
+        for _ in range(2):
+            assert await wire.fetch(transport, server.url) == (200, b"ok")
+        await transport.aclose()
+    assert (server.connections, len(server.requests)) == (2, 2)
 
 
 # ------------------------------------------------------------------ respx

@@ -26,6 +26,7 @@ from wire import (
     all_closed,
     answering,
     client_tls,
+    closed_as_an_answer_comes,
     fetch,
     post,
     read_request,
@@ -118,6 +119,16 @@ async def test_a_shard_closed_with_an_answer_open(server: Server) -> None:
     await response.aclose()
     await response.stream.aclose()  # type: ignore[union-attr]  # an async stream
     await ShardedTransport().aclose()
+
+
+async def test_a_pool_closed_as_an_answer_comes(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same turn of the loop: it is an error, and the connection goes."""
+    transport = ShardedTransport(ssl_context=client_tls())
+    error = await closed_as_an_answer_comes(transport, server.url, _streams._Pieces, monkeypatch)
+    await until(lambda: server.open == 0)
+    assert error.__cause__ is not None
 
 
 def test_sharded_under_trio(threaded_server: tuple[str, list[Any]]) -> None:

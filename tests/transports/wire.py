@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from prodia_async.transports._direct import DirectTransport
 
@@ -150,6 +151,36 @@ def all_closed(writers: list[Any]) -> bool:
             return True
         threading.Event().wait(0.001)
     return False
+
+
+async def closed_as_an_answer_comes(
+    transport: httpx.AsyncBaseTransport, url: str, protocol: Any, monkeypatch: pytest.MonkeyPatch
+) -> httpx.ReadError:
+    """
+    Close it in the turn of the loop in which an answer is there, before it is handed on.
+
+    The error keeps alive what nobody closed.
+    """
+    answered = asyncio.Event()
+    real = protocol.data_received
+
+    def told_first(self: Any, data: bytes) -> None:
+        answered.set()
+        real(self, data)
+
+    async def close() -> None:
+        await answered.wait()
+        await transport.aclose()
+
+    monkeypatch.setattr(protocol, "data_received", told_first)
+    closing = asyncio.ensure_future(close())
+    await asyncio.sleep(0)
+    with pytest.raises(httpx.ReadError, match="closed") as caught:
+        await transport.handle_async_request(post(url))
+    assert caught.value.request is not None
+    await closing
+    monkeypatch.undo()
+    return caught.value
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
