@@ -300,9 +300,6 @@ def _form_request(
     headers: tuple[tuple[str, str], ...],
     picture: FormPart,
 ) -> WireRequest:
-    sent = FormPart(
-        order.part, picture.filename, picture.content_type, picture.source, picture.size
-    )
     given = {**given, **(order.extra_body or {})}
     plain = [_plain_part(name, value) for name, value in given.items() if value is not None]
     return WireRequest(
@@ -310,7 +307,7 @@ def _form_request(
         f"/image_generation/{model_path(order.model)}/{order.path}",
         (),
         headers,
-        FormBody([*plain, sent]),
+        FormBody([*plain, replace(picture, name=order.part)]),
         order.model,
     )
 
