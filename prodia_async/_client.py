@@ -16,11 +16,11 @@ from ._checks import flag, optional
 from ._errors import InvalidRequestError
 from ._formats import accept_header
 from ._grid import Grid, axis, fill, requests_of
-from ._hooks import log, told_as_one
+from ._hooks import log
 from ._map import own_error
 from ._models import Failed, Job, JobOutcome, JobRequest, JobResponse, Succeeded
 from ._options import ACCOUNT, ClientOptions, JobLike, JobOptions, Options, Validate, shows_options
-from ._polling import EndedJobs, count
+from ._polling import EndedJobs, count, told_as_one
 from ._reading import AnswerFeed, CollectedAnswer
 from ._requests import encode_job
 from ._sessions import Unfinished
@@ -483,13 +483,8 @@ class AsyncProdia(BaseClient):
         self, request: JobRequest, source: Source | None, index: int | None
     ) -> JobResponse:
         began = _waiting.current_time()
-        with told_as_one(
-            self._hook,
-            job_type=_job_type_of(request) or "",
-            index=index,
-            tag=request.tag,
-            key=id(request),
-        ) as told:
+        terms = self._terms(None, index=index, tag=request.tag)
+        with told_as_one(terms, _job_type_of(request) or "") as told:
             submitted = await self._submit(request, source, index)
             # The deadline is one for both: what the submission took is gone.
             own = request.deadline

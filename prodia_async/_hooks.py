@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from . import _waiting
 from ._checks import header
 from ._errors import InvalidRequestError
 from ._show import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from ._attempts import Attempt
 
@@ -140,52 +139,3 @@ def is_its_own(error: BaseException) -> bool:
     future whose result it asked for.
     """
     return isinstance(error, Exception) or type(error).__name__ == "CancelledError"
-
-
-class OneJob:
-    """What a hook shall be told at the end of a job of several requests, as far as is known."""
-
-    attempts: Sequence[Attempt] = ()
-    """Those that may have been paid for; without any, those of the error that ended it."""
-    dollars: float = 0.0
-
-
-@contextlib.contextmanager
-def told_as_one(
-    hook: AttemptHook | None, *, job_type: str, index: int | None, tag: object, key: int
-) -> Iterator[OneJob]:
-    """Tell a hook of the beginning and the end of the block, as of one job."""
-    began = _waiting.current_time()
-    queued = JobDetails(
-        event="queued",
-        job_type=job_type,
-        number=0,
-        attempt=None,
-        seconds_queued=0.0,
-        index=index,
-        tag=tag,
-        key=key,
-    )
-    if hook is not None:
-        tell(hook, queued)
-    job = OneJob()
-    error: BaseException | None = None
-    try:
-        yield job
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        if hook is not None:
-            attempts = job.attempts or getattr(error, "attempts", ())
-            ended = replace(
-                queued,
-                event="finished",
-                number=len(attempts),
-                attempt=attempts[-1] if attempts else None,
-                dollars=job.dollars,
-                error=error,
-                seconds=_waiting.current_time() - began,
-            )
-            tell(hook, ended)
-        del error  # its traceback refers to this frame

@@ -38,11 +38,11 @@ from ._errors import (
     ResponseTooLargeError,
     ServerError,
 )
-from ._hooks import log
+from ._hooks import JobDetails, log, tell
 from ._sessions import Awaited
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from ._attempts import Attempt
     from ._engine import Engine
@@ -280,6 +280,53 @@ def count(
     if not engine.closed:
         scheduler = engine.session().scheduler
         scheduler.record(completed=completed, cancelled=cancelled, dollars=max(dollars, 0.0))
+
+
+class OneJob:
+    """What a hook shall be told at the end of a job of several requests, as far as is known."""
+
+    attempts: Sequence[Attempt] = ()
+    """Those that may have been paid for; without any, those of the error that ended it."""
+    dollars: float = 0.0
+
+
+@contextmanager
+def told_as_one(terms: Terms, job_type: str) -> Iterator[OneJob]:
+    """Tell the hook of the beginning and the end of the block, as of one job."""
+    began = _waiting.current_time()
+    queued = JobDetails(
+        event="queued",
+        job_type=job_type,
+        number=0,
+        attempt=None,
+        seconds_queued=0.0,
+        index=terms.index,
+        tag=terms.tag,
+        key=id(terms),
+    )
+    if terms.hook is not None:
+        tell(terms.hook, queued)
+    job = OneJob()
+    error: BaseException | None = None
+    try:
+        yield job
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if terms.hook is not None:
+            attempts = job.attempts or getattr(error, "attempts", ())
+            ended = replace(
+                queued,
+                event="finished",
+                number=len(attempts),
+                attempt=attempts[-1] if attempts else None,
+                dollars=job.dollars,
+                error=error,
+                seconds=_waiting.current_time() - began,
+            )
+            tell(terms.hook, ended)
+        del error  # its traceback refers to this frame
 
 
 class EndedJobs:

@@ -20,6 +20,7 @@ from raw_server import GOOD_BODY, JOB_JSON, MULTIPART_TYPE, OUTPUT_PART, PICTURE
 from prodia_async import (
     PNG,
     AsyncProdia,
+    AttemptDetails,
     BadRequestError,
     ConnectError,
     DeadlineExceededError,
@@ -586,6 +587,29 @@ async def test_a_submission_counts_when_it_fails() -> None:
 
 
 @on_both_loops
+async def test_one_request_of_two_jobs_at_once() -> None:
+    """What a hook is told of the one is told apart from the other."""
+    told: list[AttemptDetails] = []
+    request = JobRequest(PING, via="async")
+    both = anyio.Event()
+
+    async def late() -> Any:
+        await both.wait()
+        return REFUSED
+
+    async def last() -> Any:
+        both.set()
+        return REFUSED
+
+    async with client(late, last, hook=told.append) as prodia:
+        async with prodia.map([request] * 2) as outcomes:
+            failed = {outcome.index async for outcome in outcomes if not outcome}
+    keys = {(each.key, each.index) for each in told if isinstance(each, JobDetails)}
+    assert failed == {index for _, index in keys} == {0, 1}
+    assert len({key for key, _ in keys}) == 2
+
+
+@on_both_loops
 async def test_a_submission_that_names_no_job() -> None:
     """All that came is on the error: somebody may have paid for it."""
     nameless = JOB_JSON.replace(f'"id":"{ID}",'.encode(), b"")
@@ -773,12 +797,12 @@ async def test_what_a_hook_is_told_of_one_left_with_the_server(
         assert counts(prodia) == (0, 2 * int(error is not None), 0, 0.0)
     begun = JobDetails(
         event="queued", job_type="inference.ping.v1", number=0, attempt=None, seconds_queued=0.0,
-        index=7, tag="mine", key=id(request),
+        index=7, tag="mine", key=told[0].key,
     )  # fmt: skip
     ended = JobDetails(
         event="finished", job_type="inference.ping.v1", number=number,
         attempt=ATTEMPTS[-1] if number else None, seconds_queued=0.0, index=7, tag="mine",
-        key=id(request), dollars=dollars, error=raised, seconds=4.0,
+        key=told[0].key, dollars=dollars, error=raised, seconds=4.0,
     )  # fmt: skip
     assert told == [begun, ended]
 

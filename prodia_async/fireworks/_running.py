@@ -13,10 +13,10 @@ from .. import _waiting
 from .._attempts import Timing
 from .._base import Account, BaseClient, BaseOptions, TokenSource
 from .._errors import DeadlineExceededError, ProdiaError
-from .._hooks import OneJob, log, told_as_one
+from .._hooks import log
 from .._map import own_error
 from .._models import Failed, Succeeded, as_input
-from .._polling import awaited, count
+from .._polling import OneJob, awaited, count, told_as_one
 from .._requests import input_parts
 from .._sessions import Unfinished
 from .._show import one_line, shown
@@ -177,13 +177,7 @@ class Runner(BaseClient):
     @contextmanager
     def _counting(self, model: str, terms: Terms) -> Iterator[OneJob]:
         """Count what is one job in several requests, and tell the hook of it as of one."""
-        with told_as_one(
-            terms.hook,
-            job_type=model,
-            index=terms.index,
-            tag=terms.tag,
-            key=id(terms),
-        ) as told:
+        with told_as_one(terms, model) as told:
             try:
                 yield told
             except BaseException as error:
