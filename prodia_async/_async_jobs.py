@@ -508,12 +508,8 @@ class AsyncJob:
     async def _patiently(self, question: Callable[[], Awaitable[T]], terms: Terms) -> T:
         """Ask, and again; an error says that it is about this job."""
         engine = self._calls.engine
-        patience = Patience(
-            backoff_initial=terms.retry.backoff_initial,
-            backoff_max=terms.retry.backoff_max,
-            until=_waiting.current_time() + self._lifetime,
-            known=self._is_known,
-        )
+        until = _waiting.current_time() + self._lifetime
+        patience = Patience(terms.retry, until=until, known=self._is_known)
         try:
             answer = await ask(
                 question, patience, about=f"job {self.id}", engine=engine, note=self._note

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from ._attempts import Attempt
     from ._engine import Engine
+    from ._retry import RetryPolicy
     from ._sessions import Unfinished
     from ._vocabulary import Terms
 
@@ -137,8 +138,8 @@ class Patience:
     Whether a question that failed is asked again, and after how long; made for one question.
 
     Args:
-        backoff_initial: Seconds to wait after the first fault; doubled with each further one.
-        backoff_max: Longest such wait.
+        retry: Says how long to wait after the first fault (doubled with each further one), and
+            how long at the most; its other rules are for what costs something.
         until: Clock time at which the result must be gone.
         known: Whether the server has said before, to us, that it knows the job.
         grace: See `GRACE`.
@@ -146,22 +147,20 @@ class Patience:
     """
 
     __slots__ = (
-        "_backoff_initial", "_backoff_max", "_denials", "_denied_since", "_doubt", "_faults",
-        "_grace", "_known", "_odd", "_since", "_until",
+        "_denials", "_denied_since", "_doubt", "_faults", "_grace", "_known", "_odd", "_retry",
+        "_since", "_until",
     )  # fmt: skip
 
     def __init__(
         self,
+        retry: RetryPolicy,
         *,
-        backoff_initial: float,
-        backoff_max: float,
         until: float,
         known: bool,
         grace: int = GRACE,
         doubt: float = DOUBT_SECONDS,
     ) -> None:
-        self._backoff_initial = backoff_initial
-        self._backoff_max = backoff_max
+        self._retry = retry
         self._until = until
         self._known = known
         self._grace = grace
@@ -205,8 +204,8 @@ class Patience:
 
     def _wait(self, retry_after: float | None, now: float, rand: Callable[[], float]) -> float:
         # The exponent is capped since 2.0**1024 is an error.
-        doubled = self._backoff_initial * 2.0 ** min(self._faults - 1, 60)
-        wait = min(self._backoff_max, doubled) * (1 - 0.5 * rand())
+        doubled = self._retry.backoff_initial * 2.0 ** min(self._faults - 1, 60)
+        wait = min(self._retry.backoff_max, doubled) * (1 - 0.5 * rand())
         if retry_after is not None:
             wait = max(wait, retry_after * (1 + 0.25 * rand()))
         # One more question is asked before the result is gone, even if the server is to be

@@ -48,11 +48,10 @@ from prodia_async._scheduler import Scheduler
 from prodia_async._vocabulary import Terms
 
 
-def patience(**options: Any) -> Patience:
-    defaults: dict[str, Any] = {
-        "backoff_initial": 0.5, "backoff_max": 8.0, "until": 300.0, "known": True,
-    }  # fmt: skip
-    return Patience(**(defaults | options))
+def patience(backoff_initial: float = 0.5, **options: Any) -> Patience:
+    retry = RetryPolicy(backoff_initial=backoff_initial, backoff_max=8.0)
+    defaults: dict[str, Any] = {"until": 300.0, "known": True}
+    return Patience(retry, **(defaults | options))
 
 
 def status(kind: type[Any], code: int, **more: Any) -> ProdiaError:

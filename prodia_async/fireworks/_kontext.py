@@ -308,22 +308,10 @@ class Task:
         known: bool = True,
         grace: int = GRACE,
     ) -> T:
-        policy = self.terms.retry
-        patience = Patience(
-            backoff_initial=policy.backoff_initial,
-            backoff_max=policy.backoff_max,
-            until=until,
-            known=known,
-            grace=grace,
-            doubt=0.0,
-        )
-        return await ask(
-            question,
-            patience,
-            about=f"task {one_line(self.id)}",
-            engine=self.engine,
-            note=self.note,
-        )
+        retry = self.terms.retry
+        patience = Patience(retry, until=until, known=known, grace=grace, doubt=0.0)
+        about = f"task {one_line(self.id)}"
+        return await ask(question, patience, about=about, engine=self.engine, note=self.note)
 
     def _judge(self, told: Told) -> bool:
         """Return whether there is a picture, or raise why there will be none."""
