@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import (
     INVALID_SPAN,
     NonRecordingSpan,
@@ -37,6 +38,7 @@ from prodia_async import (
     Job,
     JobDetails,
     JobFailedError,
+    ProdiaError,
 )
 from prodia_async.integrations import opentelemetry as telemetry
 from prodia_async.integrations.opentelemetry import instrument
@@ -263,12 +265,13 @@ def test_what_a_span_says_of_its_job(told: Told) -> None:
     hook = client._hook
     assert hook is not None
     about: dict[str, Any] = {"job_type": TYPE, "attempt": None, "seconds_queued": 0.0, "number": 0}
+    lost = Attempt(1, "uncertain", None, None, 1.0)
     hook(JobDetails(event="queued", key=1, index=3, tag="x" * 300, **about))
     hook(AttemptDetails(event="finished", key=1, **about))
+    hook(AttemptDetails(event="finished", key=1, **{**about, "attempt": lost}))
     hook(AttemptDetails(event="waiting", key=1, **about))
     hook(JobDetails(event="finished", key=1, seconds=1.0, error=KeyError("x"), **about))
     hook(JobDetails(event="finished", key=2, seconds=1.0, **about))
-    lost = Attempt(1, "uncertain", None, None, 1.0)
     hook(AttemptDetails(event="finished", key=3, **{**about, "attempt": lost}))
     hook(AttemptDetails(event="waiting", key=3, **{**about, "attempt": lost}))
     (span,) = told.spans()
@@ -346,6 +349,29 @@ async def test_without_a_recording_tracer(prodia: ProdiaFixture) -> None:
     await client.job(JOB)
     with pytest.raises(JobFailedError):
         await client.job(Job(TYPE, {"prompt": "[fail]"}))
+
+
+async def test_a_job_that_is_not_sampled(told: Told) -> None:
+    """It is told in numbers alone, and the API hears that nobody keeps its trace."""
+    flags: list[str] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        flags.append(request.headers["traceparent"][-2:])
+        return answer(JOB) if len(flags) == 1 else answer(status=400)
+
+    tracers = TracerProvider(ALWAYS_OFF)
+    transport = httpx.MockTransport(take)
+    async with AsyncProdia("token", transport=transport) as client:
+        instrument(client, tracer_provider=tracers, meter_provider=told.meters)
+        await client.job(JOB)
+        with pytest.raises(ProdiaError):
+            await client.job(JOB)
+        hook = client._hook
+        assert isinstance(hook, telemetry._Telemetry)
+        assert hook._jobs == {}
+    assert flags == ["00", "00"]
+    assert sum(p.count for p in told.points("gen_ai.client.operation.duration")) == 2
+    tracers.shutdown()
 
 
 async def test_what_cannot_be_instrumented(told: Told) -> None:

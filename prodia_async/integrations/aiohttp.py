@@ -45,8 +45,6 @@ from ._service import (
 try:
     from aiohttp import web
 except ModuleNotFoundError as exc:
-    if (exc.name or "").partition(".")[0] != "aiohttp":
-        raise
     raise ImportError(
         "prodia_async.integrations.aiohttp needs aiohttp: pip install 'prodia-async[aiohttp]'",
         name=exc.name,

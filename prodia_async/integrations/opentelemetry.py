@@ -42,8 +42,6 @@ try:
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind, Status, StatusCode
 except ModuleNotFoundError as exc:
-    if (exc.name or "").partition(".")[0] != "opentelemetry":
-        raise
     raise ImportError(
         "prodia_async.integrations.opentelemetry needs OpenTelemetry's API: "
         "pip install 'prodia-async[opentelemetry]'",
@@ -271,13 +269,13 @@ class _Telemetry:
         if job.span is job.attempt:
             del self._jobs[details.key]
 
-    def _close_attempt(self, job: _Job, attempt: Attempt | None) -> None:
+    def _close_attempt(self, job: _Job, attempt: Attempt) -> None:
         span = job.attempt
         if span is None:
             return
         if job.span is not span:
             job.attempt = None
-        if attempt is not None and span.is_recording():
+        if span.is_recording():
             if attempt.status_code is not None:
                 span.set_attribute("http.response.status_code", attempt.status_code)
             if attempt.error is not None:

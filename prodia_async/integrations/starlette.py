@@ -50,8 +50,6 @@ try:
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
 except ModuleNotFoundError as exc:
-    if (exc.name or "").partition(".")[0] != "starlette":
-        raise
     raise ImportError(
         "prodia_async.integrations.starlette needs Starlette: "
         "pip install 'prodia-async[starlette]'",
