@@ -469,6 +469,7 @@ async def test_a_job_that_its_caller_gave_up_is_counted_as_that() -> None:
                 await prodia.job(VIDEO, via="async")
             counts = prodia.statistics()
     assert (counts.completed, counts.failed, counts.cancelled) == (0, 0, 1)
+    assert counts.dollars == 0.0, "nobody knows what it cost"
 
 
 @on_both_loops
