@@ -353,13 +353,18 @@ FAILED = JOB_JSON.replace(b'"completed"', b'"failed"').replace(
 
 
 @pytest.mark.parametrize(
-    "result", [FAILED, JOB_JSON.replace(b'"config"', b'"error":"no face","config"')]
+    ("word", "result"),
+    [
+        (b"failed", FAILED),
+        (b"failed", JOB_JSON.replace(b'"config"', b'"error":"no face","config"')),
+        (b"processed", FAILED),
+    ],
 )
 @on_both_loops
-async def test_a_failed_job(result: bytes) -> None:
+async def test_a_failed_job(word: bytes, result: bytes) -> None:
     """A job that ended failed is an error with the server's reason, whichever surface says so."""
     failed = http(body=result, content_type=JSON)
-    with JobServer(state=[text(b"failed")], json=[failed]) as server:
+    with JobServer(state=[text(word)], json=[failed]) as server:
         async with client(server) as prodia:
             job = await prodia.submit(VIDEO)
             with pytest.raises(JobFailedError, match="no face") as caught:
