@@ -33,6 +33,7 @@ from prodia_async import (
     JobFailedError,
     JobNotFoundError,
     MalformedResponseError,
+    ProdiaError,
     ResponseTooLargeError,
     RetryPolicy,
     Timing,
@@ -148,7 +149,8 @@ async def test_submitted_waited_for_and_collected() -> None:
     assert first.head.startswith("POST /v2/job/async?price=true ")
     assert first.header("accept") == "video/mp4"
     assert json.loads(first.body) == VIDEO.to_wire()
-    assert "?price=true" in next(r.head for r in server.requests if route(r) == "json")
+    asked_for_price = {route(each) for each in server.requests if "?price=true" in each.head}
+    assert asked_for_price == {"async", "json"}  # who knows what a question does with it
     assert all(r.header("authorization") == "Bearer secret-token" for r in server.requests)
     assert server.charges == 1
 
@@ -555,7 +557,14 @@ async def test_a_deadline_ends_the_waiting_not_the_job() -> None:
             with pytest.raises(DeadlineExceededError, match="goes on at the server") as caught:
                 await job.wait(poll=0.01, deadline=0.3)
             assert time.monotonic() - began < 0.4
-            assert (caught.value.job_id, caught.value.may_have_run) == (ID, True)
+            error = caught.value
+            assert error.message == (
+                "the job did not finish within 0.3 s and was last 'processing'; it goes on at the "
+                "server, and can be waited for again"
+            )
+            assert (error.job_id, error.may_have_run, error.stage) == (ID, True, "running")
+            assert (error.job, error.attempts) == (job.job, job.attempts)
+            assert len(job.attempts) == 1
             server.answers["state"] = [text(b"processed")]
             assert len((await job.result()).outputs) == 2
             for bad in (0, -1, float("nan")):
@@ -564,6 +573,28 @@ async def test_a_deadline_ends_the_waiting_not_the_job() -> None:
                         await ask(poll=bad)
                     with pytest.raises(InvalidRequestError, match=r"^deadline"):
                         await ask(deadline=bad)
+
+
+@on_both_loops
+async def test_a_drain_tells_the_ids_of_what_is_waited_for() -> None:
+    """A job that was left with the server is not lost: its id is what picks it up elsewhere."""
+    with JobServer(state=[text(b"processing")]) as server:
+        async with client(server) as prodia, anyio.create_task_group() as tasks:
+            submitted, picked_up = await prodia.submit(VIDEO), prodia.async_job("another")
+
+            async def wait(job: AsyncJob) -> None:
+                with pytest.raises(ProdiaError, match="the client was closed"):
+                    await job.wait(poll=0.01)
+
+            tasks.start_soon(wait, submitted)
+            tasks.start_soon(wait, picked_up)
+            while server.asked("state") < 2:
+                await anyio.sleep(0.01)
+            left = await prodia.drain(timeout=0.02)
+    assert sorted((each.job_type, each.job_id, each.may_have_run) for each in left) == [
+        ("GET /v2/job/async", "another", True),
+        (VIDEO.type, ID, True),
+    ]
 
 
 @pytest.mark.slow
