@@ -17,7 +17,8 @@ import threading
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -445,6 +446,34 @@ async def test_a_reset_of_somebody_elses_is_not_the_callers(kind: str) -> None:
     async with emulated(kind) as (_, client, url), httpx.AsyncClient() as caller:
         assert (await caller.get(f"{url}/fed")).status_code == 500
         assert client.statistics().in_flight == 0
+
+
+async def test_what_a_caller_that_has_left_leaves_behind() -> None:
+    """Under aiohttp, however what ran for it ends then: nobody is told, in no log either."""
+    gone: Any = SimpleNamespace(transport=None)
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    async def in_a_piece() -> None:
+        raise ConnectionResetError
+
+    async def at_its_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ZeroDivisionError
+
+    async def broken() -> None:
+        raise _service.BrokenBodyError
+
+    async def prepare(request: Any) -> None:
+        assert request is gone
+
+    for run in (in_a_piece, at_its_end):
+        assert await for_aiohttp._while_caller_is_there(gone, run) is None
+    await for_aiohttp._send(gone, cast("Any", SimpleNamespace(prepare=prepare)), broken)
+    gc.collect()
+    assert told == []
 
 
 async def test_background_tasks_run_behind_every_answer() -> None:
