@@ -214,7 +214,7 @@ def submission() -> Vocabulary[str]:
     return _Read(read_task_id, MAX_STATE_BYTES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Task:
     """
     A task that is with the service.
@@ -224,8 +224,8 @@ class Task:
         poll: Seconds before the first look.
         terms: On which it was submitted; its `timeout` bounds the task.
         max_bytes: The most that is collected of a picture.
-        note: Told of every fault that a question met.
         headers: Further ones for each question, but for a picture at another host.
+        fault: The last that a question met.
     """
 
     id: str
@@ -236,8 +236,8 @@ class Task:
     engine: Engine
     base_url: str
     max_bytes: int
-    note: Callable[[ProdiaError], None]
     headers: Sequence[tuple[str, str]] = ()
+    fault: ProdiaError | None = None
 
     async def picture(self) -> tuple[Image, Headers]:
         """
@@ -311,7 +311,10 @@ class Task:
         retry = self.terms.retry
         patience = Patience(retry, until=until, known=known, grace=grace, doubt=0.0)
         about = f"task {one_line(self.id)}"
-        return await ask(question, patience, about=about, engine=self.engine, note=self.note)
+        return await ask(question, patience, about=about, engine=self.engine, note=self._note)
+
+    def _note(self, error: ProdiaError) -> None:
+        self.fault = error
 
     def _judge(self, told: Told) -> bool:
         """Return whether there is a picture, or raise why there will be none."""

@@ -129,7 +129,7 @@ class Runner(BaseClient):
         """Send an order; ``deadline`` is what is left of its own, where some is gone."""
         self._engine.session()  # a closed client says so at once
         left = order.deadline if deadline is None else deadline
-        terms = replace(self._terms(left, source), index=index, tag=order.tag)
+        terms = self._terms(left, source, index=index, tag=order.tag)
         try:
             if isinstance(order, Kontext):
                 return await self._run_kontext(order, terms)
@@ -189,11 +189,6 @@ class Runner(BaseClient):
         self, task_id: str, model: str, seed: int | None, poll: float, terms: Terms, *, spent: float
     ) -> tuple[Image, Headers]:
         """Wait for a task's picture within what is left of the deadline."""
-        faults: list[ProdiaError] = []
-
-        def note(error: ProdiaError) -> None:
-            faults[:] = [error]
-
         task = Task(
             id=task_id,
             model=model,
@@ -203,7 +198,6 @@ class Runner(BaseClient):
             engine=self._engine,
             base_url=self._base_url,
             max_bytes=self._max_response_bytes,
-            note=note,
             headers=self._headers,
         )
         seconds = inf if terms.deadline is None else terms.deadline
@@ -211,12 +205,12 @@ class Runner(BaseClient):
         left = Unfinished(model, terms.index, terms.tag, may_have_run=True, job_id=task_id)
         with awaited(self._engine, left), _waiting.until(end):
             return await task.picture()
-        why = f" (last trouble: {faults[0].message})" if faults else ""
+        why = f" (last trouble: {task.fault.message})" if task.fault else ""
         error = DeadlineExceededError(
             f"the task was not done within its deadline of {seconds:g} s{why}; {GOES_ON}",
             may_have_run=True,
         )
-        raise error.tell(job_id=task_id) from (faults[0] if faults else None)
+        raise error.tell(job_id=task_id) from task.fault
 
 
 def _with_accept(order: Any, accept: Format | str | None) -> Any:
