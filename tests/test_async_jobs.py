@@ -39,6 +39,7 @@ from prodia_async import (
     Timing,
     TruncatedResponseError,
     WebP,
+    _async_jobs,
     _waiting,
 )
 from prodia_async._async_jobs import (
@@ -167,6 +168,8 @@ async def test_the_clients_headers_are_on_every_request() -> None:
             assert (
                 await prodia.with_options(extra_headers=None).async_job(ID).state() == "processed"
             )
+    assert {each.head.split(" ")[0] for each in server.requests[1:]} == {"GET"}
+    assert {each.header("accept") for each in server.requests[1:]} == {"*/*"}
     *with_it, last = server.requests
     assert {route(each) for each in with_it} == {"async", "state", "json", "output", "file"}
     assert [each.header("x-gateway") for each in with_it] == ["a pass"] * len(with_it)
@@ -294,6 +297,7 @@ def test_what_each_word_means_for_whoever_waits() -> None:
 
 def test_what_is_refused_is_told_in_full() -> None:
     """What was expected, what came, and why a name matters."""
+    assert check_job_id("Ab-1._~" + 193 * "z").startswith("Ab-1._~z")
     with pytest.raises(InvalidRequestError) as caught:
         check_job_id("a/b")
     assert caught.value.message == "a job id must be a plain id as submit() gave it, not 'a/b'"
@@ -411,6 +415,39 @@ async def test_an_unknown_or_expired_job() -> None:
             with pytest.raises(JobNotFoundError, match="has expired"):
                 async with job.stream("video.mp4"):
                     pytest.fail("the block must not be entered")
+
+
+@on_both_loops
+async def test_one_denial_of_a_job_that_was_there_is_doubted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever submitted it: once the server has told us of it, one 404 is a replica's that lags."""
+    caplog.set_level("INFO", "prodia_async")
+    gone = http("404 Not Found", b"gone", content_type="text/plain")
+    told: set[str] = set()
+    with JobServer(state=[text(b"processing"), gone, text(b"processed")]) as server:
+        async with client(server, hook=lambda each: told.add(each.job_type)) as prodia:
+            job = prodia.async_job(ID)
+            assert await job.state() == "processing"
+            assert await job.state() == "processed"
+    assert server.asked("state") == 3
+    assert [each for each in caplog.messages if "asked again" in each] == [
+        f"job {ID}: JobNotFoundError; it is asked again in 0.0 s"
+    ]
+    assert told == {"GET /v2/job/async"}
+
+
+@on_both_loops
+async def test_a_listing_as_large_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last byte."""
+    monkeypatch.setattr(_async_jobs, "MAX_TEXT_BYTES", 10)
+    listings = [http(body=each, content_type=JSON) for each in (b'["a", "b"]', b'["a",  "b"]')]
+    with JobServer(output=listings) as server:
+        async with client(server) as prodia:
+            assert await prodia.async_job(ID).outputs() == ["a", "b"]
+            with pytest.raises(ResponseTooLargeError) as caught:
+                await prodia.async_job(ID).outputs()
+    assert caught.value.message == "the answer has more than 10 bytes"
 
 
 @pytest.mark.slow

@@ -351,6 +351,9 @@ def test_no_address_and_no_money_want_a_person_who_set_it_up() -> None:
     assert one.given_up(0.0) is None  # one row is no outage
     assert one.needs_a_person()
     assert one.wanted().startswith("the credential is refused (401)")
+    assert out().wanted() == (
+        "the API has not answered (why). Run it again after that: it goes on with what is left"
+    )
     assert not Outage().needs_a_person()
 
 
