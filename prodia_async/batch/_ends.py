@@ -162,8 +162,9 @@ class Ends:
 
     async def all_are_safe(self) -> None:
         """Wait until all that had landed is safe, or kept aside; shielded, at the end of a run."""
-        while self._run.arrivals.let_go:
-            await self._run.change(math.inf)
+        with self._run.record.hurrying():  # there is nothing more to wait for
+            while self._run.arrivals.let_go:
+                await self._run.change(math.inf)
         self._are_all_safe = True
         self._is_unsafe.set()
 

@@ -37,7 +37,7 @@ from ._decide import State
 from ._values import BatchError, RecordDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -373,6 +373,16 @@ class Record:
             self._hurry.set()
         result: T = await promise.wait()
         return result
+
+    @contextlib.contextmanager
+    def hurrying(self) -> Iterator[None]:
+        """Have no commit wait for company, for a block."""
+        linger, self._linger = self._linger, 0.0
+        self._hurry.set()
+        try:
+            yield
+        finally:
+            self._linger = linger
 
     def put(self, work: Callable[[sqlite3.Connection], Any], promise: Promise | None) -> None:
         """Queue work from any thread."""

@@ -280,7 +280,9 @@ class Run(Standing):
             self._pull_more()
             return self._until_one_is_due()
         if row is None:
-            if not self._exhausted or self.in_flight or self.delayed or self._is_pulling:
+            # What has landed never comes back; `all_are_safe` waits for it.
+            may_come_back = len(self.in_flight) > self.arrivals.let_go
+            if not self._exhausted or may_come_back or self.delayed or self._is_pulling:
                 return self._until_one_is_due()
             has_worked = self.outage.has_worked
             if self.ends.suspended and self.outage.needs_a_person() and not has_worked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ from conftest import until
 
 from prodia_async import AsyncProdia, JobDetails
 from prodia_async.batch import Batch
+from prodia_async.batch._record import Record
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import pytest
 
     from prodia_async import AttemptDetails
 
@@ -61,3 +65,19 @@ async def test_all_slots_are_used_again_after_the_input_has_paused(tmp_path: Pat
     assert summary.done == 6 * SLOTS
     assert peaks == [SLOTS] * 3
     assert gauge.most_taken == SLOTS  # none waits for its turn where a kill would take it
+
+
+async def test_a_run_that_is_through_waits_for_no_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit waits for more rows, and behind the last answer none comes."""
+    monkeypatch.setattr(Record.__init__, "__kwdefaults__", {"linger": 20.0})
+    with Emulator(workers=20) as api:
+        client = AsyncProdia("any", base_url=api.base_url, max_concurrency=SLOTS)
+        began = time.monotonic()
+        async with client, Batch(tmp_path / "run", client, progress=False, signals=False) as batch:
+            summary = await batch.run(
+                [{"type": SCHNELL, "config": {"prompt": "x", "seed": seed}} for seed in range(3)]
+            )
+    assert summary.done == 3
+    assert time.monotonic() - began < 10
