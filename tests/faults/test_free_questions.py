@@ -324,6 +324,7 @@ async def test_a_deadline_tells_what_the_trouble_was() -> None:
                 await prodia.async_job(ID).wait(deadline=0.2)
     assert isinstance(caught.value.__cause__, ServerError)
     assert (caught.value.stage, caught.value.retry_after) == ("running", 60)
+    assert caught.value.job_id == ID  # though the server has said nothing of it
 
 
 @on_both_loops
