@@ -612,6 +612,20 @@ async def test_a_deadline_ends_the_waiting_not_the_job() -> None:
                         await ask(deadline=bad)
 
 
+@pytest.mark.parametrize(
+    "words", [[b"processing"] * 12, [*[b"simmering"] * 4, b"processing", *[b"simmering"] * 4]]
+)
+@on_both_loops
+async def test_a_job_that_goes_on_is_waited_for_longer_than_timeout(words: list[bytes]) -> None:
+    """It is paid for; `timeout` bounds only how long nobody knows whether it goes on."""
+    states = [text(word) for word in [*words, b"processed"]]
+    with JobServer(state=states) as server, skip_waiting() as skipped:
+        async with client(server, timeout=60) as prodia:
+            assert (await prodia.async_job(ID).wait(poll=10)).succeeded
+    assert skipped.waited > 60
+    assert server.asked("state") == len(words) + 1
+
+
 @on_both_loops
 async def test_a_drain_tells_the_ids_of_what_is_waited_for() -> None:
     """A job that was left with the server is not lost: its id is what picks it up elsewhere."""
