@@ -214,6 +214,31 @@ async def test_a_run_that_is_cancelled_while_the_server_is_busy(
     assert (summary.done, summary.in_doubt, api.ledger.totals().charged) == (1, 0, 1)
 
 
+async def test_what_was_in_doubt_and_met_a_busy_server_is_in_doubt(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Stopped at once while it waits for a worker: the run says of it what the record says."""
+    api.drop_next(1, at="sent")
+    options: dict[str, Any] = {"submit": "sync", "on_doubt": "hold"}
+    assert (await run(api, tmp_path / "run", [fox(1)], **options)).in_doubt == 1
+    api.fail_next(100, 429, retry_after=60)
+    async with (
+        batch_of(api, tmp_path / "run", submit="sync") as batch,
+        anyio.create_task_group() as group,
+    ):
+
+        async def stop() -> None:
+            await until(lambda: api.ledger.totals().received == 2)
+            await anyio.sleep(0.1)
+            assert batch._run is not None
+            batch._run.stop_now("at once")
+
+        group.start_soon(stop)
+        summary = await batch.run([fox(1)])
+    assert (summary.in_doubt, summary.left, summary.doubtful_dollars) == (1, 0, PRICE)
+    assert api.ledger.totals().charged == 1
+
+
 async def test_a_failure_that_cannot_be_written_ends_the_run(
     tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
