@@ -6,12 +6,14 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import until
 
 from prodia_async import AsyncProdia, InvalidRequestError, Job, JobRequest
 from prodia_async.batch import (
@@ -353,6 +355,152 @@ async def test_nothing_starts_without_the_driver(options: Any) -> None:
     assert [each["state"] for each in told] == ["done", "left"]
     assert "driver is gone" in told[1]["error"]
     assert options.emulator.ledger.totals().charged == 1
+
+
+async def test_what_may_have_been_paid_is_in_doubt_under_hold(options: Any) -> None:
+    """A lost answer's job is sent by this run and by the next no more; else it has failed."""
+    given = options(on_doubt="hold")
+    options.emulator.drop_next(1, at="sent")
+    for _ in range(2):
+        (told,) = await run(given, [ROWS[0]])
+        assert told["state"] == "in doubt"
+    options.emulator.drop_next(1, at="sent")
+    (told,) = await run(options(), [ROWS[1]])
+    assert told["state"] == "failed"
+    assert options.emulator.ledger.totals().charged == 2
+
+
+async def test_a_job_that_failed_under_its_id_has_failed(options: Any) -> None:
+    """A worker that died had submitted it: it is asked for once, and sent no more."""
+    given = options(submit="async")
+    row = {**ROWS[0], "prompt": "[fail]"}
+    worker = Worker(given)
+    async with AsyncProdia(base_url=given.base_url) as client:
+        job = await client.submit(Job(TYPE, row), accept="image/webp")
+    asked = await worker._trade.asked(JobRequest(Job(TYPE, row), accept="image/webp"))
+    worker._record.mark_sent(asked.key.hex(), Sent(job_id=job.id))
+    (told,) = await worker.rows([row])
+    await worker.aclose()
+    assert (told["state"], told["job_id"]) == ("failed", job.id)
+    assert options.emulator.ledger.totals().submitted == 1
+
+
+async def test_columns_of_others_are_not_sent(options: Any) -> None:
+    """Whatever else a table has stays in it."""
+    row = {**ROWS[0], "steps": 99, "note": "mine"}
+    (told,) = await run(options(columns=("prompt", "seed", "height")), [row])
+    assert told["state"] == "done"
+
+
+async def test_a_store_that_fails_is_the_failure_of_a_row(
+    options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told in its result and in that of its equal, and nothing was sent."""
+
+    def fails(*_: object) -> None:
+        raise BatchError("the store cannot be read")
+
+    monkeypatch.setattr(ObjectRecord, "done", fails)
+    told = await run(options(), [ROWS[0], ROWS[0]])
+    assert [(each["state"], "cannot be read" in each["error"]) for each in told] == (
+        [("failed", True)] * 2
+    )
+    assert options.emulator.ledger.totals().received == 0
+
+
+async def test_a_worker_that_is_cancelled_leaves_nobody_waiting(options: Any) -> None:
+    """Nor an equal row, which waits for the first."""
+    options.emulator.hold()
+    worker = Worker(options())
+    first = asyncio.create_task(worker.rows([ROWS[0]]))
+    await until(lambda: options.emulator.busy == 1)
+    second = asyncio.create_task(worker.rows([ROWS[0]]))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first, second], timeout=5)
+    assert (first.cancelled(), second.cancelled(), worker._under_way) == (True, True, {})
+    options.emulator.release()
+    await worker.aclose()
+
+
+async def test_a_worker_waits_for_a_sign_of_life(
+    options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that missed its time may be back; what cannot be read, or says nothing, is none."""
+    given = options(lease_seconds=0.3)
+    lease = begin(given, also=False)
+    assert lease is not None
+    lease.over.set()  # its thread ends, and nothing is told
+    worker = Worker(given)
+    (first,) = await worker.rows([ROWS[0]])
+    get = worker._record.get
+    monkeypatch.setattr(worker._record, "get", lambda name: b"{")
+    await worker._look_at_lease()
+    await asyncio.sleep(0.3)
+    monkeypatch.setattr(worker._record, "get", lambda name: None)
+    await worker._look_at_lease()
+    waiting = asyncio.create_task(worker.rows([ROWS[1]]))
+    await asyncio.sleep(0.05)
+    assert (first["state"], waiting.done()) == ("done", False)
+    lease.put()
+    monkeypatch.setattr(worker._record, "get", get)
+    assert [each["state"] for each in await waiting] == ["done"]
+    await worker.aclose()
+
+
+def test_a_driver_renews_while_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that fails once is tried again; given up it says so, once; forgotten it ends."""
+    lease = begin(WorkerOptions(to=str(tmp_path), lease_seconds=0.03), also=False)
+    assert lease is not None
+    put, failed = ObjectRecord.put, threading.Event()
+
+    def fails_once(self: ObjectRecord, name: str, content: bytes) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise BatchError("the store cannot be written")
+        put(self, name, content)
+
+    monkeypatch.setattr(ObjectRecord, "put", fails_once)
+    assert failed.wait(5)
+    before = (tmp_path / LEASE).read_bytes()
+    end = time.monotonic() + 5
+    while (tmp_path / LEASE).read_bytes() == before:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    assert f"<Lease on {lease._record.url!r}, renewed " in repr(lease)
+    lease.release()
+    lease._thread.join(5)
+    last = (tmp_path / LEASE).read_bytes()
+    assert json.loads(last)["released"]
+    lease.release()
+    assert (tmp_path / LEASE).read_bytes() == last
+    forgotten = begin(WorkerOptions(to=str(tmp_path), lease_seconds=0.03), also=False)
+    assert forgotten is not None
+    thread = forgotten._thread
+    del forgotten
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_a_driver_that_ends_gives_its_lease_up(tmp_path: Path, can_be_written: bool) -> None:
+    """So that no worker goes on until it has run out; and a store that has gone is no error."""
+    code = (
+        "import shutil, sys\n"
+        "from prodia_async.batch._driver import begin\n"
+        "from prodia_async.batch._cluster import WorkerOptions\n"
+        "from prodia_async.batch._objects import ObjectRecord\n"
+        "from prodia_async.batch import BatchError\n"
+        "held = begin(WorkerOptions(to=sys.argv[1], lease_seconds=60), also=False)\n"
+        "def fails(*_):\n"
+        "    raise BatchError('gone')\n"
+        f"if not {can_be_written}:\n"
+        "    ObjectRecord.put = fails\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert json.loads((tmp_path / LEASE).read_bytes())["released"] == can_be_written
 
 
 def test_a_killed_driver_renews_nothing(tmp_path: Path) -> None:
