@@ -28,7 +28,6 @@ from ._answers import (
     is_delimited,
 )
 from ._attempts import Timing
-from ._checks import optional
 from ._checks import seconds as check_seconds
 from ._errors import (
     DeadlineExceededError,
@@ -389,7 +388,6 @@ class AsyncJob:
             raise
 
     async def _within(self, deadline: float | None, step: Callable[[], Awaitable[T]]) -> T:
-        optional(check_seconds, "deadline", deadline)
         own = self._calls.terms(deadline).deadline
         seconds = inf if own is None else own
         end = _waiting.current_time() + seconds
