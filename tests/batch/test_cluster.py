@@ -442,6 +442,7 @@ async def test_a_worker_waits_for_a_sign_of_life(
     waiting = asyncio.create_task(worker.rows([ROWS[1]]))
     await asyncio.sleep(0.05)
     assert (first["state"], waiting.done()) == ("done", False)
+    assert options.emulator.ledger.totals().received == 1
     lease.put()
     monkeypatch.setattr(worker._record, "get", get)
     assert [each["state"] for each in await waiting] == ["done"]
