@@ -102,7 +102,6 @@ class Watch:
                         self._run.stop_now(f"{name}, twice")
 
     async def tick(self) -> None:
-        count = 0
         sampled = -1
         beat_at = self._run.clock()
         while True:
@@ -114,7 +113,6 @@ class Watch:
             if self._run.clock() >= beat_at and not self._run.broken:
                 beat_at = self._run.clock() + self._run.options.lease_seconds / 3
                 await self._beat()
-            count += 1
             await anyio.sleep(TICK_SECONDS)
 
     async def _beat(self) -> None:

@@ -33,11 +33,11 @@ from prodia_async.batch._trade import ProdiaTrade
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from prodia_async import AttemptDetails
-    from prodia_async.batch import Batch
+    from prodia_async.batch import Batch, BatchProgress
 
 PRICE = 0.0025
 """Of a job of schnell, by the catalogue."""
@@ -267,3 +267,76 @@ def test_notes_are_told_once_and_not_without_end() -> None:
     notes = ends._run.counts.notes
     assert len(notes) == 55
     assert notes.count("the same") == 1
+
+
+# What all of it comes to.
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "in_doubt"])
+async def test_an_equal_row_whose_first_ends_while_it_is_looked_up(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """It is counted as what the first came to, and nothing is sent for it."""
+    held: list[Batch] = []
+    ask = Record.ask
+    looks = 0
+
+    async def late(self: Record, work: Any, *, linger: bool = False) -> Any:
+        nonlocal looks
+        found = await ask(self, work, linger=linger)
+        if "_admit" in work.__qualname__:
+            looks += 1
+            if looks == 2:
+                api.release()
+                await until(lambda: getattr(held[0]._run.counts, end) == 1)  # type: ignore[union-attr]
+        return found
+
+    async def jobs() -> AsyncIterator[Any]:
+        yield fox(1, prompt="[fail]" if end == "failed" else "a fox")
+        await until(lambda: api.ledger.totals().received == 1)
+        yield fox(1, prompt="[fail]" if end == "failed" else "a fox")
+
+    api.hold()
+    if end == "in_doubt":
+        api.drop_next(1, at="sent")
+    monkeypatch.setattr(Record, "ask", late)
+    async with batch_of(api, tmp_path / "run", submit="sync", on_doubt="hold") as batch:
+        held.append(batch)
+        summary = await batch.run(jobs())
+    assert getattr(summary, end) == (1 if end == "in_doubt" else 2)
+    assert (summary.left, summary.duplicates) == (0, 1)
+    assert (summary.done, summary.failed) == (2 * (end == "done"), 2 * (end == "failed"))
+    assert api.ledger.totals().received == 1
+
+
+async def test_a_price_that_nobody_knows_further_down(tmp_path: Path, api: Emulator) -> None:
+    """What is under way is kept, nothing more is sent, and the summary says what it wants."""
+
+    async def jobs() -> AsyncIterator[Any]:
+        yield fox(1)
+        await until(lambda: api.ledger.totals().charged == 1)
+        yield {"type": "inference.nobody-knows.v1", "config": {"prompt": "a fox"}}
+
+    summary = await run(api, tmp_path / "run", jobs(), max_cost=1.0)
+    assert (summary.done, summary.failed, api.ledger.totals().received) == (1, 0, 1)
+    assert "nobody knows what a job of inference.nobody-knows.v1 costs" in str(summary.stopped)
+
+
+async def test_what_is_no_error_comes_out_as_it_is(tmp_path: Path, api: Emulator) -> None:
+    """And not in a group, whatever part of a run it was raised in; what was paid is kept."""
+
+    class Ended(BaseException):
+        pass
+
+    def show(progress: BatchProgress) -> None:
+        if progress.done and not progress.is_last:
+            raise Ended
+
+    async def jobs() -> AsyncIterator[Any]:
+        yield fox(1)
+        await anyio.sleep_forever()
+
+    with pytest.raises(Ended):
+        await run(api, tmp_path / "run", jobs(), progress=show)
+    found = BatchRecord(tmp_path / "run").summary()
+    assert (found.done, api.ledger.totals().charged) == (1, 1)
