@@ -149,7 +149,7 @@ class Batch:
         self._run: Run | None = None
         self._to_remember: dict[str, object] = {}
         self._notify: Callable[..., None] | None = None
-        self._was_entered = self._was_used = False
+        self._was_entered = self._was_used = self._is_running = False
 
     def __repr__(self) -> str:
         return f"<Batch {str(self._folder)!r} {self._trade.api} layout={self._layout}>"
@@ -240,16 +240,20 @@ class Batch:
         """
         if self._opened is None or self._savers is None:
             raise RuntimeError("run jobs inside the block: async with Batch(...) as batch")
-        if self._run is not None and not self._run.is_over:
+        if self._is_running:
             raise RuntimeError("this batch is running already; wait for its end")
-        opened = self._opened
+        self._is_running = True  # before anything is waited for, or two would pass
+        try:
+            return await self._run_alone(self._opened, self._savers, jobs)
+        finally:
+            self._is_running = False
+
+    async def _run_alone(self, opened: Opened, savers: Savers, jobs: Any) -> BatchSummary:
         await self._settle()
         show, end = shower(self._progress)
         if isinstance(jobs, JobReader):
             self.remember("input", jobs.options)
-        run = self._run = Run(
-            opened, self._trade, self._savers, self._options, show, self._to_remember
-        )
+        run = self._run = Run(opened, self._trade, savers, self._options, show, self._to_remember)
         try:
             return await run.run(jobs)
         finally:

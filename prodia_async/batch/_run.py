@@ -118,7 +118,6 @@ class Run(Standing):
         self._started = False
         self._fatal: Exception | None = None
         self._unknown: list[Coming] = []
-        self.is_over = False
 
     async def run(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> BatchSummary:
         """Run all of them."""
@@ -140,12 +139,11 @@ class Run(Standing):
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self.ends.all_are_safe()
-                self.is_over = is_whole = True
+                is_whole = True
                 self.group.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _only(group) from None
         finally:
-            self.is_over = True
             with anyio.CancelScope(shield=True):
                 await self._source.aclose()
                 self.ends.end_suspended(is_whole=is_whole)

@@ -74,6 +74,27 @@ async def test_a_second_run_in_the_block_collects_what_the_first_submitted(
     assert api.ledger.totals().submitted == 5, "ids were thrown away, and paid again"
 
 
+async def test_two_runs_at_once_behind_a_first(tmp_path: Path, api: Emulator) -> None:
+    """One is refused: each would send what the other has under way."""
+    jobs = [fox(n) for n in range(3)]
+    refused: list[RuntimeError] = []
+
+    async def run_them() -> None:
+        try:
+            await batch.run(jobs)
+        except RuntimeError as error:
+            refused.append(error)
+
+    async with batch_of(api, tmp_path / "run") as batch:
+        await batch.run(jobs[:1])
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_them)
+            group.start_soon(run_them)
+        assert (await batch.run(jobs)).done_before == 3
+    assert ["this batch is running already" in str(error) for error in refused] == [True]
+    assert api.ledger.totals().charged == 3
+
+
 async def test_an_equal_row_is_not_sent_when_the_first_is_left_with_the_server(
     tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
