@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -173,29 +174,35 @@ def _as_given(value: Any) -> Any:
 
     A generator may fill one mapping anew for each row, and rows are sent after the next were read.
     """
-    if isinstance(value, BatchJob):
-        return replace(value, request=_as_given(value.request))
-    if isinstance(value, JobRequest):
-        inputs = tuple(value.inputs) if isinstance(value.inputs, list) else value.inputs
-        return replace(value, job=_as_given(value.job), inputs=inputs)
-    if isinstance(value, Job):
-        return replace(value, config=_copied(value.config), jobs=_copied(value.jobs))
-    return _copied(value)
-
-
-def _copied(value: Any) -> Any:
     try:
         return _copy_of(value)
-    except RecursionError:  # one that holds itself, which is told of as what JSON cannot carry
+    except Exception:  # noqa: BLE001  (one that holds itself, or cannot be copied, is itself)
         return value
 
 
 def _copy_of(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, dict | Mapping):
         return {name: _copy_of(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_copy_of(each) for each in value]
-    return _as_given(value) if isinstance(value, Job) else value
+    if isinstance(value, BatchJob):
+        return _with(value, request=_copy_of(value.request))
+    if isinstance(value, JobRequest):
+        inputs = tuple(value.inputs) if isinstance(value.inputs, list) else value.inputs
+        headers, query = _copy_of(value.extra_headers), _copy_of(value.extra_query)
+        job = _copy_of(value.job)
+        return _with(value, job=job, inputs=inputs, extra_headers=headers, extra_query=query)
+    if isinstance(value, Job):
+        return _with(value, config=_copy_of(value.config), jobs=_copy_of(value.jobs))
+    return value
+
+
+def _with(value: Any, **changes: Any) -> Any:
+    """Return a copy with other values: `replace` calls a class, which may take other arguments."""
+    made = copy(value)
+    for name, each in changes.items():
+        object.__setattr__(made, name, each)
+    return made
 
 
 def no_job(n: int, item: Any, error: InvalidRequestError) -> Coming:

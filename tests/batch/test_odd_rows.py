@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections import UserDict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from PIL import Image
 
 from prodia_async import AsyncProdia, Input, InvalidRequestError, Job, JobRequest, RetryPolicy
 from prodia_async.batch import Batch, BatchJob, BatchRecord, read_jobs
+from prodia_async.batch._going import Source
 from prodia_async.emulator import Emulator
 from prodia_async.fireworks import AsyncFireworks, CannyEdgeDetection, TextToImage
 
@@ -301,3 +305,51 @@ async def test_one_mapping_that_is_filled_anew_for_each_row(
     assert (summary.done, summary.duplicates) == (3, 0), [row.error for row in rows]
     assert len({row.sha256 for row in rows}) == 3  # what came, not what is recorded
     assert len({json.dumps(row.request) for row in rows}) == 3
+
+
+class Fox(Job):
+    """A job that is made of something else."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(SCHNELL, {"prompt": "a fox", "seed": seed, **SMALL})
+
+
+@pytest.mark.parametrize("wrap", [lambda job: job, JobRequest, BatchJob])
+async def test_a_job_of_a_class_of_the_users_own(tmp_path: Path, api: Emulator, wrap: Any) -> None:
+    """Its class takes other arguments than a job has fields."""
+    async with batch_in(tmp_path / "run", api) as batch:
+        summary = await batch.run(wrap(Fox(seed)) for seed in range(3))
+    assert (summary.done, summary.duplicates) == (3, 0)
+
+
+async def test_what_an_item_is_made_of_is_taken_as_it_is_when_it_is_given() -> None:
+    """Mappings of every class, headers and parameters too; what cannot be copied is itself."""
+    filled: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    tag = object()
+    looped: list[Any] = []
+    looped += [looped, looped]
+    job = Job(SCHNELL, {"a": looped})
+    looped += [job, job]
+
+    def rows() -> Iterator[Any]:
+        for seed in range(2):
+            filled["seed"] = seed
+            headers["x-seed"] = str(seed)
+            config = MappingProxyType({"nested": UserDict({"deep": MappingProxyType(filled)})})
+            yield JobRequest(
+                Job(SCHNELL, config), extra_headers=headers, extra_query=headers, tag=tag
+            )
+            yield UserDict({"type": SCHNELL, "config": MappingProxyType(filled)})
+        yield job
+
+    with anyio.fail_after(10):
+        items = await Source(rows()).some(64)
+    assert items is not None
+    assert items[4] is job
+    for seed in range(2):
+        request, mapping = items[2 * seed : 2 * seed + 2]
+        assert request.job.config == {"nested": {"deep": {"seed": seed}}}
+        assert request.extra_headers == request.extra_query == {"x-seed": str(seed)}
+        assert request.tag is tag
+        assert mapping == {"type": SCHNELL, "config": {"seed": seed}}
