@@ -115,6 +115,8 @@ class Ends:
         end.price = None if made.dollars is None else to_nano(made.dollars)
         if error is not None and end.price is None:
             end.price = end.expected  # it is a failure, and paid for all the same
+        if end.price is not None:
+            self._run.learn(row.type, end.price)
         task = Task(end, made.outputs, Promise(), row.line)
         kept = Kept(row, made, task)
         if made.outputs:
@@ -181,8 +183,6 @@ class Ends:
             if task.slot is not None:
                 run.arrivals.give_back(task.slot)
         price = task.end.price
-        if price is not None:
-            run.purse.seen(row.type, price)
         # What no answer tells is taken to cost what was expected.
         price = row.expected if price is None else price
         if state == State.IN_DOUBT:

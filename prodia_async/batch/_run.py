@@ -291,6 +291,9 @@ class Run(Standing):
         if not self.outage.may_start(now):
             self.ready.appendleft(row)
             return LOOK_SECONDS
+        known = self.purse.known(row.type)
+        if known is not None and not row.again:  # told since it was read, and nothing counts it yet
+            row.expected = known
         if not self.purse.affords(row.expected):
             self.ready.appendleft(row)
             self.outage.not_sent()

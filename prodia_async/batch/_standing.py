@@ -108,6 +108,18 @@ class Standing:
         if self.group is not None:
             self.group.cancel_scope.cancel()
 
+    def learn(self, job_type: str, price: int) -> None:
+        """Learn what a job cost as soon as it is told: what is in flight may cost no less."""
+        known = self.purse.known(job_type)
+        self.purse.seen(job_type, price)
+        if known is not None and price <= known:
+            return
+        for row in self.in_flight:
+            # What a doubt was counted at, it stays counted at.
+            if row.type == job_type and row.expected < price and not row.again:
+                self.purse.in_flight += price - row.expected
+                row.expected = price
+
     def has_ended(self, row: Going) -> None:
         """Count a row as being with the server no more, nor on its way to be safe."""
         self.purse.ended(row.expected)

@@ -385,6 +385,20 @@ async def test_a_guess_gives_way_to_what_is_told(
     assert BatchRecord(tmp_path / "run").summary().doubtful_dollars == pytest.approx(PRICE)
 
 
+@pytest.mark.parametrize("latency", [0.0, 0.2])
+async def test_rows_that_were_read_before_a_price_was_told_count_at_it(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch, latency: float
+) -> None:
+    """Read ahead, in flight or landed: the first answer says what each of them costs."""
+    monkeypatch.setattr(ProdiaTrade, "facts", lambda *_: Facts())
+    api.latency = latency
+    options: dict[str, Any] = {"max_cost": 30 * PRICE, "price": PRICE / 25}
+    rows = (fox(n) for n in range(500))
+    summary = await run(api, tmp_path / "run", rows, client={"max_concurrency": 20}, **options)
+    assert "max_cost" in str(summary.stopped)
+    assert summary.done == api.ledger.totals().charged == 30
+
+
 async def test_what_is_given_back_stays_paid(tmp_path: Path, api: Emulator) -> None:
     """Outputs are lost, and made again: each was paid twice, and the sums and the limit say so."""
     jobs = [fox(n) for n in range(4)]
