@@ -586,9 +586,7 @@ class Run(Standing):
                 self.changed()
 
     def _sent(self, row: Going) -> None:
-        """Note that an attempt's bytes are about to leave; in the hook."""
-        if row.job_id is not None:
-            return
+        """Note that an attempt's bytes are about to leave; in the hook, of no questions."""
         at, row.sent_at = wall(), self.clock()
         times = row.attempts + row.own_flight.times
         row.is_again = row.again > row.answered
@@ -601,8 +599,6 @@ class Run(Standing):
 
     def _refused(self, row: Going) -> None:
         """Note that an attempt came to nothing, and cannot have been paid; in the hook."""
-        if row.job_id is not None:
-            return
         if row.risky:
             self.marks.set(row.i, wall(), row.attempts + row.own_flight.times, row.risky)
         else:

@@ -518,13 +518,13 @@ class FireworksTrade:
             refusals=sum(each.fate == "not run" for each in response.attempts),
         )
 
+    # It has no jobs that are left with the server, which `can_submit` says.
+
     async def submit(self, asked: Asked) -> tuple[str, float]:
-        del asked
-        raise InvalidRequestError("the Fireworks API has no jobs that are left with the server")
+        raise NotImplementedError
 
     async def collect(self, job_id: str) -> Made:
-        del job_id
-        raise InvalidRequestError("the Fireworks API has no jobs that are left with the server")
+        raise NotImplementedError
 
     def max_concurrency(self) -> int:
         return self._client.statistics().max_concurrency

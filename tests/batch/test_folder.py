@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import sqlite3
 import tempfile
 import threading
@@ -12,10 +14,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+from conftest import until
 from test_troubles import batch_of, fox, run
 
+from prodia_async import AsyncProdia
 from prodia_async.batch import (
+    Batch,
     BatchError,
     BatchRecord,
     FolderInUseError,
@@ -32,13 +38,15 @@ from prodia_async.batch._folder import (
     refuse_network,
     written_whole,
 )
+from prodia_async.batch._objects import ObjectRecord
 from prodia_async.batch._opening import renew
 from prodia_async.batch._outputs import Content
 from prodia_async.batch._record import Record
+from prodia_async.batch._snapshot import _is_alive
 from prodia_async.emulator import Emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 PRICE = 0.0025
 
@@ -211,12 +219,133 @@ async def test_a_lease_of_another_is_not_given_up(tmp_path: Path, api: Emulator)
     thread.join()
 
 
+@pytest.mark.parametrize("why", ["taken over", "unwritable"])
+async def test_a_run_whose_lease_is_gone_sends_nothing_more(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Somebody else may be running the same rows by now; what is in hand is kept."""
+    folder = tmp_path / "run"
+    ask = Record.ask
+
+    async def is_full(self: Record, work: Any, *, linger: bool = False) -> Any:
+        if "_beat" in work.__qualname__:
+            raise BatchError("database or disk is full")
+        return await ask(self, work, linger=linger)
+
+    async def jobs() -> AsyncIterator[Any]:
+        yield fox(1)
+        await until(lambda: api.ledger.totals().charged == 1)
+        if why == "taken over":
+            lease_of(folder, token="another's")
+        else:
+            monkeypatch.setattr(Record, "ask", is_full)
+        await until(lambda: batch._run is not None and batch._run.broken is not None)
+        yield fox(2)
+
+    async with batch_of(api, folder, lease_seconds=0.5) as batch:
+        summary = await batch.run(jobs())
+    assert (summary.done, summary.exit_code, api.ledger.totals().charged) == (1, 3, 1)
+    told = "another run has taken the folder over" if why == "taken over" else "is full"
+    assert told in str(summary.broken)
+
+
+def test_a_folder_is_not_alive_by_a_number_of_before_the_last_start(tmp_path: Path) -> None:
+    """The machine started anew since: whatever has that number now is no run of ours."""
+    lease = {"host": socket.gethostname(), "boot": boot_id(), "pid": os.getpid(), "started": None}
+    assert _is_alive(lease)
+    assert not _is_alive({**lease, "boot": "another"})
+
+
+# Records that are only read.
+
+
+async def test_a_record_is_read_where_nothing_can_be_written(
+    tmp_path: Path, api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log too, that was not merged when its process died; and the folder is left as it is."""
+    folder, copied = tmp_path / "run", tmp_path / "copied"
+    copied.mkdir()
+    async with batch_of(api, folder) as batch:
+        await batch.run([fox(1), fox(2)])
+        for name in ("run.sqlite", "run.sqlite-wal"):
+            shutil.copy(folder / name, copied)
+    assert (copied / "run.sqlite-wal").stat().st_size
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path not in {copied, folder} and access(path, mode)
+    )
+    before = sorted(copied.iterdir())
+    assert (BatchRecord(copied).summary().done, BatchRecord(folder).summary().done) == (2, 2)
+    assert sorted(copied.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "match"), [(None, "holds no record"), ("CREATE TABLE x(y)", "no record of a")]
+)
+def test_what_is_no_record_is_not_read_as_one(
+    tmp_path: Path, statement: str | None, match: str
+) -> None:
+    """An empty file, and a database of somebody else's."""
+    (tmp_path / "run.sqlite").touch()
+    if statement is not None:
+        change(tmp_path, statement)
+    with pytest.raises(RecordDamagedError, match=match):
+        BatchRecord(tmp_path).summary()
+
+
+async def test_a_row_that_was_kept_aside_is_read_with_where_it_lies(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Its output was written, and the record could not be: whoever reads finds both."""
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        cannot_be_finished(patch, folder, is_blocked=False)
+        summary = await run(api, folder, [fox(1)])
+    assert f"row 0 is kept in {folder / 'reserve'}" in summary.notes
+    (row,) = BatchRecord(folder).rows()
+    assert (row.state, row.dollars) == ("done", PRICE)
+    assert row.path is not None
+    assert (folder / row.path).is_file()
+
+
+async def test_nothing_is_done_outside_a_block(tmp_path: Path, api: Emulator) -> None:
+    """Nor twice at once; and no name of any of it holds a token."""
+    api.hold()
+    async with AsyncProdia("a-secret-token", base_url=api.base_url) as client:
+        batch = Batch(tmp_path / "run", client, progress=False, signals=False)
+        await batch.__aexit__(None, None, None)
+        batch.stop()
+        assert repr(batch) == f"<Batch {str(tmp_path / 'run')!r} prodia layout=files>"
+        async with batch, anyio.create_task_group() as group:
+            group.start_soon(batch.run, [fox(1)])
+            await until(lambda: api.busy == 1)
+            with pytest.raises(RuntimeError, match="running already"):
+                await batch.run([fox(2)])
+            api.release()
+    with batch.record.snapshot() as snapshot:
+        assert repr(snapshot) == f"<Snapshot of {str(tmp_path / 'run')!r}>"
+    assert repr(ObjectRecord(str(tmp_path))) == f"<ObjectRecord {str(tmp_path)!r}>"
+
+
+def test_a_store_that_has_nothing_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some stores say so with an error, which is none."""
+    record = ObjectRecord(str(tmp_path / "nothing"))
+    assert record.names() == []
+
+    def missing(*_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(record._fs, "find", missing)
+    assert record.names() == []
+
+
 # What cannot be taken.
 
 
-def cannot_be_finished(patch: pytest.MonkeyPatch, folder: Path) -> None:
+def cannot_be_finished(patch: pytest.MonkeyPatch, folder: Path, *, is_blocked: bool = True) -> None:
     """Let neither the record nor the folder take a row, until it was tried to keep it aside."""
-    (folder / "reserve").write_text("in the way")
+    if is_blocked:
+        (folder / "reserve").write_text("in the way")
     keep_aside = _folder.keep_aside
 
     def kept(*given: Any) -> Any:
