@@ -438,6 +438,15 @@ async def test_one_denial_of_a_job_that_was_there_is_doubted(
 
 
 @on_both_loops
+async def test_a_long_listing_comes_in_pieces() -> None:
+    """All of them are put together."""
+    names = [f"{number:06}.png" for number in range(30_000)]
+    with JobServer(output=[http(body=json.dumps(names).encode(), content_type=JSON)]) as server:
+        async with client(server) as prodia:
+            assert await prodia.async_job(ID).outputs() == names
+
+
+@on_both_loops
 async def test_a_listing_as_large_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the last byte."""
     monkeypatch.setattr(_async_jobs, "MAX_TEXT_BYTES", 10)
