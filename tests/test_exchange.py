@@ -45,7 +45,7 @@ from prodia_async._exchange import (
     check_transport,
 )
 from prodia_async._uploads import BytesBody
-from prodia_async._wire import Order, Sending, Target, WireRequest
+from prodia_async._wire import Order, Sending, Target, WireRequest, sending_now
 from prodia_async.fireworks import AsyncFireworks
 from prodia_async.transports import _http1, default_transport
 from prodia_async.transports._direct import DirectTransport
@@ -690,6 +690,25 @@ async def test_what_another_transport_is_given() -> None:
     assert "connection" not in proves.requests[0].headers
 
 
+async def test_a_transport_of_ours_is_told_whose_request_it_sends() -> None:
+    """It notes on that how far it came, and a trace of its events is taken for no more."""
+
+    class Ours(Fake):
+        proves_ends = True
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self.sending = sending_now.get()
+            failed = {"exception": TimeoutError()}
+            await request.extensions["trace"]("http2.send_request_body.failed", failed)
+            return await super().handle_async_request(request)
+
+    ours = Ours(takes=False, then=httpx.Response(200, content=b"x"))
+    sending = Sending()
+    await Sender("http://api.test", transport=ours).send(POST, "", sending, 7.0)
+    assert ours.sending is sending
+    assert not sending.may_have_run
+
+
 @pytest.mark.parametrize("library", [httpx, httpx2])
 async def test_how_a_client_is_called(library: Any) -> None:
     """For a stream, with no credentials of its own, and following nothing."""
@@ -1089,6 +1108,16 @@ async def test_what_a_trace_of_http_2_cannot_see(
     await trace("http2.send_request_headers.started", {"stream_id": 1})
     await trace("http2.send_request_body.failed", {"exception": failed})
     assert sending.may_have_run == ran
+
+
+async def test_a_trace_takes_back_nothing_that_was_handed_over() -> None:
+    """A body that was taken to its end, and then cut off with nothing to be read: it may run."""
+    sending = Sending()
+    trace = exchange_module._Trace(sending, has_body=True)
+    await trace(HEAD, {})
+    sending.may_have_run = True
+    await trace("http11.send_request_body.failed", {"exception": TimeoutError()})
+    assert sending.may_have_run
 
 
 async def test_an_answer_of_another_transport() -> None:
