@@ -270,6 +270,13 @@ async def test_a_credential_that_comes_back_is_not_kept() -> None:
         assert job is not None
         assert job.id is not None
         assert secret not in job.model_dump_json()
+    page = Reply([secret.encode()], content_type="text/plain")
+    page.secret = secret
+    broken = feed(page)
+    with pytest.raises(MalformedResponseError, match=r"beginning b'\[token\]'") as caught:
+        while await broken.next() is not None:
+            pass
+    assert secret not in caught.value.message
 
 
 @on_both_loops
