@@ -60,7 +60,11 @@ def coverage(session: nox.Session) -> None:
     # The client whole, and of a batch what decides. Not the extras' bridges: each of them is left
     # by a cancellation, behind which Python 3.11 tells a tracer of no line any more.
     client = ["*.py", "transports/*", "fireworks/*", "testing/*"]
-    batch = [f"batch/_{name}.py" for name in ("admit", "decide", "grid", "values")]
+    deciding = [
+        "admit", "arrivals", "cluster", "decide", "driver", "folder", "grid", "lease", "opening",
+        "submissions", "values",
+    ]  # fmt: skip
+    batch = [f"batch/_{name}.py" for name in deciding]
     include = ",".join(f"prodia_async/{each}" for each in (*client, *batch))
     session.run("coverage", "report", "--fail-under=100", f"--include={include}")
 

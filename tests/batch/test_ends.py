@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,15 +23,17 @@ from raw_server import (
 )
 from test_no_output import NOTHING
 from test_no_output import run as run_at
-from test_troubles import batch_of, fox, run
+from test_troubles import SCHNELL, batch_of, fox, run
 
-from prodia_async import RetryPolicy
-from prodia_async.batch import BatchError, BatchRecord, _decide, _ends
+from prodia_async import AsyncProdia, Job, JobRequest, RetryPolicy
+from prodia_async._polling import RESULT_SECONDS
+from prodia_async.batch import BatchError, BatchJob, BatchRecord, _decide, _ends
 from prodia_async.batch._ends import Ends
 from prodia_async.batch._folder import Marks
 from prodia_async.batch._record import Record
-from prodia_async.batch._trade import ProdiaTrade
+from prodia_async.batch._trade import ProdiaTrade, trade_of
 from prodia_async.emulator import Emulator
+from prodia_async.fireworks import AsyncFireworks, TextToImage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -171,6 +174,37 @@ async def test_an_id_that_cannot_be_written_ends_the_run(
     assert "database or disk is full" in str(summary.broken)
     summary = await run(api, tmp_path / "run", [fox(1)], submit="async")
     assert (summary.done, summary.exit_code, api.ledger.totals().submitted) == (1, 0, 1)
+
+
+async def test_an_id_without_a_time_is_collected_for_as_long_as_is_documented(
+    api: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that does not say until when its result is kept costs neither the id nor time."""
+    async with AsyncProdia("any", base_url=api.base_url) as client:
+        trade = ProdiaTrade(client)
+        asked = await trade.asked(JobRequest(Job(SCHNELL, {"prompt": "a fox"})))
+        submit = client.submit
+
+        async def timeless(*given: Any, **options: Any) -> Any:
+            job = await submit(*given, **options)
+            assert job.job is not None
+            return SimpleNamespace(id=job.id, job=replace(job.job, expires_at=None))
+
+        monkeypatch.setattr(client, "submit", timeless)
+        job_id, kept = await trade.submit(asked)
+    assert kept == RESULT_SECONDS
+    assert job_id
+
+
+async def test_samples_of_one_order_are_orders_of_their_own() -> None:
+    """Of the other API too: its line says which it is, or a later run would take them for one."""
+    async with AsyncFireworks("any-key-at-all") as client:
+        trade = trade_of(client)
+        first, second = [
+            await trade.asked(BatchJob(TextToImage("a fox"), sample=sample)) for sample in (0, 2)
+        ]
+    assert (first.line.get("sample"), second.line["sample"]) == (None, 2)
+    assert first.key != second.key
 
 
 # Ends of a run.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prodia_async.batch import BatchError
 from prodia_async.batch._decide import State
 from prodia_async.batch._record import Finish, Promise, Record, Saved
 
@@ -120,3 +121,32 @@ def test_one_that_fails_takes_nothing_with_it(record: Record) -> None:
     assert rows(record, "SELECT job.i, name, type.price FROM job JOIN type ON t=type") == [
         (0, "new", 3)
     ]
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_folder_is_safe_before_the_record_says_that_its_outputs_are(
+    record: Record, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    """One that could not be made so is tried again with the row, which is not done before."""
+    left, tried = fails, []
+    troubles: list[BaseException] = []
+
+    def full_at_first(folder: str) -> None:
+        nonlocal left
+        tried.append(folder)
+        if left:
+            left -= 1
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("prodia_async.batch._record.sync_folder", full_at_first)
+    record.on_trouble = troubles.append
+    promise = Promise()
+    in_one_commit(
+        record, lambda: record.touched("out/000"), lambda: record.finished(end(0), promise)
+    )
+    assert tried == ["out/000"] * 2
+    assert [type(each) for each in troubles] == [BatchError]
+    assert (promise.error is None) == (fails == 1)
+    assert rows(record, "SELECT i FROM job") == ([(0,)] if fails == 1 else [])
+    with pytest.raises(BatchError, match="the record is closed"):
+        record.finished(end(1), Promise())

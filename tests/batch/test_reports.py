@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import sys
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,49 @@ def test_who_shows_what(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(show, Plain)
     end()
     del capsys
+
+
+def test_a_live_line_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the side of the errors, for the output may go into a file; without rich it is plain."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show, end = shower(None)
+    assert show is not None
+    show(progress())
+    end()
+    told = capsys.readouterr()
+    assert "50/200 done" in told.err
+    assert told.out == ""
+    monkeypatch.setitem(sys.modules, "rich.live", None)
+    assert isinstance(shower(None)[0], Plain)
+
+
+def test_a_bar_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One, that is drawn anew in its place."""
+    drawn: list[str] = []
+
+    class ZMQInteractiveShell:
+        pass
+
+    class Handle:
+        def update(self, html: Any) -> None:
+            drawn.append(f"anew {html.data}")
+
+    def display(html: Any, *, display_id: bool) -> Handle:
+        assert display_id
+        drawn.append(html.data)
+        return Handle()
+
+    monkeypatch.setattr("IPython.get_ipython", ZMQInteractiveShell)
+    monkeypatch.setattr("IPython.display.display", display)
+    show, end = shower(None)
+    assert show is not None
+    show(progress())
+    show(progress(done=60))
+    end()
+    assert drawn == [bar(progress()), f"anew {bar(progress(done=60))}"]
 
 
 # Figures.
