@@ -3,14 +3,15 @@ One run over one input: rows are taken, sent, made safe, and only then counted.
 
 ::
 
-    _work          as many as can be in flight; a row's slot is free once no kill can take it
-      _next        a row: one to collect, one that came back, the next of the input
-        _pull      a few rows from the input, against the record (`_admit`)
-      _one         sends it (`_trade`), and sees what came of it
-        _keep      bytes safe, then the record, then it is counted; shielded
-        _failed    what its error means for it (`_decide`)
-    _tick          progress, the plots' samples, the lease
-    _listen        SIGINT and SIGTERM: once is an end in good order, twice an end now
+    _work            as many as can be in flight; a slot is free once no kill can take the row
+      _next          a row; one worker waits for it, the others end and are started again
+        _take        which: one to collect, one that came back, the next of the input
+      _one           sends it (`_trade`), and sees what came of it
+        Ends.keep    bytes safe, then the record, then it is counted; shielded
+        Ends.failed  what its error means for it (`_decide`)
+    _pull            rows from the input, ahead of need, against the record (`_admit`)
+    Watch.tick       progress, the plots' samples, the lease
+    Watch.listen     SIGINT and SIGTERM: once is an end in good order, twice an end now
 """
 
 from __future__ import annotations
