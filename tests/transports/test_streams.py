@@ -15,7 +15,7 @@ import httpcore
 import pytest
 
 from prodia_async.transports import _network
-from prodia_async.transports._streams import Backend, _Stream
+from prodia_async.transports._streams import Backend, ProvenStream, _Stream
 
 CERTS = Path(__file__).parents[1] / "certs"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -216,6 +216,23 @@ async def test_writing_after_the_end() -> None:
         stream._wire.eof_received()
         with pytest.raises(httpcore.WriteError, match="ended"):
             await stream.write(b"x")
+
+
+@pytest.mark.parametrize(("kind", "is_lost"), [(4, False), (6, False), (8, False), (1, True)])
+async def test_a_courtesy_to_a_server_that_has_gone_fails_nothing(kind: int, is_lost: bool) -> None:
+    """Else what it said before would be lost over it; a frame of the request does fail."""
+
+    async def greeted_and_gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(24)
+        reset(writer)
+
+    async with connected(greeted_and_gone) as below:
+        stream = ProvenStream(below)
+        await stream.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        await until(lambda: below.get_extra_info("is_readable"))
+        frame = bytes((0, 0, 0, kind, 0, 0, 0, 0, 0))
+        with pytest.raises(httpcore.WriteError) if is_lost else contextlib.nullcontext():
+            await stream.write(frame)
 
 
 @pytest.mark.parametrize("status", [b"413", b"503"])
