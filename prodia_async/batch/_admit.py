@@ -101,6 +101,7 @@ def admit(
     also: bool,
     session: int,
     at: int,
+    is_enough: bool = True,
 ) -> Admission:
     """
     Place rows; those to be run are written down as taken.
@@ -121,6 +122,8 @@ def admit(
         also: Whether other jobs than the folder's own are wanted.
         session: The run's number.
         at: Now, in milliseconds since the record began.
+        is_enough: Whether the first rows need not be more for it to be told whether they are
+            the folder's own; if they must, none is placed until one is known.
     """
     found = Admission()
     numbers = _numbers(connection, rows)
@@ -129,7 +132,8 @@ def admit(
     under_way = {**_left(connection), **under_way}
     if is_first and not also:
         found.differences = _differences(connection, rows, numbers, known)
-        if found.differences:
+        is_known = bool(known) or any(row.key in under_way for row in rows)
+        if found.differences or not (is_known or is_enough):
             return found
     places = {}  # of rows that were no job and are mended: the numbers that they had
     for row in rows:

@@ -65,10 +65,10 @@ CHUNK = 64
 """Rows that are looked up together. Chosen: some 1 ms of work, two queries."""
 
 FIRST_ROWS = 32
-"""Rows that are looked at before a run on an older folder begins. Chosen."""
+"""Rows that are looked at before a run on an older folder that knows none begins. Chosen."""
 
 MOST_FIRST_ROWS = 10_000
-"""How many, as long as the folder knows none of them. Chosen: some seconds, and 10 MB."""
+"""How many, if the folder has others in their places. Chosen: some seconds, and 10 MB."""
 
 LOOK_SECONDS = 0.2
 """How often it is looked whether a row that waits may be sent. Chosen."""
@@ -378,9 +378,9 @@ class Run(Standing):
         self.changed()
 
     async def _pull_some(self) -> None:
-        least = FIRST_ROWS if self._is_first and self.opened.rows else 1
         rows, self._unknown = self._unknown, []
-        least = max(least, min(4 * len(rows), MOST_FIRST_ROWS))
+        # No more than are needed: the next may be one that is made of what the first came to.
+        least = max(1, min(4 * len(rows), MOST_FIRST_ROWS))
         while len(rows) < least and not self._exhausted:
             try:
                 items = await self._source.some(CHUNK)
@@ -408,12 +408,13 @@ class Run(Standing):
         under_way = {key: going.i for key, going in self.under_way.items()}
         options = self.options
         is_first, at = self._is_first, self.now()
+        is_enough = not self.opened.rows or self._exhausted or len(rows) >= FIRST_ROWS
         try:
             found = await self.record.ask(
                 lambda connection: admit(
                     connection, self.record, rows, under_way=under_way, named=self._named,
                     on_doubt=options.on_doubt, retry_failed=options.retry_failed,
-                    is_first=is_first, also=options.also,
+                    is_first=is_first, is_enough=is_enough, also=options.also,
                     session=self.opened.session, at=at,
                 ),
                 linger=bool(self.ready),
@@ -421,7 +422,7 @@ class Run(Standing):
         except BatchError as error:
             self.ends.break_off(error)
             return
-        if found.differences and len(rows) < MOST_FIRST_ROWS and not self._exhausted:
+        if not found.placed and len(rows) < MOST_FIRST_ROWS and not self._exhausted:
             self._unknown = rows  # one further down may be known: a list that was sorted anew
             return
         if found.differences:

@@ -182,6 +182,21 @@ def test_a_name_that_is_given_later_is_kept(record: Record) -> None:
     assert record.connection.execute(names).fetchone() == (0, "another")
 
 
+def test_the_first_rows_wait_until_one_is_known(record: Record) -> None:
+    """Done, or with the server: then no more of them need be looked at."""
+    end(record, 0)
+    end(record, 1, State.INVALID)
+    options: dict[str, Any] = {"is_first": True, "is_enough": False}
+    assert place(record, [bad(0, 9), row(1, 8)], **options) == []
+    assert (taken(record), states(record)[1][1]) == ([], State.INVALID)
+    assert place(record, [bad(0, 9), row(1, 8), row(2, 0)], **options)[1:] == [
+        ("take", 1), ("done", 0),
+    ]  # fmt: skip
+    assert place(record, [row(40, 7)], under_way={key(7): 7}, **options) == [("same", 7)]
+    assert len(place(record, [row(50)], is_first=True)) == 1
+    assert len(place(record, [row(51)], also=True, **options)) == 1
+
+
 def test_rows_that_are_no_jobs(record: Record) -> None:
     """They fail under their numbers, once; a row that was mended takes the number over."""
     assert place(record, [bad(0, 100), row(1)]) == [("failed", 0), ("take", 1)]

@@ -220,6 +220,26 @@ async def test_an_input_that_waits_keeps_nobody_waiting(tmp_path: Path, api: Emu
     assert done[0] < 5
 
 
+async def test_an_input_that_waits_for_what_became_of_its_last_row(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Is gone on with like any other: no row waits for more of them to be looked at."""
+
+    async def each_behind_the_last() -> AsyncIterator[Any]:
+        for n in range(4):
+            yield fox(n)
+            while not (n < len(list(BatchRecord(tmp_path / "run").rows()))):
+                await anyio.sleep(0.02)
+
+    async with AsyncProdia("any", base_url=api.base_url) as client:
+        async with Batch(tmp_path / "run", client, progress=False, signals=False) as batch:
+            assert (await batch.run([fox(0)])).done == 1
+        async with Batch(tmp_path / "run", client, progress=False, signals=False) as batch:
+            with anyio.fail_after(10):
+                summary = await batch.run(each_behind_the_last())
+    assert (summary.done, summary.done_before) == (4, 1)
+
+
 def damaged_parquet(path: Path) -> Path:
     """Write three groups of rows, the last of which cannot be read."""
     table = pa.table({"prompt": [f"fox {n}" for n in range(3000)]})

@@ -592,6 +592,14 @@ async def test_what_changed_is_never_silent(tmp_path: Path, api: Emulator) -> No
     with pytest.raises(BatchChangedError) as caught:
         await run(api, folder, [JobRequest(fox(n), accept="image/png") for n in range(5)])
     assert caught.value.differences == ("accept was None and is 'image/png'",)
+
+    async def one_by_one() -> AsyncIterator[Any]:
+        yield {"type": ""}  # which says nothing of the others
+        for n in range(1, 5):
+            yield fox(n, steps=3)
+
+    with pytest.raises(BatchChangedError, match="steps was None and is 3"):
+        await run(api, folder, one_by_one())
     with pytest.raises(BatchChangedError, match="layout was 'files' and is 'tar'"):
         await run(api, folder, [], layout="tar")
     async with AsyncFireworks("any", base_url=api.fireworks_url) as client:
