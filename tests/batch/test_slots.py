@@ -58,7 +58,7 @@ async def test_all_slots_are_used_again_after_the_input_has_paused(tmp_path: Pat
             peaks.append(gauge.most)
             gauge.most = 0
 
-    with Emulator(workers=20, latency=0.05) as api:
+    with Emulator(workers=20, latency=0.3) as api:  # longer than five rows take to be read
         client = AsyncProdia("any", base_url=api.base_url, max_concurrency=SLOTS, hook=gauge)
         async with client, Batch(tmp_path / "run", client, progress=False, signals=False) as batch:
             summary = await batch.run(bursts())
