@@ -259,10 +259,14 @@ async def test_closing_in_another_loop() -> None:
     thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
     thread.start()
     await anyio.to_thread.run_sync(ready.wait)
+    told = threading.Event()
+    others[0].scheduler.close = told.set  # type: ignore[method-assign]
     assert registry.close() == (None, others)
     assert others[0].closed
+    is_told = await anyio.to_thread.run_sync(told.wait, 5)
     over.set()
     await anyio.to_thread.run_sync(thread.join)
+    assert is_told, "whoever waits there hears nothing"
 
 
 def test_giving_up_without_a_loop() -> None:
@@ -383,7 +387,8 @@ def test_many_threads_with_short_loops_lose_no_count() -> None:
     assert client.statistics().completed == threads * rounds == server.charges
 
 
-def test_something_is_done_in_a_sessions_own_loop() -> None:
+@pytest.mark.parametrize("is_first", [False, True])
+def test_something_is_done_in_a_sessions_own_loop(is_first: bool) -> None:
     """Soon, and not at all where that has ended; the loop that asks has its own done at once."""
     done: list[str] = []
     each = sessions()
@@ -392,6 +397,8 @@ def test_something_is_done_in_a_sessions_own_loop() -> None:
         here = each.current()
         here.scheduler.stop_sources = lambda: done.append("here")  # type: ignore[method-assign]
         source = there.scheduler.source()
+        if is_first:  # of all whose sources are stopped
+            each._open = dict(reversed(each._open.items()))
         each.stop_sources()
         assert done == ["here"]
         assert source.stopped
