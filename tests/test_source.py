@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from conftest import on_both_loops
 
+from prodia_async._line import Line, State
 from prodia_async._scheduler import Scheduler, Ticket
 from prodia_async._source import AHEAD, MAX_LINES, MOST_ASIDE
 
@@ -246,3 +247,20 @@ def test_how_many_are_left_counts_for_probes() -> None:
     assert scheduler._backlog(line) == 10
     tickets[0].refused(5.0, retry_after=5.0)
     assert scheduler._backlog(line) == 11
+
+
+def test_whoever_came_first_is_first_in_line_however_he_came_back() -> None:
+    """By age; only whom the server refused goes before all."""
+
+    class Waits:
+        state = State.QUEUED
+
+        def __init__(self, age: int, *, was_refused: bool = False) -> None:
+            self.age = age
+            self.was_refused = was_refused
+
+    none: Any = None
+    line: Line[Any] = Line("job", none, none)
+    for waits in (Waits(2), Waits(5), Waits(3), Waits(4), Waits(9, was_refused=True)):
+        line.push(waits)
+    assert [line.pop().age for _ in range(5)] == [9, 2, 3, 4, 5]
