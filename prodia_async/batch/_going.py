@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from copy import copy
@@ -21,6 +22,10 @@ from ._values import BadRow, BatchJob
 if TYPE_CHECKING:
     from ._decide import OnDoubt, State, Submit
     from ._trade import Asked, Flight
+
+
+CHUNK_SECONDS = 0.01
+"""How long rows are read together while nothing else runs. Chosen: what a user would not see."""
 
 
 @dataclass(slots=True, eq=False)
@@ -145,10 +150,11 @@ class Source:
             return None if item is _END else [_as_given(item)]
         assert self._plain is not None  # noqa: S101  (it is one of the three)
         items = []
+        until = time.monotonic() + CHUNK_SECONDS
         try:
             for item in self._plain:
                 items.append(_as_given(item))
-                if len(items) == most:
+                if len(items) == most or time.monotonic() >= until:
                     break
         except Exception as error:
             if not items:

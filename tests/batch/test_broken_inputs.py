@@ -240,6 +240,22 @@ async def test_an_input_that_waits_for_what_became_of_its_last_row(
     assert (summary.done, summary.done_before) == (4, 1)
 
 
+async def test_an_input_that_blocks_over_each_row_keeps_those_before_it_not_waiting(
+    tmp_path: Path, api: Emulator
+) -> None:
+    """Nothing else runs meanwhile, so no more than one such row is read at a time."""
+    sent = []
+
+    def slow() -> Iterator[Any]:
+        for n in range(12):
+            time.sleep(0.1)
+            sent.append(api.ledger.totals().received)
+            yield fox(n)
+
+    assert (await run(api, tmp_path / "run", slow())).done == 12
+    assert sent[-1] >= 6
+
+
 def damaged_parquet(path: Path) -> Path:
     """Write three groups of rows, the last of which cannot be read."""
     table = pa.table({"prompt": [f"fox {n}" for n in range(3000)]})
