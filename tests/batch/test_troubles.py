@@ -765,7 +765,7 @@ async def test_a_stop_that_leaves_jobs_behind_is_told(
 
 async def test_as_many_tasks_as_rows_not_as_slots(tmp_path: Path, api: Emulator) -> None:
     """However many may be in flight, few are if the input is short or slow."""
-    api.latency = 0.3
+    api.latency = 1.0
     most = 0
 
     def show(_: BatchProgress) -> None:
