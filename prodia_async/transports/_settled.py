@@ -69,10 +69,13 @@ class Response:
             self.has_more = True
             return
         self._received += len(data)
+        had_begun = bool(self.status)
         self._parse(data)
         if self._received - self._size > MAX_HEAD + self._chunks * CHUNK_ALLOWANCE and not (
             self.is_over and self.has_more
         ):
+            if not had_begun:
+                self.status = 0  # a head that is refused is none, though all of it came at once
             raise BadResponseError(
                 f"over {MAX_HEAD} bytes of head or framing, the most that is taken, "
                 f"with {self._size} bytes of body"

@@ -170,6 +170,28 @@ def test_what_never_ends_is_refused_in_time(make: Make) -> None:
 
 
 @on_both
+@pytest.mark.parametrize("rest", [b"", b"hello"])
+def test_a_head_that_is_too_large_is_none_though_it_comes_at_once(make: Make, rest: bytes) -> None:
+    """Else whether an answer is called malformed or broken off would hang on how it was cut."""
+    head = OK + b"X-A: b\r\n" * (MAX_HEAD // 8) + b"Content-Length: 50\r\n\r\n"
+    response = make("POST")
+    with pytest.raises(BadResponseError, match="bytes of head"):
+        response.receive(head + rest)
+    assert response.status == 0
+
+
+@on_both
+def test_a_head_that_was_taken_stays_where_the_framing_behind_it_is_too_large(make: Make) -> None:
+    """What came of the answer is told with it."""
+    response = read(make, CHUNKED + b"5\r\nhello\r\n")
+    with pytest.raises(BadResponseError):
+        for _ in range(2 * MAX_HEAD // 1000):
+            response.receive(b"5;" + b"a" * 1000)
+    assert response.status == 200
+    assert body_of(response) == b"hello"
+
+
+@on_both
 def test_what_is_no_body_is_bounded(make: Make) -> None:
     """100 KB of head are taken and one byte more is not; each chunk may add a little."""
     line = b"X: \r\nContent-Length: 0\r\n\r\n"
