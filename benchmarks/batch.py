@@ -10,7 +10,7 @@ processor. Beside the record: SQLite alone.
 
 ::
 
-    python benchmarks/batch.py            # about six minutes
+    python benchmarks/batch.py            # about nine minutes
     python benchmarks/batch.py --quick    # a smoke test
 """
 

@@ -282,7 +282,7 @@ async def test_an_interrupted_grid_has_what_came(
             return aiter(self.outcomes)
 
     with pytest.raises(KeyboardInterrupt):
-        await _grid.fill(grid, Late(prodia.client.map([JOB] * 5)))  # type: ignore[arg-type]
+        await _grid.fill(grid, Late(prodia.client.map([JOB] * 5)))  # type: ignore[arg-type]  # all of it that is used
     assert grid.done == len(drawn) == 5
     assert shown.updates[-1].startswith("5 of 5 done · interrupted: 0 not seen")
 

@@ -260,6 +260,7 @@ async def test_closing_in_another_loop() -> None:
     thread.start()
     await anyio.to_thread.run_sync(ready.wait)
     told = threading.Event()
+    # Whether it is told is all that counts, and telling it would end a loop of another thread.
     others[0].scheduler.close = told.set  # type: ignore[method-assign]
     assert registry.close() == (None, others)
     assert others[0].closed

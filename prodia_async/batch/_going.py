@@ -187,7 +187,7 @@ def _as_given(value: Any) -> Any:
 
 
 def _copy_of(value: Any) -> Any:
-    if isinstance(value, dict | Mapping):
+    if isinstance(value, Mapping):
         return {name: _copy_of(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_copy_of(each) for each in value]

@@ -355,7 +355,7 @@ class Run(Standing):
     def _read_ahead(self) -> None:
         """Have the next rows read and looked up before somebody waits for them."""
         may_pull = self.outage.since is None and not self._exhausted and self._may_pull()
-        if may_pull and len(self.ready) < self._ahead:
+        if may_pull and not self._has_enough():
             self._pull_more()
 
     def _pull_more(self) -> None:

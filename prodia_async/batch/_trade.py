@@ -521,10 +521,10 @@ class FireworksTrade:
     # It has no jobs that are left with the server, which `can_submit` says.
 
     async def submit(self, asked: Asked) -> tuple[str, float]:
-        raise NotImplementedError
+        raise NotImplementedError  # as above
 
     async def collect(self, job_id: str) -> Made:
-        raise NotImplementedError
+        raise NotImplementedError  # as above
 
     def max_concurrency(self) -> int:
         return self._client.statistics().max_concurrency

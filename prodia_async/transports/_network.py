@@ -136,7 +136,7 @@ class Wire(asyncio.Protocol):
 
     def _is_refused(self) -> bool:
         """Return whether an answer of 400 or above, or a whole one, makes the rest not wanted."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of wire reads its answers in its own way
 
     def _stop_draining(self) -> None:
         settle(self._drainer)

@@ -322,7 +322,9 @@ async def test_an_equal_row_whose_first_ends_while_it_is_looked_up(
             looks += 1
             if looks == 2:
                 api.release()
-                await until(lambda: getattr(held[0]._run.counts, end) == 1)  # type: ignore[union-attr]
+                run_now = held[0]._run
+                assert run_now is not None
+                await until(lambda: getattr(run_now.counts, end) == 1)
         return found
 
     async def jobs() -> AsyncIterator[Any]:

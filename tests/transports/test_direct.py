@@ -697,7 +697,7 @@ async def test_an_upload_without_a_limit_waits_until_it_is_taken(
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a full transport
         await read_on.wait()
-        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        writer.transport.resume_reading()  # type: ignore[attr-defined]  # likewise
         got.append(await reader.readexactly(len(sent)))
         writer.write(OK)
 

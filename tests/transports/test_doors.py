@@ -114,7 +114,7 @@ def test_arguments_out_of_range(make: Callable[..., object], options: dict[str, 
 def test_only_a_session_of_aiohttps() -> None:
     """A session of another library would fail at the first job, for which it is too late."""
     with pytest.raises(InvalidRequestError, match="ClientSession, not AsyncClient"):
-        aiohttp_transport(session=httpx.AsyncClient())  # type: ignore[arg-type]
+        aiohttp_transport(session=httpx.AsyncClient())  # type: ignore[arg-type]  # the mistake
 
 
 @MAKERS
